@@ -1,0 +1,204 @@
+/**
+ * The layout of a session segment and of the records in its rings: the contract between the stubs
+ * that write inside a target and the reader that trusts nothing of it. All numbers little-endian.
+ *
+ *     0                       SegmentHeader (one page)
+ *     4096                    shared counters: consumerCapacity × 16 bytes, written with lock
+ *     contextsOffset          contextCount × contextStride
+ *       + 0                   context header (one page)
+ *       + 4096                counters: consumerCapacity × 32 bytes, written by one task only
+ *       + ringOffset          ring: ringBytes, then MAX_RECORD_BYTES of spill
+ */
+
+/** "TRAPSESS", read as a little-endian number. */
+export const SEGMENT_MAGIC = 0x5353455350415254n;
+/** Grows with every change of this file. */
+export const SEGMENT_VERSION = 1;
+/** The page size of x86-64. */
+export const PAGE_BYTES = 4096;
+/** The largest record, in bytes; also the size of the spill area behind a ring. */
+export const MAX_RECORD_BYTES = 65_536;
+
+/** Byte offsets in the segment's first page. */
+export const SegmentHeader = {
+  magic: 0, // u64
+  version: 8, // u32
+  headerBytes: 12, // u32, PAGE_BYTES
+  contextCount: 16, // u32
+  consumerCapacity: 20, // u32
+  ringBytes: 24, // u32, a power of two
+  /** u32: where the runtime keeps the thread id, relative to fs; {@link TID_UNKNOWN} until verified. */
+  tidOffset: 28,
+  contextStride: 32, // u64
+  contextsOffset: 40, // u64
+  /** u64: contexts claimed so far, a high-water mark for the reader; written with lock by the target. */
+  claimed: 48,
+} as const;
+
+/** The value of `tidOffset` while no thread id may be read from the runtime's memory. */
+export const TID_UNKNOWN = 0xffff_ffff;
+
+/** Byte offsets in one entry of the shared counters. */
+export const SharedCounter = {
+  /** u64: hits of tasks for which no context was left. Each is also a hit. */
+  noContext: 0,
+  /** u64: hits after the session's end that nobody could record. Each is also a hit. */
+  tracerGone: 8,
+} as const;
+export const SHARED_COUNTER_BYTES = 16;
+
+/** Byte offsets in a context's first page. */
+export const ContextHeader = {
+  /** u32: the owning task as its own pid namespace numbers it; 0 is free. Claimed by cmpxchg. */
+  tid: 0,
+  /** u32: its process, likewise; written after the claim. */
+  pid: 4,
+  /** u32: 1 once pid and comm are written. */
+  ready: 8,
+  /** 16 bytes: the task's name when it claimed the context (PR_GET_NAME), NUL-terminated. */
+  comm: 16,
+  /** u64: where the reader is; written by the reader only. */
+  tail: 64,
+  /** u64: end of the last reservation; written by the task only. */
+  head: 128,
+} as const;
+
+/** Byte offsets in one entry of a context's counters; u64 each, only ever growing. */
+export const ConsumerCounter = {
+  hits: 0,
+  /** Hits that the event filter refused. */
+  filtered: 8,
+  /** Hits lost because the ring was full. */
+  ringFull: 16,
+  /** Hits that a count program took. */
+  aggregated: 24,
+} as const;
+export const CONSUMER_COUNTER_BYTES = 32;
+
+/** Byte offsets in every record. Its fields follow: see {@link RecordLayout}. */
+export const RecordHeader = {
+  /** u32: low half of position / 8. Written last, with event and cpu, as one u64: the commit. */
+  stamp: 0,
+  /** u16: the consumer's index in the segment. */
+  event: 4,
+  /** u16: the processor. */
+  cpu: 6,
+  /** u64: the time stamp counter. */
+  clock: 8,
+} as const;
+export const RECORD_HEADER_BYTES = 16;
+
+/** How a field's value is shown and how wide it is; the kernel's fetch types. */
+export type FieldType =
+  | 'u8'
+  | 'u16'
+  | 'u32'
+  | 'u64'
+  | 's8'
+  | 's16'
+  | 's32'
+  | 's64'
+  | 'x8'
+  | 'x16'
+  | 'x32'
+  | 'x64'
+  | 'string';
+
+/**
+ * One field of a record. Every field has an 8-byte slot. An integer fills it, zero-extended. A string's
+ * slot holds its place: u32 offset from the record's start, u32 length in bytes without the NUL.
+ */
+export interface RecordField {
+  readonly name: string;
+  readonly type: FieldType;
+  /** Of its slot, in bytes from the record's start. */
+  readonly offset: number;
+  /** Its bit in the fault mask, or undefined where the fetch cannot fault. */
+  readonly faultBit: number | undefined;
+}
+
+/** Everything that the reader must know about the records of one consumer. */
+export interface RecordLayout {
+  readonly fields: readonly RecordField[];
+  /** Of the u64 that holds the total size of a record of variable size; undefined for fixed ones. */
+  readonly sizeOffset: number | undefined;
+  /** Of the first u64 of the fault mask (bit n of the mask: field with faultBit n could not be read). */
+  readonly faultOffset: number | undefined;
+  /** Size in bytes of the fixed part, a multiple of 8; the whole record where sizeOffset is undefined. */
+  readonly fixedBytes: number;
+  /** The largest size that a record of this layout can have. */
+  readonly maxBytes: number;
+}
+
+/** What a layout is made from: a field's name and type, and whether its fetch can fault. */
+export interface FieldSpecification {
+  readonly name: string;
+  readonly type: FieldType;
+  readonly canFault: boolean;
+  /** Strings only: bytes reserved for it at most, the NUL not stored. */
+  readonly maxLength?: number;
+}
+
+/**
+ * Lays out the records of one consumer: header, size (if any field is a string), fault mask (if any
+ * fetch can fault), one slot a field, then the strings' bytes.
+ * @throws RangeError when the largest record would exceed {@link MAX_RECORD_BYTES}.
+ */
+export function layoutRecord(fields: readonly FieldSpecification[]): RecordLayout {
+  let at = RECORD_HEADER_BYTES;
+  const take = (bytes: number): number => (at += bytes) - bytes;
+  const sizeOffset = fields.some((field) => field.type === 'string') ? take(8) : undefined;
+  const faulting = fields.filter((field) => field.canFault).length;
+  const faultOffset = faulting > 0 ? take(8 * Math.ceil(faulting / 64)) : undefined;
+  let nextBit = 0;
+  const placed = fields.map((field) => ({
+    name: field.name,
+    type: field.type,
+    offset: take(8),
+    faultBit: field.canFault ? nextBit++ : undefined,
+  }));
+  const strings = fields.reduce((sum, field) => sum + (field.maxLength ?? 0), 0);
+  const maxBytes = at + ((strings + 7) & ~7);
+  if (maxBytes > MAX_RECORD_BYTES) {
+    throw new RangeError(`a record of ${maxBytes} bytes exceeds ${MAX_RECORD_BYTES}`);
+  }
+  return { fields: placed, sizeOffset, faultOffset, fixedBytes: at, maxBytes };
+}
+
+/** The sizes that a session chooses for a segment. */
+export interface SegmentShape {
+  /** Tasks that can have a ring at the same time. */
+  readonly contextCount: number;
+  /** Consumers (of all probes of this target) that can be counted. */
+  readonly consumerCapacity: number;
+  /** Bytes of one ring, a power of two, at least 256 KiB. */
+  readonly ringBytes: number;
+}
+
+/** Where things lie in a segment of a given shape, in bytes. */
+export interface SegmentLayout extends SegmentShape {
+  readonly contextsOffset: number;
+  readonly contextStride: number;
+  /** Of the ring, from its context's start. */
+  readonly ringOffset: number;
+  readonly totalBytes: number;
+}
+
+/** Computes where everything lies; the pair of what {@link SegmentHeader} stores. */
+export function layoutSegment(shape: SegmentShape): SegmentLayout {
+  const { contextCount, consumerCapacity, ringBytes } = shape;
+  const contextsOffset = PAGE_BYTES + pages(consumerCapacity * SHARED_COUNTER_BYTES);
+  const ringOffset = PAGE_BYTES + pages(consumerCapacity * CONSUMER_COUNTER_BYTES);
+  const contextStride = ringOffset + ringBytes + MAX_RECORD_BYTES;
+  return {
+    ...shape,
+    contextsOffset,
+    contextStride,
+    ringOffset,
+    totalBytes: contextsOffset + contextCount * contextStride,
+  };
+}
+
+function pages(bytes: number): number {
+  return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
+}
