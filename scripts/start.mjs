@@ -1,0 +1,28 @@
+/**
+ * `npm start`: with arguments, the command line; without, a first look: the allocations of a real
+ * program, live, with a summary.
+ */
+
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const given = process.argv.slice(2);
+const first = ['trace', '-n', '20', 'malloc@libc.so.6 size=%di:u64', '--', 'ls', '-l', '/usr/bin'];
+const args = given.length > 0 ? given : first;
+
+if (given.length === 0) {
+  const words = first.map((word) => (/[ $%*]/.test(word) ? `'${word}'` : word)).join(' ');
+  console.error(`$ trapline ${words}\n`);
+}
+const child = spawn(process.execPath, [main, ...args], { stdio: 'inherit' });
+// A signal of the terminal reaches the child too: it ends, and we end as it did.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+child.once('exit', (status, signal) => {
+  if (signal === null) {
+    process.exitCode = status;
+    return;
+  }
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+});

@@ -1,0 +1,160 @@
+/**
+ * What this machine has, asked once and by trying. A test that lacks something skips through
+ * {@link skipUnless}, whose reason has a fixed form, so that the skip census of `scripts/test.mjs`
+ * can ask again and fail a skip whose feature is there.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+/** Whether a feature is there, and what was seen. */
+export interface Feature {
+  readonly present: boolean;
+  /** One line: where it was found, or what is missing. */
+  readonly detail: string;
+}
+
+/** The part of `node:test`'s context that {@link skipUnless} needs. */
+export interface Skippable {
+  skip(message?: string): void;
+}
+
+/** Programs that are asked for by name; a check beyond being in PATH is listed in `checks`. */
+const programs = [
+  'gcc',
+  'g++',
+  'go',
+  'rustc',
+  'zsh',
+  'python3',
+  'sqlite3',
+  'gdb',
+  'openssl',
+  'objdump',
+  'readelf',
+  'nm',
+  'perf',
+] as const;
+
+/** Every name that {@link feature} knows. */
+export type FeatureName =
+  | (typeof programs)[number]
+  | 'root'
+  | 'rust'
+  | 'libsqlite3-dev'
+  | 'tracefs'
+  | 'unprivileged-ptrace'
+  | 'fsgsbase'
+  | 'rdpid'
+  | 'two-processors';
+
+const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, () => Feature>> = {
+  root: () => ({ present: process.getuid?.() === 0, detail: `uid ${process.getuid?.()}` }),
+  rust: () => runs('rustc', ['--version']),
+  'libsqlite3-dev': () => file('/usr/include/sqlite3.h', constants.R_OK),
+  tracefs: () => file('/sys/kernel/tracing/uprobe_events', constants.W_OK),
+  'unprivileged-ptrace': ptraceOfSiblings,
+  fsgsbase,
+  rdpid: () => processorFlag('rdpid'),
+  'two-processors': () => {
+    const count = readFileSync('/proc/cpuinfo', 'utf8').match(/^processor\s/gm)?.length ?? 0;
+    return { present: count >= 2, detail: `${count} processors` };
+  },
+};
+
+const known = new Map<string, Feature>();
+
+/**
+ * Whether this machine, for this user, has a feature. The answer is kept.
+ * @throws RangeError for a name that is not known, so that a misspelt skip fails.
+ */
+export function feature(name: FeatureName): Feature {
+  const kept = known.get(name);
+  if (kept !== undefined) return kept;
+  const answer = ask(name);
+  known.set(name, answer);
+  return answer;
+}
+
+/**
+ * Skips the test unless all features are there.
+ * @returns true when the test was skipped: the caller returns at once.
+ */
+export function skipUnless(context: Skippable, ...names: readonly FeatureName[]): boolean {
+  for (const name of names) {
+    const { present, detail } = feature(name);
+    if (present) continue;
+    context.skip(`missing feature: ${name} (${detail})`);
+    return true;
+  }
+  return false;
+}
+
+/** Whether `npm test -- --long` asked for the exhaustive forms. */
+export function isLong(): boolean {
+  return process.env['TRAPLINE_TEST_LONG'] === '1';
+}
+
+/** The path of a program in PATH, or undefined. */
+export function findProgram(name: string): string | undefined {
+  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
+    const path = join(folder, name);
+    if (folder !== '' && file(path, constants.X_OK).present) return path;
+  }
+  return undefined;
+}
+
+function ask(name: FeatureName): Feature {
+  if (isCheck(name)) return checks[name]();
+  if (!programs.some((program) => program === name)) throw new RangeError(`no feature ${name}`);
+  if (name === 'go') return runs('go', ['version']);
+  const path = findProgram(name);
+  return path === undefined
+    ? { present: false, detail: `no ${name} in PATH` }
+    : { present: true, detail: path };
+}
+
+function isCheck(name: string): name is keyof typeof checks {
+  return Object.hasOwn(checks, name);
+}
+
+function runs(program: string, args: readonly string[]): Feature {
+  const result = spawnSync(program, args, { encoding: 'utf8' });
+  return result.status === 0
+    ? { present: true, detail: result.stdout.trim() }
+    : { present: false, detail: `${program} does not run` };
+}
+
+function file(path: string, mode: number): Feature {
+  try {
+    accessSync(path, mode);
+    return { present: true, detail: path };
+  } catch {
+    return { present: false, detail: `${path} is not there for us` };
+  }
+}
+
+/** Yama (Documentation/admin-guide/LSM/Yama.rst): 0 allows it, 1 and 2 only with CAP_SYS_PTRACE. */
+function ptraceOfSiblings(): Feature {
+  const path = '/proc/sys/kernel/yama/ptrace_scope';
+  const scope = existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0;
+  const present = scope === 0 || (scope < 3 && process.getuid?.() === 0);
+  return { present, detail: `ptrace_scope is ${scope}` };
+}
+
+/** AT_HWCAP2 is 26 (uapi/linux/auxvec.h); bit 1 is HWCAP2_FSGSBASE (asm/hwcap2.h). */
+function fsgsbase(): Feature {
+  const auxv = readFileSync('/proc/self/auxv');
+  for (let at = 0; at + 16 <= auxv.length; at += 16) {
+    if (auxv.readBigUInt64LE(at) !== 26n) continue;
+    const bits = auxv.readBigUInt64LE(at + 8);
+    return { present: (bits & 2n) !== 0n, detail: `AT_HWCAP2 is 0x${bits.toString(16)}` };
+  }
+  return { present: false, detail: 'no AT_HWCAP2' };
+}
+
+function processorFlag(flag: string): Feature {
+  const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? '';
+  return { present: flags.split(/\s+/).includes(flag), detail: `processor flag ${flag}` };
+}
