@@ -1,0 +1,84 @@
+/** CLOCK_MONOTONIC, and pairs of it with the time stamp counter. */
+
+import koffi from 'koffi';
+
+import { bind, check, counted, type Pointer } from './call.ts';
+import { mapMemory, Protection, type Mapping } from './mapping.ts';
+
+const CLOCK_MONOTONIC = 1;
+
+const clockGettime: (clock: number, time: Uint8Array) => number = bind(
+  'int clock_gettime(int clock, void *time)',
+);
+
+/** CLOCK_MONOTONIC in nanoseconds. */
+export function monotonicNanoseconds(): bigint {
+  const time = Buffer.alloc(16);
+  check(clockGettime(CLOCK_MONOTONIC, time), 'read the clock');
+  return time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
+}
+
+/** One instant on both clocks. */
+export interface ClockPair {
+  /** The time stamp counter halfway between its two readings. */
+  readonly tsc: bigint;
+  /** CLOCK_MONOTONIC, read between them. */
+  readonly nanoseconds: bigint;
+  /** How far `tsc` can be from the instant of `nanoseconds`, in ticks. */
+  readonly uncertainty: bigint;
+}
+
+// void (u64 out[4]): out[0] = tsc, out[1..2] = clock_gettime(CLOCK_MONOTONIC), out[3] = tsc.
+// lfence keeps rdtsc from running ahead of, or after, its neighbours (Intel SDM, RDTSC).
+const readBothClocks = Buffer.from(
+  [
+    '4989f8', // mov r8, rdi
+    '0faee80f31', // lfence; rdtsc
+    '48c1e2204809d0', // shl rdx, 32; or rax, rdx
+    '498900', // mov [r8], rax
+    'bf01000000', // mov edi, CLOCK_MONOTONIC
+    '498d7008', // lea rsi, [r8 + 8]
+    'b8e40000000f05', // mov eax, clock_gettime; syscall
+    '0faee80f31', // lfence; rdtsc
+    '48c1e2204809d0', // shl rdx, 32; or rax, rdx
+    '49894018c3', // mov [r8 + 24], rax; ret
+  ].join(''),
+  'hex',
+);
+
+let readClocks: ((out: Pointer) => void) | undefined;
+
+function clockReader(): (out: Pointer) => void {
+  if (readClocks !== undefined) return readClocks;
+  // Never unmapped: it serves until the process ends.
+  const code: Mapping = mapMemory(4096);
+  new Uint8Array(code.view).set(readBothClocks);
+  code.protect(Protection.read | Protection.execute);
+  const prototype = koffi.proto('void trapline_read_clocks(void *out)');
+  readClocks = counted((out: Pointer): void => {
+    koffi.call(code.address, prototype, out);
+  });
+  return readClocks;
+}
+
+/**
+ * Reads both clocks `tries` times and returns the pair whose two readings of the time stamp counter
+ * lie closest: an interrupt between them makes a pair worse, never wrong.
+ */
+export function readClockPair(tries = 8): ClockPair {
+  const read = clockReader();
+  const out = Buffer.alloc(32);
+  let best: ClockPair | undefined;
+  for (let left = Math.max(1, tries); left > 0; left--) {
+    read(out);
+    const before = out.readBigUInt64LE(0);
+    const after = out.readBigUInt64LE(24);
+    const uncertainty = (after - before + 1n) / 2n;
+    if (best === undefined || uncertainty < best.uncertainty) {
+      const nanoseconds = out.readBigInt64LE(8) * 1_000_000_000n + out.readBigInt64LE(16);
+      best = { tsc: before + (after - before) / 2n, nanoseconds, uncertainty };
+    }
+  }
+  if (best === undefined) throw new RangeError('no clock pair was read');
+  return best;
+}

@@ -1,0 +1,32 @@
+/** Who we are and what we may do, from /proc/self. */
+
+import { readFileSync, readlinkSync } from 'node:fs';
+
+/** Bits of the capability sets in /proc/PID/status (include/uapi/linux/capability.h). */
+export const Capability = { sysPtrace: 19, sysAdmin: 21 } as const;
+
+/** What decides whether we may attach to a process. */
+export interface Credentials {
+  readonly uid: number;
+  /** Effective capabilities, bit `1 << number` each. */
+  readonly capabilities: bigint;
+  /** "user:[4026531837]" */
+  readonly userNamespace: string;
+  readonly pidNamespace: string;
+}
+
+/** Our own credentials, as they are now. */
+export function ownCredentials(): Credentials {
+  const capabilities = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'));
+  return {
+    uid: process.geteuid?.() ?? -1,
+    capabilities: BigInt(`0x${capabilities?.[1] ?? '0'}`),
+    userNamespace: readlinkSync('/proc/self/ns/user'),
+    pidNamespace: readlinkSync('/proc/self/ns/pid'),
+  };
+}
+
+/** Whether a credential holds a capability of {@link Capability}. */
+export function hasCapability(credentials: Credentials, capability: number): boolean {
+  return ((credentials.capabilities >> BigInt(capability)) & 1n) === 1n;
+}

@@ -1,0 +1,39 @@
+/** Signals: sending them, and their names. */
+
+import { constants } from 'node:os';
+
+import { type Pid, type Tid } from '../base/brand.ts';
+import { bind, check, systemCall } from './call.ts';
+
+const SYS_GETTID = 186;
+const SYS_TGKILL = 234;
+
+const killProcess: (pid: number, signal: number) => number = bind('int kill(int pid, int signal)');
+
+/** The numbers of the signals that the code names (x86-64's). */
+export const Signal = { trap: 5, kill: 9, continue: 18, stop: 19, urgent: 23 } as const;
+
+const names = new Map<number, string>(
+  Object.entries(constants.signals).map(([name, number]) => [number, name]),
+);
+
+/** "SIGUSR1"; "signal 40" where it has no name. */
+export function signalName(signal: number): string {
+  return names.get(signal) ?? `signal ${signal}`;
+}
+
+/** Sends a signal to a process. @throws TraplineError `no-process`, `not-permitted`. */
+export function sendSignal(pid: Pid, signal: number): void {
+  check(killProcess(pid, signal), `send ${signalName(signal)} to process ${pid}`);
+}
+
+/** Sends a signal to one task. @throws TraplineError `no-process`, `not-permitted`. */
+export function sendTaskSignal(pid: Pid, tid: Tid, signal: number): void {
+  const what = `send ${signalName(signal)} to task ${tid}`;
+  check(systemCall(SYS_TGKILL, pid, tid, signal, 0, 0, 0), what);
+}
+
+/** The calling thread's id in its own pid namespace. */
+export function ownTaskId(): number {
+  return Number(systemCall(SYS_GETTID, 0, 0, 0, 0, 0, 0));
+}
