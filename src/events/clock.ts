@@ -1,0 +1,163 @@
+/**
+ * From time stamp counter to CLOCK_MONOTONIC, piecewise. A piece is a line from one calibration point
+ * on. What was converted once stays so: a new point never changes the past, it begins a piece where
+ * the old one leads and slopes back to the truth. So times never run backwards across pieces.
+ *
+ * No BigInt on the path of a record: a time is a *tick key*, the distance in ticks from a base near the
+ * first calibration, a double that is exact for 2^53 ticks (a month at 3 GHz) and monotone beyond.
+ */
+
+import { TraplineError } from '../base/errors.ts';
+
+const WORD = 4_294_967_296;
+const NANOSECONDS = 1_000_000_000;
+/** A point this far from the prediction is a jump of the clock itself, not an error to slope away. */
+const STEP_NANOSECONDS = 1_000_000;
+/** A piece leans at most so much from the measured rate. */
+const LEAN = 0.01;
+/** Older pieces are forgotten: records are read within seconds. */
+const MAX_PIECES = 1024;
+
+/** The same instant on both clocks. */
+export interface ClockPoint {
+  readonly ticks: bigint;
+  /** CLOCK_MONOTONIC. */
+  readonly nanoseconds: bigint;
+}
+
+interface Piece {
+  readonly key: number;
+  readonly seconds: number;
+  readonly nanoseconds: number;
+  readonly nanosecondsPerTick: number;
+}
+
+/** Converts times. The result of a conversion is in two fields, so that none is allocated. */
+export class Clock {
+  /** Of the last conversion; at least 0. */
+  seconds = 0;
+  /** Of the last conversion, below one second; a whole number. */
+  nanoseconds = 0;
+  readonly #baseHigh: number;
+  readonly #pieces: Piece[] = [];
+  readonly #points: ClockPoint[] = [];
+  #current: Piece;
+
+  /**
+   * @param first a calibration point
+   * @param second one later, or the rate: ticks per second where the first point stands alone
+   * @throws TraplineError `bad-input` unless time and ticks grow from first to second.
+   */
+  constructor(first: ClockPoint, second: ClockPoint | number) {
+    this.#baseHigh = Number(BigInt.asUintN(64, first.ticks) >> 32n);
+    const rate = typeof second === 'number' ? NANOSECONDS / second : slope(first, second);
+    if (!Number.isFinite(rate) || rate <= 0) throw invalidPoint();
+    this.#current = this.#piece(first, rate);
+    this.#pieces.push(this.#current);
+    this.#points.push(first);
+    if (typeof second !== 'number') this.add(second);
+  }
+
+  /** The calibration points, oldest first. */
+  get points(): readonly ClockPoint[] {
+    return this.#points;
+  }
+
+  /**
+   * Adds a calibration point, later than the last. Conversions of earlier times don't change.
+   * @throws TraplineError `bad-input` unless ticks and time have grown since the last point.
+   */
+  add(point: ClockPoint): void {
+    const last = this.#points.at(-1) ?? point;
+    if (point.ticks <= last.ticks || point.nanoseconds <= last.nanoseconds) throw invalidPoint();
+    const rate = slope(last, point);
+    const interval = Number(point.nanoseconds - last.nanoseconds);
+    this.convertKey(this.keyOf(point.ticks));
+    const predicted = BigInt(this.seconds) * 1_000_000_000n + BigInt(this.nanoseconds);
+    const error = Number(point.nanoseconds - predicted);
+    // Behind the prediction time must not run back: the piece leans until the truth is met.
+    const lean = Math.max(-LEAN, Math.min(LEAN, error / interval));
+    const step = error > STEP_NANOSECONDS;
+    const start = step ? point.nanoseconds : predicted;
+    const leaning = step ? rate : rate * (1 + lean);
+    this.#current = this.#piece({ ticks: point.ticks, nanoseconds: start }, leaning);
+    this.#pieces.push(this.#current);
+    this.#points.push(point);
+    if (this.#pieces.length > MAX_PIECES) {
+      this.#pieces.shift();
+      this.#points.shift();
+    }
+  }
+
+  /** The tick key of a time stamp counter's halves. */
+  key(low: number, high: number): number {
+    return (high - this.#baseHigh) * WORD + low;
+  }
+
+  /** The tick key of a whole time stamp counter. */
+  keyOf(ticks: bigint): number {
+    return Number(ticks - (BigInt(this.#baseHigh) << 32n));
+  }
+
+  /** Converts a time stamp counter's halves into `seconds` and `nanoseconds`. */
+  convert(low: number, high: number): void {
+    this.convertKey(this.key(low, high));
+  }
+
+  /** Converts a tick key into `seconds` and `nanoseconds`. Before the first point: its line backwards. */
+  convertKey(key: number): void {
+    let piece = this.#current;
+    if (key < piece.key) piece = this.#pieceOf(key);
+    const distance = piece.nanoseconds + (key - piece.key) * piece.nanosecondsPerTick;
+    const whole = Math.floor(distance / NANOSECONDS);
+    const rest = Math.floor(distance - whole * NANOSECONDS);
+    const seconds = piece.seconds + whole;
+    if (seconds < 0) {
+      this.seconds = this.nanoseconds = 0;
+    } else {
+      this.seconds = seconds;
+      // Beyond 2^53 ns from the piece the remainder is not exact any more.
+      this.nanoseconds = Math.min(NANOSECONDS - 1, Math.max(0, rest));
+    }
+  }
+
+  /** The tick key of a CLOCK_MONOTONIC time by the current piece: the pair of {@link convertKey}. */
+  keyAt(nanoseconds: bigint): number {
+    const { key, seconds, nanoseconds: start, nanosecondsPerTick } = this.#current;
+    const distance = Number(nanoseconds - BigInt(seconds) * 1_000_000_000n) - start;
+    return key + distance / nanosecondsPerTick;
+  }
+
+  #piece(point: ClockPoint, nanosecondsPerTick: number): Piece {
+    return {
+      key: this.keyOf(point.ticks),
+      seconds: Number(point.nanoseconds / 1_000_000_000n),
+      nanoseconds: Number(point.nanoseconds % 1_000_000_000n),
+      nanosecondsPerTick,
+    };
+  }
+
+  /** The last piece that begins at or before a key, else the first one. */
+  #pieceOf(key: number): Piece {
+    let low = 0;
+    let high = this.#pieces.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if ((this.#pieces[middle]?.key ?? 0) <= key) low = middle;
+      else high = middle - 1;
+    }
+    return this.#pieces[low] ?? this.#current;
+  }
+}
+
+function slope(from: ClockPoint, to: ClockPoint): number {
+  return Number(to.nanoseconds - from.nanoseconds) / Number(to.ticks - from.ticks);
+}
+
+function invalidPoint(): TraplineError {
+  return new TraplineError({
+    code: 'bad-input',
+    message: 'the clock ran backwards between two calibrations',
+    hint: 'the time stamp counter of this machine may be unstable: see dmesg for "tsc"',
+  });
+}

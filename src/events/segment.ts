@@ -1,0 +1,215 @@
+/**
+ * Reading a whole session segment: its contexts as tasks claim them, their rings, their counters.
+ * The shape is ours, never read back from the segment; everything else in it is the target's word.
+ */
+
+import { TraplineError } from '../base/errors.ts';
+import { ContextReader } from './context.ts';
+import type { DescriptorTable } from './descriptor.ts';
+import {
+  CONSUMER_COUNTER_BYTES,
+  PAGE_BYTES,
+  SEGMENT_MAGIC,
+  SEGMENT_VERSION,
+  SHARED_COUNTER_BYTES,
+  SegmentHeader,
+  SharedCounter,
+  TID_UNKNOWN,
+  layoutSegment,
+  type SegmentLayout,
+  type SegmentShape,
+} from './layout.ts';
+import { RecordIndex } from './record-index.ts';
+import { RingPositions } from './ring.ts';
+
+/** How many numbers one consumer has in a context. */
+const COUNTERS = CONSUMER_COUNTER_BYTES / 8;
+
+/** What is known of one consumer in one segment, summed over all tasks that ever hit. */
+export interface ConsumerCounts {
+  /** Every hit, those without a context and those after the session's end included. */
+  readonly hits: number;
+  readonly filtered: number;
+  readonly ringFull: number;
+  readonly aggregated: number;
+  readonly noContext: number;
+  readonly tracerGone: number;
+  /** Records that the reader took out of the rings; counted by the reader itself. */
+  readonly recorded: number;
+}
+
+/** What the reader passed over in one segment. */
+export interface SegmentLoss {
+  readonly abandoned: number;
+  readonly corrupt: number;
+  readonly overrun: number;
+}
+
+/** Asked for the present name of a task; undefined where it is not known any more. */
+export type TaskNameLookup = (pid: number, tid: number) => string | undefined;
+
+/** How a segment is read. */
+export interface SegmentReaderOptions {
+  /** The mapping; at least as long as the shape asks. The caller keeps it mapped. */
+  readonly buffer: ArrayBufferLike;
+  readonly shape: SegmentShape;
+  readonly table: DescriptorTable;
+  /** How long an uncommitted record may hold back those behind it. */
+  readonly holdMilliseconds?: number;
+  /** Refreshes the tasks' names, at most every 100 ms a task. */
+  readonly taskName?: TaskNameLookup;
+}
+
+/** Takes the committed records of one ring; the bytes may be read until it returns. */
+export type RecordSink = (context: ContextReader, index: RecordIndex) => void;
+
+/**
+ * Writes the header of a new segment, and where each ring begins. Before any task can see it.
+ * @throws TraplineError `internal` when the buffer is shorter than the shape asks.
+ */
+export function formatSegment(buffer: ArrayBufferLike, shape: SegmentShape): SegmentLayout {
+  const layout = checkedLayout(buffer, shape);
+  const view = new DataView(buffer, 0, PAGE_BYTES);
+  view.setUint32(SegmentHeader.version, SEGMENT_VERSION, true);
+  view.setUint32(SegmentHeader.headerBytes, PAGE_BYTES, true);
+  view.setUint32(SegmentHeader.contextCount, shape.contextCount, true);
+  view.setUint32(SegmentHeader.consumerCapacity, shape.consumerCapacity, true);
+  view.setUint32(SegmentHeader.ringBytes, shape.ringBytes, true);
+  view.setUint32(SegmentHeader.tidOffset, TID_UNKNOWN, true);
+  view.setBigUint64(SegmentHeader.contextStride, BigInt(layout.contextStride), true);
+  view.setBigUint64(SegmentHeader.contextsOffset, BigInt(layout.contextsOffset), true);
+  view.setBigUint64(SegmentHeader.magic, SEGMENT_MAGIC, true);
+  for (let index = 0; index < shape.contextCount; index++) {
+    const contextOffset = layout.contextsOffset + index * layout.contextStride;
+    new RingPositions({ buffer, contextOffset, ...layout }).reset(shape.ringBytes);
+  }
+  return layout;
+}
+
+function checkedLayout(buffer: ArrayBufferLike, shape: SegmentShape): SegmentLayout {
+  const layout = layoutSegment(shape);
+  if (buffer.byteLength < layout.totalBytes) {
+    throw new TraplineError({
+      code: 'internal',
+      message: `the segment has ${buffer.byteLength} bytes of ${layout.totalBytes}`,
+    });
+  }
+  return layout;
+}
+
+/** Reads one segment. Not for use by two readers at once: it moves the rings' tails. */
+export class SegmentReader {
+  readonly layout: SegmentLayout;
+  readonly table: DescriptorTable;
+  readonly #options: SegmentReaderOptions;
+  readonly #header: BigUint64Array;
+  readonly #shared: BigUint64Array;
+  readonly #contexts: ContextReader[] = [];
+  readonly #index = new RecordIndex();
+  readonly #recorded = new Float64Array(65_536);
+  /** Counters of released contexts, in the order of ConsumerCounter. */
+  readonly #base: Float64Array;
+  #allDead = false;
+
+  /** @throws TraplineError `internal` when the buffer is shorter than the shape asks. */
+  constructor(options: SegmentReaderOptions) {
+    const { buffer, shape, table } = options;
+    this.layout = checkedLayout(buffer, shape);
+    this.table = table;
+    this.#options = options;
+    this.#header = new BigUint64Array(buffer, 0, PAGE_BYTES / 8);
+    const sharedWords = (shape.consumerCapacity * SHARED_COUNTER_BYTES) / 8;
+    this.#shared = new BigUint64Array(buffer, PAGE_BYTES, sharedWords);
+    this.#base = new Float64Array(shape.consumerCapacity * COUNTERS);
+  }
+
+  /** The contexts that were claimed so far, by index. */
+  get contexts(): readonly ContextReader[] {
+    return this.#contexts;
+  }
+
+  /**
+   * Reads every ring once: each one's committed records go to `sink`, then back to the task. Which
+   * rings there are is read at the start, so a time read before this call bounds all that is missing.
+   */
+  drain(sink: RecordSink, nowMilliseconds: number): void {
+    this.#discover();
+    const holdMilliseconds = this.#options.holdMilliseconds ?? 100;
+    for (const context of this.#contexts) {
+      context.refresh(nowMilliseconds, this.#options.taskName);
+      const dead = this.#allDead || context.dead;
+      context.ring.scan(this.#index, { nowMilliseconds, holdMilliseconds, dead });
+      for (let entry = 0; entry < this.#index.count; entry++) {
+        const id = this.#index.event[entry]! & 0xffff; // entry < count
+        this.#recorded[id]!++; // 65,536 entries: every u16 is inside
+      }
+      sink(context, this.#index);
+      context.ring.release();
+      if (context.finishRelease(this.#base)) context.ring.reset();
+      context.freeReleased();
+    }
+  }
+
+  /** The target is gone: what is not committed now never will be. */
+  markAllDead(): void {
+    this.#allDead = true;
+  }
+
+  /**
+   * Frees the context of a dead task for reuse, once its last records were drained; see
+   * {@link ContextReader.beginRelease} for the race that `isAlive` decides.
+   * @returns false when the task lives, or the context is free already.
+   */
+  release(contextIndex: number, isAlive: (pid: number, tid: number) => boolean): boolean {
+    return this.#contexts[contextIndex]?.beginRelease(isAlive) ?? false;
+  }
+
+  /** The sums of one consumer. Reads the segment: for summaries, not for the record loop. */
+  counts(eventId: number): ConsumerCounts {
+    const sums = [0, 0, 0, 0];
+    if (eventId >= 0 && eventId < this.layout.consumerCapacity) {
+      for (let counter = 0; counter < COUNTERS; counter++) {
+        const at = eventId * COUNTERS + counter;
+        sums[counter] = this.#base[at] ?? 0;
+        for (const context of this.#contexts) sums[counter]! += context.counter(at); // just set
+      }
+    }
+    const [hits = 0, filtered = 0, ringFull = 0, aggregated = 0] = sums;
+    const noContext = this.#sharedCounter(eventId, SharedCounter.noContext);
+    const tracerGone = this.#sharedCounter(eventId, SharedCounter.tracerGone);
+    return {
+      hits: hits + noContext + tracerGone,
+      filtered,
+      ringFull,
+      aggregated,
+      noContext,
+      tracerGone,
+      recorded: this.#recorded[eventId] ?? 0,
+    };
+  }
+
+  /** What was passed over, summed over all rings. */
+  loss(): SegmentLoss {
+    const sum = { abandoned: 0, corrupt: 0, overrun: 0 };
+    for (const { ring } of this.#contexts) {
+      sum.abandoned += ring.loss.abandoned;
+      sum.corrupt += ring.loss.corrupt;
+      sum.overrun += ring.loss.overrun;
+    }
+    return sum;
+  }
+
+  #sharedCounter(eventId: number, offset: number): number {
+    const at = (eventId * SHARED_COUNTER_BYTES + offset) / 8;
+    return at >= 0 && at < this.#shared.length ? Number(Atomics.load(this.#shared, at)) : 0;
+  }
+
+  /** Contexts are found in the order of their indices; a target can't make us look past the last. */
+  #discover(): void {
+    const claimed = Number(Atomics.load(this.#header, SegmentHeader.claimed / 8));
+    const count = Math.min(claimed, this.layout.contextCount);
+    for (let index = this.#contexts.length; index < count; index++) {
+      this.#contexts.push(new ContextReader(this.#options.buffer, this.layout, index, this.table));
+    }
+  }
+}

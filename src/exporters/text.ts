@@ -1,0 +1,151 @@
+/**
+ * The kernel's trace line without its flags column, as `cat /sys/kernel/tracing/trace` prints it with
+ * the option `noirq-info`: kernel/trace/trace_output.c, trace_print_context ("%16s-%-7d [%03d] ") and
+ * trace_print_time (" %5lu.%06lu"); trace_uprobe.c, print_uprobe_event; trace_probe.c for the values.
+ *
+ *                 zsh-1234    [002]  5678.123456: zfree: (0x55d0c4a3b2c0) ptr=0x5581 size=16
+ *
+ * One thing differs: control characters in names and strings are written as `\x1b`, since a target's
+ * string must not drive the terminal or break a line.
+ */
+
+import type { TaskIdentity } from '../events/context.ts';
+import type { EventDescriptor } from '../events/descriptor.ts';
+import type { EventView } from '../events/view.ts';
+import { fragment, type Fragment, type LineBuffer } from './line-buffer.ts';
+import { MAX_INTEGER_BYTES, putDecimal, putHex } from './values.ts';
+
+const SPACE = 0x20;
+const QUOTE = 0x22;
+const POINT = 0x2e;
+const NEWLINE = 0x0a;
+const FAULT_TEXT = fragment('(fault)');
+const HEX_PREFIX = fragment('0x');
+/** Task, processor, time: at most 16 × 4 + 9, 8 and 24 bytes, rounded up. */
+const PREFIX_BYTES = 160;
+
+interface EventShape {
+  readonly descriptor: EventDescriptor;
+  /** `: zfree: (0x55…)`. */
+  readonly head: Fragment;
+  /** ` name=` by field. */
+  readonly names: readonly Fragment[];
+  /** Everything of a line but its strings and its task. */
+  readonly bytes: number;
+}
+
+/** Writes events as lines of the kernel's trace. */
+export class TextExporter {
+  readonly #shapes = new WeakMap<EventDescriptor, EventShape>();
+  readonly #tasks = new WeakMap<TaskIdentity, Fragment>();
+  #shape: EventShape | undefined;
+  #task: TaskIdentity | undefined;
+  #taskText: Fragment = new Uint8Array(0);
+
+  /** Appends one event's line. */
+  format(view: EventView, out: LineBuffer): void {
+    const shape = this.#shapeOf(view.descriptor);
+    const task = this.#textOf(view.task);
+    out.reserve(shape.bytes + task.length);
+    out.put(task);
+    out.padded(view.cpu, view.cpu < 1000 ? 3 : 5);
+    const time = view.convertTime();
+    putTime(out, time.seconds, time.nanoseconds);
+    out.put(shape.head);
+    const { fields } = view;
+    for (let at = 0; at < fields.length; at++) {
+      const field = fields[at];
+      const name = shape.names[at];
+      if (field === undefined || name === undefined) break;
+      out.put(name);
+      if (view.isFault(at)) out.put(FAULT_TEXT);
+      else if (field.type === 'string') putString(out, view, at, shape.bytes);
+      else if (field.type.charCodeAt(0) === 0x78) {
+        out.put(HEX_PREFIX);
+        putHex(out, view, at, field.type);
+      } else putDecimal(out, view, at, field.type);
+    }
+    out.byte(NEWLINE);
+  }
+
+  #shapeOf(descriptor: EventDescriptor): EventShape {
+    if (this.#shape?.descriptor === descriptor) return this.#shape;
+    let shape = this.#shapes.get(descriptor);
+    if (shape === undefined) {
+      // The kernel prints the event's name, not its group.
+      const name = descriptor.name.slice(descriptor.name.indexOf(':') + 1);
+      const head = fragment(`: ${visible(name)}: (0x${descriptor.address.toString(16)})`);
+      const names = descriptor.layout.fields.map((field) => fragment(` ${visible(field.name)}=`));
+      const fixed = names.reduce((sum, each) => sum + each.length + MAX_INTEGER_BYTES, head.length);
+      shape = { descriptor, head, names, bytes: fixed + PREFIX_BYTES };
+      this.#shapes.set(descriptor, shape);
+    }
+    this.#shape = shape;
+    return shape;
+  }
+
+  /** `            comm-tid     [`. */
+  #textOf(task: TaskIdentity): Fragment {
+    if (this.#task === task) return this.#taskText;
+    let text = this.#tasks.get(task);
+    if (text === undefined) {
+      const comm = visible(task.comm).padStart(16);
+      text = fragment(`${comm}-${String(task.tid).padEnd(7)} [`);
+      this.#tasks.set(task, text);
+    }
+    this.#task = task;
+    this.#taskText = text;
+    return text;
+  }
+}
+
+/** `]  5678.123456`: microseconds are rounded, as ns2usecs does. */
+function putTime(out: LineBuffer, seconds: number, nanoseconds: number): void {
+  let micros = Math.floor((nanoseconds + 500) / 1000);
+  let whole = seconds;
+  if (micros === 1_000_000) {
+    micros = 0;
+    whole++;
+  }
+  out.byte(0x5d);
+  out.byte(SPACE);
+  out.byte(SPACE);
+  for (let limit = 10_000; limit > 1 && whole < limit; limit /= 10) out.byte(SPACE);
+  out.decimal(whole);
+  out.byte(POINT);
+  out.padded(micros, 6);
+}
+
+function putString(out: LineBuffer, view: EventView, field: number, room: number): void {
+  const start = view.stringOffset(field);
+  const length = view.stringLength(field);
+  out.reserve(length + room);
+  out.byte(QUOTE);
+  const from = view.batch.bytes;
+  const undo = out.length;
+  let at = out.length;
+  const into = out.bytes;
+  for (let place = start; place < start + length; place++) {
+    const byte = from[place] ?? 0;
+    if (byte < 0x20 || byte >= 0x7f) {
+      out.length = undo;
+      const text = visible(view.string(field));
+      out.text(text);
+      out.reserve(room);
+      out.byte(QUOTE);
+      return;
+    }
+    into[at++] = byte;
+  }
+  out.length = at;
+  out.byte(QUOTE);
+}
+
+/** Text with its control characters (C0, DEL, C1) as `\xNN`. */
+export function visible(text: string): string {
+  // eslint-disable-next-line no-control-regex -- control characters are what is looked for
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (character) => {
+    const code = character.charCodeAt(0);
+    return code > 0xff ? `\\u${code.toString(16)}` : `\\x${code.toString(16).padStart(2, '0')}`;
+  });
+}
