@@ -18,23 +18,26 @@
  * `width`. Every method returns the assembler. Wrong operands throw RangeError at once.
  */
 
-import { CodeBuffer, type BranchForm, type BranchTarget } from './code-buffer.ts';
-import { littleEndian, needsRex, signedImmediate, type Immediate } from './encoding.ts';
-import { CONDITIONS, Label, type Condition, type Memory } from './operands.ts';
+import type { BranchForm, BranchTarget } from './code-buffer.ts';
+import { littleEndian, signedImmediate, type Immediate } from './encoding.ts';
 import {
-  partOf,
-  resized,
-  type Register,
-  type Register32,
-  type Register64,
-  type Width,
-} from './registers.ts';
+  conditionNumber,
+  InstructionForms,
+  isByte,
+  isIndirect,
+  onlyRegister,
+  sameWidth,
+  sizing,
+  widthOf,
+} from './forms.ts';
+import type { Condition, Memory } from './operands.ts';
+import { partOf, type Register, type Register32, type Register64 } from './registers.ts';
 
 /** The opcode extensions of the arithmetic group; times 8 they are its other opcodes (SDM 2, A-6). */
 const ARITHMETIC = { add: 0, or: 1, adc: 2, sbb: 3, and: 4, sub: 5, xor: 6, cmp: 7 } as const;
 
 /** Writes machine code from an address on. Not for use after `finish`. */
-export class Assembler extends CodeBuffer {
+export class Assembler extends InstructionForms {
   // Moving
 
   /**
@@ -42,22 +45,22 @@ export class Assembler extends CodeBuffer {
    * leaves it equal; the flags are never touched.
    */
   mov(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    if (typeof source === 'string') return this.#binary(0x88, source, destination);
-    if (typeof source === 'object') return this.#binary(0x8a, onlyRegister(destination), source);
-    if (typeof destination === 'string') return this.#set(destination, source);
+    if (typeof source === 'string') return this.binary(0x88, source, destination);
+    if (typeof source === 'object') return this.binary(0x8a, onlyRegister(destination), source);
+    if (typeof destination === 'string') return this.setRegister(destination, source);
     const width = widthOf(destination);
     const tail = littleEndian(signedImmediate(source, width), Math.min(width, 4));
-    return this.#sized(width, 0xc6, 0, destination, tail);
+    return this.sized(width, 0xc6, 0, destination, tail);
   }
 
   /** `mov` that extends with zeros. The source is of 1 or 2 bytes; loads need `width`. */
   movzx(destination: Register64 | Register32, source: Register | Memory): this {
-    return this.#extend(destination, source, { 1: [0x0f, 0xb6], 2: [0x0f, 0xb7] });
+    return this.extend(destination, source, { 1: [0x0f, 0xb6], 2: [0x0f, 0xb7] });
   }
 
   /** `mov` that extends the sign (`movsxd` for 4 bytes). The source is narrower; loads need `width`. */
   movsx(destination: Register64 | Register32, source: Register | Memory): this {
-    return this.#extend(destination, source, {
+    return this.extend(destination, source, {
       1: [0x0f, 0xbe],
       2: [0x0f, 0xbf],
       4: [0x63],
@@ -78,82 +81,84 @@ export class Assembler extends CodeBuffer {
     return this.form({ ...sizing(width), opcode, reg: number, rm: source });
   }
 
-  push(register: Register64): this {
-    return this.#plus(0x50, register);
+  /** Pushes a register, or 8 bytes of memory; an rsp in the operand counts as it was before. */
+  push(source: Register64 | Memory): this {
+    if (typeof source === 'string') return this.plus(0x50, source);
+    return this.indirect(6, source, undefined);
   }
 
   pop(register: Register64): this {
-    return this.#plus(0x58, register);
+    return this.plus(0x58, register);
   }
 
   // Arithmetic and logic
 
   add(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.add, destination, source);
+    return this.arithmetic(ARITHMETIC.add, destination, source);
   }
 
   adc(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.adc, destination, source);
+    return this.arithmetic(ARITHMETIC.adc, destination, source);
   }
 
   sub(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.sub, destination, source);
+    return this.arithmetic(ARITHMETIC.sub, destination, source);
   }
 
   sbb(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.sbb, destination, source);
+    return this.arithmetic(ARITHMETIC.sbb, destination, source);
   }
 
   and(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.and, destination, source);
+    return this.arithmetic(ARITHMETIC.and, destination, source);
   }
 
   or(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.or, destination, source);
+    return this.arithmetic(ARITHMETIC.or, destination, source);
   }
 
   xor(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.xor, destination, source);
+    return this.arithmetic(ARITHMETIC.xor, destination, source);
   }
 
   cmp(destination: Register | Memory, source: Register | Memory | Immediate): this {
-    return this.#arithmetic(ARITHMETIC.cmp, destination, source);
+    return this.arithmetic(ARITHMETIC.cmp, destination, source);
   }
 
   /** `and` that only sets the flags. */
   test(destination: Register | Memory, source: Register | Immediate): this {
-    if (typeof source === 'string') return this.#binary(0x84, source, destination);
+    if (typeof source === 'string') return this.binary(0x84, source, destination);
     const width = widthOf(destination);
     const tail = littleEndian(signedImmediate(source, width), Math.min(width, 4));
-    return this.#sized(width, 0xf6, 0, destination, tail);
+    return this.sized(width, 0xf6, 0, destination, tail);
   }
 
   inc(operand: Register | Memory): this {
-    return this.#sized(widthOf(operand), 0xfe, 0, operand);
+    return this.sized(widthOf(operand), 0xfe, 0, operand);
   }
 
   dec(operand: Register | Memory): this {
-    return this.#sized(widthOf(operand), 0xfe, 1, operand);
+    return this.sized(widthOf(operand), 0xfe, 1, operand);
   }
 
   not(operand: Register | Memory): this {
-    return this.#sized(widthOf(operand), 0xf6, 2, operand);
+    return this.sized(widthOf(operand), 0xf6, 2, operand);
   }
 
   neg(operand: Register | Memory): this {
-    return this.#sized(widthOf(operand), 0xf6, 3, operand);
+    return this.sized(widthOf(operand), 0xf6, 3, operand);
   }
 
   shl(operand: Register | Memory, count: number): this {
-    return this.#shift(4, operand, count);
+    return this.shift(4, operand, count);
   }
 
   shr(operand: Register | Memory, count: number): this {
-    return this.#shift(5, operand, count);
+    return this.shift(5, operand, count);
   }
 
   sar(operand: Register | Memory, count: number): this {
-    return this.#shift(7, operand, count);
+    return this.shift(7, operand, count);
   }
 
   /** `destination = source × factor`, signed, the low part; 2, 4 or 8 bytes wide. */
@@ -186,24 +191,24 @@ export class Assembler extends CodeBuffer {
 
   /** If memory equals rax: memory = source, ZF = 1. Else rax = memory, ZF = 0. */
   cmpxchg(destination: Memory, source: Register): this {
-    return this.#atomic(0xb0, destination, source);
+    return this.atomic(0xb0, destination, source);
   }
 
   /** Memory += source, source = what memory was. */
   xadd(destination: Memory, source: Register): this {
-    return this.#atomic(0xc0, destination, source);
+    return this.atomic(0xc0, destination, source);
   }
 
   /** Swaps a register and memory; locked, prefix or not. */
   xchg(destination: Memory, source: Register): this {
-    return this.#binary(0x86, source, destination);
+    return this.binary(0x86, source, destination);
   }
 
   // Control flow
 
   /** Jumps to a label or address, or to where a register or 8 bytes of memory point. */
   jmp(target: BranchTarget | Register64 | Memory, form?: BranchForm): this {
-    if (isIndirect(target)) return this.#indirect(4, target, form);
+    if (isIndirect(target)) return this.indirect(4, target, form);
     return this.branch([0xeb], [0xe9], target, form);
   }
 
@@ -215,7 +220,7 @@ export class Assembler extends CodeBuffer {
 
   /** Calls a label or address, or where a register or 8 bytes of memory point. */
   call(target: BranchTarget | Register64 | Memory): this {
-    if (isIndirect(target)) return this.#indirect(2, target, undefined);
+    if (isIndirect(target)) return this.indirect(2, target, undefined);
     return this.branch(undefined, [0xe8], target, 'near');
   }
 
@@ -309,163 +314,4 @@ export class Assembler extends CodeBuffer {
       wide: false,
     });
   }
-
-  // Forms that several mnemonics share
-
-  /** An opcode whose low bit tells 1 byte from 2, 4 and 8. */
-  #sized(
-    width: Width,
-    opcode: number,
-    reg: number,
-    rm: Register | Memory,
-    tail: Uint8Array = new Uint8Array(0),
-  ): this {
-    const wideOpcode = width === 1 ? opcode : opcode | 1;
-    return this.form({ ...sizing(width), opcode: [wideOpcode], reg, rm, tail });
-  }
-
-  /** `opcode` with a register in ModRM.reg and a register or memory of the same width in ModRM.rm. */
-  #binary(opcode: number, register: Register, rm: Register | Memory): this {
-    const { number, width } = partOf(register);
-    sameWidth(width, rm);
-    const wideOpcode = width === 1 ? opcode : opcode | 1;
-    return this.form({
-      ...sizing(width),
-      opcode: [wideOpcode],
-      reg: number,
-      rm,
-      forceRex: needsRex(register),
-    });
-  }
-
-  #arithmetic(
-    extension: number,
-    destination: Register | Memory,
-    source: Register | Memory | Immediate,
-  ): this {
-    const opcode = extension << 3;
-    if (typeof source === 'string') return this.#binary(opcode, source, destination);
-    if (typeof source === 'object') {
-      return this.#binary(opcode | 2, onlyRegister(destination), source);
-    }
-    const width = widthOf(destination);
-    const value = signedImmediate(source, width);
-    if (width === 1) {
-      return this.#sized(1, 0x80, extension, destination, littleEndian(value, 1));
-    }
-    const short = isByte(value);
-    return this.form({
-      ...sizing(width),
-      opcode: [short ? 0x83 : 0x81],
-      reg: extension,
-      rm: destination,
-      tail: littleEndian(value, short ? 1 : Math.min(width, 4)),
-    });
-  }
-
-  #set(destination: Register, value: Immediate): this {
-    const { number, width } = partOf(destination);
-    if (width < 4) {
-      const tail = littleEndian(signedImmediate(value, width), width);
-      return this.#sized(width, 0xc6, 0, destination, tail);
-    }
-    const unsigned = width === 8 ? unsigned64(value) : BigInt(signedImmediate(value, 4) >>> 0);
-    if (unsigned <= 0xffff_ffffn) {
-      return this.#plus(0xb8, resized(destination, 4)).raw(littleEndian(unsigned, 4));
-    }
-    if (BigInt.asIntN(32, unsigned) === BigInt.asIntN(64, unsigned)) {
-      return this.#sized(8, 0xc6, 0, destination, littleEndian(unsigned, 4));
-    }
-    const rex = 0x48 | (number >> 3);
-    return this.raw([rex, 0xb8 | (number & 7), ...littleEndian(unsigned, 8)]);
-  }
-
-  /** An opcode with the register's number in its low three bits. */
-  #plus(opcode: number, register: Register64 | Register32): this {
-    const { number } = partOf(register);
-    return this.raw(number >= 8 ? [0x41, opcode | (number & 7)] : [opcode | number]);
-  }
-
-  #extend(
-    destination: Register64 | Register32,
-    source: Register | Memory,
-    opcodes: { readonly [width in Width]?: readonly number[] },
-  ): this {
-    const { number, width } = partOf(destination);
-    const from = widthOf(source);
-    const opcode = opcodes[from];
-    if (opcode === undefined || from >= width) {
-      throw new RangeError(`no extension from ${from} to ${width} bytes`);
-    }
-    return this.form({ opcode, reg: number, rm: source, wide: width === 8 });
-  }
-
-  #shift(extension: number, operand: Register | Memory, count: number): this {
-    const width = widthOf(operand);
-    if (!Number.isInteger(count) || count < 0 || count >= Math.max(32, width * 8)) {
-      throw new RangeError(`shift count out of range: ${count}`);
-    }
-    return this.#sized(width, 0xc0, extension, operand, Uint8Array.of(count));
-  }
-
-  #atomic(opcode: number, destination: Memory, source: Register): this {
-    const { number, width } = partOf(source);
-    sameWidth(width, destination);
-    return this.form({
-      ...sizing(width),
-      opcode: [0x0f, width === 1 ? opcode : opcode | 1],
-      reg: number,
-      rm: destination,
-      forceRex: needsRex(source),
-    });
-  }
-
-  #indirect(extension: number, target: Register64 | Memory, form: BranchForm | undefined): this {
-    if (form !== undefined) throw new RangeError('an indirect branch has one form');
-    // 64 bits wide without REX.W: branches are so by default in 64-bit mode.
-    if (widthOf(target, 8) !== 8) throw new RangeError('an indirect branch is 8 bytes wide');
-    return this.form({ opcode: [0xff], reg: extension, rm: target, wide: false });
-  }
-}
-
-function sizing(width: Width): { prefixes: readonly number[]; wide: boolean } {
-  return { prefixes: width === 2 ? [0x66] : [], wide: width === 8 };
-}
-
-function widthOf(operand: Register | Memory, absent?: Width): Width {
-  if (typeof operand === 'string') return partOf(operand).width;
-  const width = operand.width ?? absent;
-  if (width === undefined) throw new RangeError('the memory operand needs a width');
-  return width;
-}
-
-function sameWidth(width: Width, operand: Register | Memory): void {
-  if (widthOf(operand, width) !== width) throw new RangeError('the operands differ in width');
-}
-
-function onlyRegister(operand: Register | Memory): Register {
-  if (typeof operand !== 'string') throw new RangeError('one operand at most may be memory');
-  return operand;
-}
-
-function isIndirect(target: BranchTarget | Register64 | Memory): target is Register64 | Memory {
-  return typeof target === 'string' || (typeof target === 'object' && !(target instanceof Label));
-}
-
-function conditionNumber(condition: Condition): number {
-  const number = CONDITIONS.indexOf(condition);
-  if (number < 0) throw new RangeError(`not a condition: ${condition}`);
-  return number;
-}
-
-function isByte(value: number): boolean {
-  return value >= -128 && value <= 127;
-}
-
-function unsigned64(value: Immediate): bigint {
-  const wide = BigInt(value);
-  if (wide < -(1n << 63n) || wide >= 1n << 64n) {
-    throw new RangeError(`immediate does not fit 64 bits: ${wide}`);
-  }
-  return BigInt.asUintN(64, wide);
 }

@@ -118,7 +118,7 @@ export class CodeBuffer {
 
   /** Fills up to a multiple of `bytes`, a power of two, of the address: with nops or with `int3`. */
   align(bytes: number, fill: 'nop' | 'int3' = 'int3'): this {
-    const missing = Number(-this.here() & BigInt(bytes - 1));
+    const missing = Number((0n - this.here()) & BigInt(bytes - 1));
     return fill === 'nop' ? this.nop(missing) : this.raw(new Uint8Array(missing).fill(0xcc));
   }
 

@@ -265,6 +265,7 @@ function* single(): Generator<Case> {
     const text = `qword ptr ${memoryText(shape)}`;
     yield { text: `jmp ${text}`, emit: (code) => code.jmp(mem(shape)) };
     yield { text: `call ${text}`, emit: (code) => code.call(mem(shape)) };
+    yield { text: `push ${text}`, emit: (code) => code.push(mem(shape)) };
     if (shape.segment === undefined) {
       yield { text: `lea r8, ${memoryText(shape)}`, emit: (code) => code.lea('r8', mem(shape)) };
       yield { text: `lea rcx, ${memoryText(shape)}`, emit: (code) => code.lea('rcx', mem(shape)) };
