@@ -1,0 +1,204 @@
+/** The dynamic section (gABI, chapter 5, "Dynamic Section"), found as ld.so finds it. */
+
+import type { ElfFile } from './elf.ts';
+import { PT, SHT } from './elf-header.ts';
+import { badElf, elfReader, sliceOf } from './malformed.ts';
+
+/** What the dynamic section says. Tables are views into the file. */
+export interface Dynamic {
+  readonly needed: readonly string[];
+  readonly soname: string | undefined;
+  readonly runpath: string | undefined;
+  readonly rpath: string | undefined;
+  /** .dynsym, a whole number of entries; empty when the file has none. */
+  readonly symbols: Uint8Array;
+  /** .dynstr. */
+  readonly strings: Uint8Array;
+  /** DT_VERSYM: two bytes for each symbol. */
+  readonly versionIndexes: Uint8Array | undefined;
+  /** DT_VERDEF, from its first entry to the end of its segment, and the number of entries. */
+  readonly versionDefinitions: CountedTable | undefined;
+  /** DT_RELA. */
+  readonly relocations: Uint8Array;
+}
+
+/** A chained table: how many entries it says to have, and all bytes that they may lie in. */
+export interface CountedTable {
+  readonly bytes: Uint8Array;
+  readonly count: number;
+}
+
+const DT = {
+  null: 0,
+  needed: 1,
+  hash: 4,
+  strtab: 5,
+  symtab: 6,
+  rela: 7,
+  relaSize: 8,
+  strtabSize: 10,
+  symbolEntrySize: 11,
+  soname: 14,
+  rpath: 15,
+  runpath: 29,
+  gnuHash: 0x6ffffef5,
+  versionIndexes: 0x6ffffff0,
+  versionDefinitions: 0x6ffffffc,
+  versionDefinitionCount: 0x6ffffffd,
+} as const;
+
+const SYMBOL_BYTES = 24;
+
+interface Entries {
+  readonly single: ReadonlyMap<number, number>;
+  readonly needed: readonly number[];
+}
+
+/**
+ * Reads PT_DYNAMIC and finds the tables it names.
+ * @returns undefined when the file has none (static).
+ * @throws TraplineError `bad-elf` when a table lies outside the file.
+ */
+export function readDynamic(elf: ElfFile): Dynamic | undefined {
+  const header = elf.programHeaders.find(({ type }) => type === PT.dynamic);
+  if (header === undefined || header.fileSize === 0) return undefined;
+  const { single, needed } = readEntries(elf, elf.segmentBytes(header, 'dynamic section'));
+  const strings = sizedTable(elf, single, DT.strtab, DT.strtabSize, 'dynamic strings');
+  const text = (offset: number | undefined): string | undefined =>
+    offset === undefined
+      ? undefined
+      : elfReader(strings, `${elf.name} dynamic strings`, offset).cstring();
+  const count = symbolCount(elf, single);
+  return {
+    needed: needed.map((offset) =>
+      elfReader(strings, `${elf.name} dynamic strings`, offset).cstring(),
+    ),
+    soname: text(single.get(DT.soname)),
+    runpath: text(single.get(DT.runpath)),
+    rpath: text(single.get(DT.rpath)),
+    symbols:
+      count === 0
+        ? new Uint8Array()
+        : tableAt(elf, single.get(DT.symtab) ?? 0, count * SYMBOL_BYTES, 'dynamic symbols'),
+    strings,
+    versionIndexes: versionIndexes(elf, single, count),
+    versionDefinitions: chained(elf, single, DT.versionDefinitions, DT.versionDefinitionCount),
+    relocations: sizedTable(elf, single, DT.rela, DT.relaSize, 'relocations'),
+  };
+}
+
+function readEntries(elf: ElfFile, bytes: Uint8Array): Entries {
+  const reader = elfReader(bytes, `${elf.name} dynamic section`);
+  const single = new Map<number, number>();
+  const needed: number[] = [];
+  while (reader.remaining >= 16) {
+    const tag = Number(reader.u64());
+    const value = Number(reader.u64());
+    if (tag === DT.null) break;
+    // A value that no number holds exactly fits no file either: tableAt and cstring refuse it.
+    if (tag === DT.needed) needed.push(value);
+    else single.set(tag, value);
+  }
+  return { single, needed };
+}
+
+function versionIndexes(
+  elf: ElfFile,
+  single: ReadonlyMap<number, number>,
+  count: number,
+): Uint8Array | undefined {
+  const address = single.get(DT.versionIndexes);
+  if (address === undefined || count === 0) return undefined;
+  return tableAt(elf, address, count * 2, 'symbol versions');
+}
+
+function sizedTable(
+  elf: ElfFile,
+  single: ReadonlyMap<number, number>,
+  tag: number,
+  sizeTag: number,
+  what: string,
+): Uint8Array {
+  const address = single.get(tag);
+  const size = single.get(sizeTag) ?? 0;
+  if (address === undefined || size === 0) return new Uint8Array();
+  return tableAt(elf, address, size, what);
+}
+
+function chained(
+  elf: ElfFile,
+  single: ReadonlyMap<number, number>,
+  tag: number,
+  countTag: number,
+): CountedTable | undefined {
+  const address = single.get(tag);
+  const count = single.get(countTag) ?? 0;
+  if (address === undefined || count === 0) return undefined;
+  return { bytes: restOfSegment(elf, address, 'symbol versions'), count };
+}
+
+/** A table at an address of the file, by way of its PT_LOAD. */
+function tableAt(elf: ElfFile, address: number, size: number, what: string): Uint8Array {
+  const rest = restOfSegment(elf, address, what);
+  if (size > rest.byteLength) {
+    throw badElf(`${elf.name} ${what}`, `${size} bytes at address ${address} leave their segment`);
+  }
+  return rest.subarray(0, size);
+}
+
+function restOfSegment(elf: ElfFile, address: number, what: string): Uint8Array {
+  const segment = elf.loads.segmentOf(address);
+  if (segment === undefined) {
+    throw badElf(`${elf.name} ${what}`, `address 0x${address.toString(16)} is not in the file`);
+  }
+  const skipped = address - segment.address;
+  return sliceOf(
+    elf.bytes,
+    segment.offset + skipped,
+    segment.fileSize - skipped,
+    `${elf.name} ${what}`,
+  );
+}
+
+/** No tag gives the number of symbols: ld.so never needs it, the hash tables imply it. */
+function symbolCount(elf: ElfFile, single: ReadonlyMap<number, number>): number {
+  if (single.get(DT.symtab) === undefined) return 0;
+  const entrySize = single.get(DT.symbolEntrySize) ?? SYMBOL_BYTES;
+  if (entrySize !== SYMBOL_BYTES) {
+    throw badElf(`${elf.name} dynamic section`, `a symbol has ${entrySize} bytes, not 24`);
+  }
+  const hash = single.get(DT.hash);
+  if (hash !== undefined) {
+    // gABI: nbucket, nchain; there is one chain entry for each symbol.
+    const reader = elfReader(restOfSegment(elf, hash, 'hash table'), `${elf.name} hash table`, 4);
+    return reader.u32();
+  }
+  const gnuHash = single.get(DT.gnuHash);
+  if (gnuHash !== undefined) return gnuHashCount(elf, gnuHash);
+  const section = elf.sections.find(({ type }) => type === SHT.dynsym);
+  return section === undefined ? 0 : Math.floor(section.size / SYMBOL_BYTES);
+}
+
+/**
+ * The symbol after the last one that the GNU hash table knows: the chain of the bucket that begins
+ * highest runs to the end of the table, where the lowest bit of a hash is set.
+ */
+function gnuHashCount(elf: ElfFile, address: number): number {
+  const source = `${elf.name} GNU hash table`;
+  const reader = elfReader(restOfSegment(elf, address, 'GNU hash table'), source);
+  const buckets = reader.u32();
+  const firstSymbol = reader.u32();
+  const bloomWords = reader.u32();
+  reader.skip(4 + bloomWords * 8);
+  const table = reader.take(buckets * 4);
+  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+  let highest = 0;
+  for (let at = 0; at < table.byteLength; at += 4) {
+    highest = Math.max(highest, view.getUint32(at, true));
+  }
+  if (highest < firstSymbol) return firstSymbol;
+  reader.skip((highest - firstSymbol) * 4);
+  let count = highest + 1;
+  while ((reader.u32() & 1) === 0) count++;
+  return count;
+}

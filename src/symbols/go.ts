@@ -1,0 +1,90 @@
+/** Go programs, whose functions keep other rules for stack and registers than C's. */
+
+import { Buffer } from 'node:buffer';
+
+import { fileOffset, type FileOffset } from '../base/brand.ts';
+import type { ElfFile } from './elf.ts';
+import { elfReader } from './malformed.ts';
+import { relativeRelocations } from './relocated-words.ts';
+import { staticSymbols } from './symbol-rows.ts';
+
+/** Where a file's Go code lies. */
+export interface GoText {
+  readonly start: FileOffset;
+  /** The first byte behind it. */
+  readonly end: FileOffset;
+}
+
+/** Whether the Go linker made the file: its function table, its build information or its note. */
+export function isGo(elf: ElfFile): boolean {
+  return (
+    elf.sections.some(({ name }) => name === '.gopclntab' || name === '.go.buildinfo') ||
+    elf.notes.some(({ owner, type }) => owner === 'Go' && type === 4)
+  );
+}
+
+/**
+ * The range of Go code: by the symbols `runtime.text` and `runtime.etext`, else by the header of
+ * the function table, else all of `.text` (C code of a cgo program included).
+ * @returns undefined when the file is not Go's.
+ * @throws TraplineError `bad-elf`.
+ */
+export function goText(elf: ElfFile): GoText | undefined {
+  if (!isGo(elf)) return undefined;
+  return textBySymbols(elf) ?? textByFunctionTable(elf) ?? textBySection(elf);
+}
+
+function textBySymbols(elf: ElfFile): GoText | undefined {
+  const rows = staticSymbols(elf);
+  if (rows === undefined) return undefined;
+  const names = [Buffer.from('runtime.text'), Buffer.from('runtime.etext')] as const;
+  let start: number | undefined;
+  let end: number | undefined;
+  for (let row = 0; row < rows.count; row++) {
+    if (rows.isNamed(row, names[0])) start = rows.address(row);
+    else if (rows.isNamed(row, names[1])) end = rows.address(row);
+  }
+  return start === undefined || end === undefined ? undefined : textBetween(elf, start, end);
+}
+
+const PCLNTAB_1_18 = 0xfffffff0;
+const PCLNTAB_1_20 = 0xfffffff1;
+
+/**
+ * The header of the function table since Go 1.18 (runtime/symtab.go, pcHeader): magic, two zero
+ * bytes, instruction quantum, pointer size, then words: functions, files, text start, four table
+ * offsets, function table offset. The table holds pairs of offsets and ends with the end of text.
+ */
+function textByFunctionTable(elf: ElfFile): GoText | undefined {
+  const section = elf.section('.gopclntab') ?? elf.section('.data.rel.ro.gopclntab');
+  if (section === undefined) return undefined;
+  const bytes = elf.sectionBytes(section);
+  const reader = elfReader(bytes, `${elf.name} ${section.name}`);
+  const magic = reader.u32();
+  reader.skip(3);
+  if ((magic !== PCLNTAB_1_18 && magic !== PCLNTAB_1_20) || reader.u8() !== 8) return undefined;
+  const functions = reader.size();
+  reader.skip(8);
+  const place = section.address + reader.offset;
+  const written = reader.size();
+  const start = relativeRelocations(elf, place, 8).get(place) ?? written;
+  // Newer linkers leave the start to the module data.
+  if (start === 0) return undefined;
+  reader.skip(32);
+  reader.seek(reader.size());
+  reader.skip(functions * 8);
+  return textBetween(elf, start, start + reader.u32());
+}
+
+function textBySection(elf: ElfFile): GoText | undefined {
+  const section = elf.section('.text');
+  if (section === undefined) return undefined;
+  return textBetween(elf, section.address, section.address + section.size);
+}
+
+function textBetween(elf: ElfFile, startAddress: number, endAddress: number): GoText | undefined {
+  const start = elf.loads.offsetOf(startAddress);
+  const last = elf.loads.offsetOf(endAddress - 1);
+  if (start < 0 || last < start) return undefined;
+  return { start: fileOffset(start), end: fileOffset(last + 1) };
+}
