@@ -8,11 +8,11 @@ import type { Word } from './tokens.ts';
 import { DEFAULT_TYPE, FIELD_TYPES, isLaterType, typeByName } from './types.ts';
 
 /** The most arguments that one definition may have (MAX_TRACE_ARGS). */
-export const MAX_ARGUMENTS = 128;
+const MAX_ARGUMENTS = 128;
 /** The longest name of an argument (MAX_ARG_NAME_LEN). */
-export const MAX_ARGUMENT_NAME = 32;
+const MAX_ARGUMENT_NAME = 32;
 /** The longest expression of an argument, its type included, its name not (MAX_ARGSTR_LEN). */
-export const MAX_ARGUMENT_TEXT = 63;
+const MAX_ARGUMENT_TEXT = 63;
 
 /** Names that every event of the kernel has already (kernel/trace/trace_probe.c). */
 const RESERVED_NAMES: ReadonlySet<string> = new Set([
@@ -77,10 +77,13 @@ function parseBody(text: string, body: Word): { type: FieldType; fetch: Fetch } 
     text: colon < 0 ? body.text : body.text.slice(0, colon),
     column: body.column,
   };
+  const isComm = expression.text === '$comm' || expression.text === '$COMM';
+  if (isComm && typeText !== undefined && typeText !== 'string') {
+    throw refusal(text, typeColumn, 'needsString');
+  }
   const asked = typeText === undefined ? undefined : parseType(text, typeText, typeColumn);
   const fetch = parseFetch(text, expression);
   const type = asked ?? defaultTypeOf(fetch);
-  if (fetch.kind === 'comm' && type !== 'string') throw refusal(text, typeColumn, 'needsString');
   if (type === 'string' && (fetch.kind === 'register' || fetch.kind === 'stack')) {
     throw refusal(
       text,

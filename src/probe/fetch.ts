@@ -12,11 +12,11 @@ import {
 } from './registers.ts';
 import type { Word } from './tokens.ts';
 
-/** The deepest nesting of dereferences that the tree may have; the kernel's limit. */
-export const MAX_DEREFERENCES = 14;
+/** The deepest nesting that the kernel takes: 16 steps (FETCH_INSN_MAX), less the base and the end. */
+const MAX_DEREFERENCES = 14;
 
 /** The largest N of `$stackN`: 8 × N still fits the displacement of an instruction. */
-export const MAX_STACK_INDEX: number = 2 ** 28 - 1;
+const MAX_STACK_INDEX = 2 ** 28 - 1;
 
 const VARIABLES = '$arg1 to $arg6, $stack, $stackN and $comm';
 
@@ -108,7 +108,8 @@ function parseBase(text: string, { text: arg, column }: Word): Fetch {
 function parseVariable(text: string, { text: name, column }: Word): Fetch {
   if (name === 'comm' || name === 'COMM') return { kind: 'comm' };
   if (name === 'stack') return { kind: 'register', register: 'rsp' };
-  if (name === 'retval') throw refusal(text, column, 'retvalOnProbe');
+  // The kernel looks no further than the prefix.
+  if (name.startsWith('retval')) throw refusal(text, column, 'retvalOnProbe');
   const [, kind, digits] = /^(stack|arg)([0-9]+)$/.exec(name) ?? [];
   const index = Number(digits);
   if (kind === 'stack') {

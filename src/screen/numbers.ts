@@ -29,11 +29,8 @@ export function formatDuration(nanoseconds: number | bigint): string {
   if (value < 0) return `-${formatDuration(-value)}`;
   // What would round to 60 s is a minute already.
   if (value >= 59.5e9) return formatMinutes(Math.round(value / 1e9));
-  for (const [unit, size] of DECIMAL_UNITS) {
-    const amount = value / size;
-    if (amount < 999.5) return `${shorten(amount)} ${unit}`;
-  }
-  return formatMinutes(Math.round(value / 1e9));
+  const [unit, size] = DECIMAL_UNITS.find((entry) => value / entry[1] < 999.5) ?? ['s', 1e9];
+  return `${shorten(value / size)} ${unit}`;
 }
 
 /**

@@ -214,6 +214,7 @@ const REFUSED: readonly (readonly [marked: string, what: keyof typeof REFUSALS])
   ['f@x ^$stackx', 'badVariable'],
   ['f@x ^$arg', 'badVariable'],
   ['f@x ^$retval', 'retvalOnProbe'],
+  ['f@x ^$retval2', 'retvalOnProbe'],
   ['f@x ^$arg0', 'badArgumentNumber'],
   ['f@x ^$arg7', 'badArgumentNumber'],
   ['f@x ^$stack268435456', 'badStackNumber'],
@@ -240,6 +241,10 @@ const REFUSED: readonly (readonly [marked: string, what: keyof typeof REFUSALS])
   ['f@x %di:^string', 'stringOfRegister'],
   ['f@x $stack1:^string', 'stringOfRegister'],
   ['f@x $comm:^u64', 'needsString'],
+  ['f@x $COMM:^foo', 'needsString'],
+  ['f@x $comm:^', 'needsString'],
+  ['f@x a=+u8(^%none)', 'badRegister'],
+  [`f@x ^${'+0('.repeat(15)}%r8${')'.repeat(15)}`, 'tooManyDereferences'],
 ];
 
 test('what is refused, with its column', () => {
