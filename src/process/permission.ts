@@ -1,0 +1,95 @@
+/** Why a task could not be attached to, said to the person at the terminal. */
+
+import { readFileSync, readlinkSync, statSync } from 'node:fs';
+
+import { type Pid, type Tid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import { Capability, hasCapability, ownCredentials, type Credentials } from '../sys/credentials.ts';
+import { readTaskStatus, type TaskStatus } from './tasks.ts';
+
+/**
+ * The error for a task that PTRACE_SEIZE refused with EPERM; undefined when the task has ended
+ * meanwhile (a zombie is refused with EPERM too). The rules are those of ptrace(2), "Ptrace access
+ * mode checking".
+ */
+export function explainRefusal(process: Pid, task: Tid, cause: unknown): TraplineError | undefined {
+  const status = readTaskStatus(task);
+  if (status === undefined || status.state === 'Z' || status.state === 'X') return undefined;
+  if (status.tracerTid !== 0) return tracedBy(process, status.tracerTid);
+  return new TraplineError({
+    code: 'not-permitted',
+    message: `not allowed to attach to process ${process} (${status.comm})`,
+    hint: reasons(process, status).join('\n'),
+    errno: 'EPERM',
+    cause,
+  });
+}
+
+function tracedBy(process: Pid, tracer: number): TraplineError {
+  const name = readTaskStatus(tracer as Tid)?.comm ?? 'unknown'; // the kernel's own number
+  return new TraplineError({
+    code: 'busy',
+    message: `process ${process} is being traced by ${name} (${tracer})`,
+    hint: `a process has one tracer at a time: try again when ${name} has let it go`,
+  });
+}
+
+function reasons(target: Pid, status: TaskStatus): string[] {
+  const own = ownCredentials();
+  if (status.pid === process.pid) return ['a process cannot trace itself'];
+  const privileged = hasCapability(own, Capability.sysPtrace);
+  const found: string[] = [];
+  if (!privileged && (status.uid !== own.uid || status.realUid !== own.uid)) {
+    found.push(`it runs as uid ${status.uid}, you are uid ${own.uid}: run as that user or as root`);
+  }
+  const namespace = readLink(`/proc/${target}/ns/user`);
+  if (namespace !== undefined && namespace !== own.userNamespace) {
+    found.push('it is in another user namespace: enter it (nsenter), or attach from outside');
+  }
+  const yama = yamaReason(own);
+  if (yama !== undefined) found.push(yama);
+  if (!privileged && found.length === 0 && ownerOfProc(target) === 0 && own.uid !== 0) {
+    found.push('it is not dumpable: it was setuid, gained capabilities, or asked for it by prctl');
+  }
+  if (found.length === 0) {
+    found.push(
+      'a tracer outside this pid namespace, a security module (SELinux, AppArmor) or a container',
+      "may forbid it; in a container, start it with '--cap-add SYS_PTRACE'",
+    );
+  }
+  return found;
+}
+
+/** Documentation/admin-guide/LSM/Yama.rst: who may attach by kernel.yama.ptrace_scope. */
+function yamaReason(own: Credentials): string | undefined {
+  const scope = readNumber('/proc/sys/kernel/yama/ptrace_scope');
+  if (scope === undefined || scope === 0) return undefined;
+  if (scope >= 3) return 'kernel.yama.ptrace_scope is 3: nobody may attach until a restart';
+  if (hasCapability(own, Capability.sysPtrace)) return undefined;
+  if (scope === 2) return 'kernel.yama.ptrace_scope is 2: only root may attach';
+  return (
+    'kernel.yama.ptrace_scope is 1: only a parent may attach; run as root, start the program ' +
+    "with 'trapline run', or 'sysctl kernel.yama.ptrace_scope=0'"
+  );
+}
+
+function readNumber(file: string): number | undefined {
+  try {
+    return Number(readFileSync(file, 'latin1'));
+  } catch {
+    return undefined; // the kernel has no such setting
+  }
+}
+
+function readLink(file: string): string | undefined {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return undefined; // gone, or not for us to see
+  }
+}
+
+/** The owner of /proc/PID is root when the process is not dumpable (proc(5)). */
+function ownerOfProc(target: Pid): number | undefined {
+  return statSync(`/proc/${target}`, { throwIfNoEntry: false })?.uid;
+}

@@ -1,0 +1,332 @@
+/**
+ * Stopping a whole address space and letting it go again. See docs/architecture.md, "Stopping".
+ *
+ * Every task that we hold is in a PTRACE_EVENT_STOP inside `get_signal`, before a signal is taken
+ * from the queue. A task that first reports a signal is given it and stopped again, at the first
+ * instruction of its handler: we hold no signals, so we can lose none, and if we die the kernel
+ * detaches every task and nothing is owed.
+ */
+
+import { type Address, type Pid, type Tid } from '../base/brand.ts';
+import { debugLog } from '../base/debug.ts';
+import { TraplineError } from '../base/errors.ts';
+import { monotonicNanoseconds } from '../sys/clock.ts';
+import { MemoryFile } from '../sys/memory.ts';
+import {
+  detach,
+  getRegisters,
+  interrupt,
+  resume,
+  seize,
+  setRegisters,
+  TraceEvent,
+  TraceOption,
+} from '../sys/ptrace.ts';
+import { type Registers } from '../sys/registers.ts';
+import { Signal } from '../sys/signals.ts';
+import { sleepMicroseconds, waitFor, type WaitStatus } from '../sys/wait.ts';
+import { linger, releaseLingering, tryRelease } from './lingering.ts';
+import { readMaps, type MemoryMapping } from './maps.ts';
+import { explainRefusal } from './permission.ts';
+import { keepInterruptedCall } from './restart.ts';
+import { isLive, listStrangers, listTasks, readTaskState } from './tasks.ts';
+
+const log = debugLog('process');
+
+/** How long {@link StoppedProcess.stop} tries in all, in milliseconds, unless told. */
+const DEFAULT_PATIENCE = 2000;
+/** How long one attempt waits for the tasks that it interrupted, in milliseconds. */
+const ATTEMPT_PATIENCE = 100;
+
+/** How a task came to its stop: by us, or its process was stopped already (SIGSTOP) and will stay so. */
+export type StopKind = 'interrupt' | 'group-stop';
+
+/** One task, held in a stop. Valid until its StoppedProcess is disposed. */
+export class StoppedTask {
+  readonly tid: Tid;
+  readonly pid: Pid;
+  readonly kind: StopKind;
+  #registers: Registers | undefined;
+
+  constructor(pid: Pid, tid: Tid, kind: StopKind) {
+    this.pid = pid;
+    this.tid = tid;
+    this.kind = kind;
+  }
+
+  /** The general registers; a change counts only when given to {@link setRegisters}. */
+  get registers(): Registers {
+    this.#registers ??= getRegisters(this.tid);
+    return this.#registers.copy();
+  }
+
+  setRegisters(registers: Registers): void {
+    setRegisters(this.tid, registers);
+    this.#registers = registers.copy();
+  }
+
+  /** Forgets what is known of the registers: the task ran. */
+  forgetRegisters(): void {
+    this.#registers = undefined;
+  }
+}
+
+/** How a process is stopped. */
+export interface StopOptions {
+  /** How long to try, in milliseconds; 2000 when absent. */
+  readonly patience?: number;
+}
+
+/**
+ * An address space of which every task is stopped by this thread. Disposing it lets them all go, and has
+ * to be soon: the program stands still.
+ */
+export class StoppedProcess implements Disposable {
+  readonly pid: Pid;
+  readonly tasks: readonly StoppedTask[];
+  readonly #memory: MemoryFile;
+  readonly #since: bigint;
+  #until: bigint | undefined;
+
+  private constructor(pid: Pid, tasks: readonly StoppedTask[], memory: MemoryFile, since: bigint) {
+    this.pid = pid;
+    this.tasks = tasks;
+    this.#memory = memory;
+    this.#since = since;
+  }
+
+  /**
+   * Stops every task of a process and of the processes that share its memory.
+   * @throws TraplineError `no-process`; `not-permitted` with what would allow it; `busy` when
+   * somebody else traces it, or a task could not be stopped in time. No task is held then.
+   */
+  static stop(pid: Pid, options: StopOptions = {}): StoppedProcess {
+    releaseLingering();
+    const deadline = performance.now() + (options.patience ?? DEFAULT_PATIENCE);
+    for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
+      const since = monotonicNanoseconds();
+      const attempt = new StopAttempt(pid);
+      try {
+        const stuck = attempt.run();
+        if (stuck === undefined) {
+          const tasks = attempt.takeTasks();
+          const first = tasks[0];
+          if (first !== undefined) {
+            return new StoppedProcess(pid, tasks, openMemory(first, tasks), since);
+          }
+          throw new TraplineError({ code: 'no-process', message: `there is no process ${pid}` });
+        }
+        log('process %d: task %d does not stop (%s)', pid, stuck.tid, stuck.state);
+        attempt.release(deadline);
+        if (performance.now() > deadline) throw notStopping(pid, stuck);
+      } catch (error) {
+        attempt.release(deadline);
+        throw error;
+      }
+      sleepMicroseconds(pause * 1000);
+    }
+  }
+
+  /** Nanoseconds from just before the first task was seized until now, or until all were let go. */
+  get stoppedNanoseconds(): bigint {
+    return (this.#until ?? monotonicNanoseconds()) - this.#since;
+  }
+
+  /** Reads all of `length` bytes. @throws TraplineError `bad-input` where they can't be read. */
+  read(from: Address, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    const count = this.#memory.read(from, bytes);
+    if (count === length) return bytes;
+    throw new TraplineError({
+      code: 'bad-input',
+      message: `process ${this.pid} has no ${length} readable bytes at 0x${from.toString(16)}`,
+    });
+  }
+
+  /** Reads into `into`. @returns the bytes read: fewer where unreadable memory begins. */
+  readInto(from: Address, into: Uint8Array): number {
+    return this.#memory.read(from, into);
+  }
+
+  /** Writes bytes, to read-only private memory too, by one pwrite. */
+  write(to: Address, bytes: Uint8Array): void {
+    this.#memory.write(to, bytes);
+  }
+
+  /** The mappings as they are now. */
+  maps(): MemoryMapping[] {
+    return readMaps(this.tasks[0]?.tid ?? this.pid);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#until !== undefined) return;
+    this.#memory[Symbol.dispose]();
+    releaseAll(this.tasks);
+    this.#until = monotonicNanoseconds();
+  }
+}
+
+/** A task that did not stop, and why. */
+interface StuckTask {
+  readonly tid: Tid;
+  /** Its state's letter. */
+  readonly state: string;
+}
+
+/** One try to stop everything. */
+class StopAttempt {
+  readonly #pid: Pid;
+  readonly #stopped = new Map<Tid, StoppedTask>();
+  /** Seized, not yet seen to stop; with the process each belongs to. */
+  readonly #awaited = new Map<Tid, Pid>();
+
+  constructor(pid: Pid) {
+    this.#pid = pid;
+  }
+
+  /** @returns the task that won't stop, or undefined when all are stopped. */
+  run(): StuckTask | undefined {
+    // A stopped task makes no new ones: two rounds are the rule, more are a race with clone.
+    for (;;) {
+      const fresh = this.#newTasks();
+      if (fresh.length === 0) break;
+      const stuck = this.#seizeAll(fresh) ?? this.#awaitAll();
+      if (stuck !== undefined) return stuck;
+    }
+    for (const task of this.#stopped.values()) keepInterruptedCall(task);
+    return undefined;
+  }
+
+  /** The stopped tasks, which are the caller's from now on; the process's own first, then by id. */
+  takeTasks(): StoppedTask[] {
+    const tasks = [...this.#stopped.values()];
+    this.#stopped.clear();
+    const order = (task: StoppedTask): number => (task.pid === this.#pid ? 0 : 1);
+    return tasks.sort((a, b) => order(a) - order(b) || a.tid - b.tid);
+  }
+
+  /** Lets everything go that was seized; waits for stragglers until the deadline. */
+  release(deadline: number): void {
+    releaseAll([...this.#stopped.values()]);
+    this.#stopped.clear();
+    while (this.#awaited.size > 0 && performance.now() < deadline) {
+      for (const tid of this.#awaited.keys()) if (tryRelease(tid)) this.#awaited.delete(tid);
+      if (this.#awaited.size > 0) sleepMicroseconds(500);
+    }
+    for (const tid of this.#awaited.keys()) linger(tid);
+    this.#awaited.clear();
+  }
+
+  #newTasks(): { readonly pid: Pid; readonly tid: Tid }[] {
+    return [this.#pid, ...listStrangers(this.#pid)].flatMap((pid) =>
+      listTasks(pid)
+        .filter((tid) => !this.#stopped.has(tid) && isLive(tid))
+        .map((tid) => ({ pid, tid })),
+    );
+  }
+
+  /**
+   * A task in an uninterruptible wait is not touched: a parent in vfork would hold our interrupt
+   * until its child is gone, and the child, once we stopped it, would never be.
+   */
+  #seizeAll(fresh: readonly { readonly pid: Pid; readonly tid: Tid }[]): StuckTask | undefined {
+    const waiting = fresh.find(({ tid }) => readTaskState(tid) === 'D');
+    if (waiting !== undefined) return { tid: waiting.tid, state: 'D' };
+    for (const { pid, tid } of fresh) {
+      if (!seizeTask(pid, tid)) continue;
+      this.#awaited.set(tid, pid);
+      ignoreGone(() => interrupt(tid));
+    }
+    return undefined;
+  }
+
+  #awaitAll(): StuckTask | undefined {
+    const deadline = performance.now() + ATTEMPT_PATIENCE;
+    for (let pause = 10; this.#awaited.size > 0; pause = Math.min(pause * 2, 500)) {
+      let progress = false;
+      for (const [tid, pid] of this.#awaited) {
+        const status = waitFor(tid, { poll: true });
+        if (status === undefined) continue;
+        progress = true;
+        const task = settle(pid, tid, status);
+        if (task === 'again') continue;
+        this.#awaited.delete(tid);
+        if (task !== 'gone') this.#stopped.set(tid, task);
+      }
+      if (progress) pause = 10;
+      else if (performance.now() > deadline) break;
+      else sleepMicroseconds(pause);
+    }
+    const [first] = this.#awaited.keys();
+    return first === undefined ? undefined : { tid: first, state: readTaskState(first) ?? '?' };
+  }
+}
+
+/** What a wait status makes of a task that we want stopped inside get_signal. */
+function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' | 'gone' {
+  if (status.kind !== 'stopped') return 'gone';
+  if (status.event === TraceEvent.stop) {
+    const kind = status.signal === Signal.trap ? 'interrupt' : 'group-stop';
+    return new StoppedTask(pid, tid, kind);
+  }
+  // Every trap clears a pending interrupt (kernel/signal.c, ptrace_stop): ask again, then deliver.
+  const signal = status.event === 0 && !status.systemCall ? status.signal : 0;
+  ignoreGone(() => {
+    interrupt(tid);
+    resume(tid, signal);
+  });
+  return 'again';
+}
+
+/** @returns false when the task has ended. @throws TraplineError when it may not be seized. */
+function seizeTask(pid: Pid, tid: Tid): boolean {
+  try {
+    seize(tid, TraceOption.sysgood);
+    return true;
+  } catch (error) {
+    if (!(error instanceof TraplineError)) throw error;
+    if (error.code === 'no-process') return false;
+    if (error.code !== 'not-permitted') throw error;
+    const refusal = explainRefusal(pid, tid, error);
+    if (refusal === undefined) return false;
+    throw refusal;
+  }
+}
+
+/** A task may be killed between any two calls; the next wait tells. */
+function ignoreGone(action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof TraplineError) || error.code !== 'no-process') throw error;
+  }
+}
+
+function releaseAll(tasks: readonly StoppedTask[]): void {
+  for (const { tid } of tasks) {
+    if (detach(tid)) continue;
+    // Killed, or left running by a batch that failed: ptrace still owes it a wait.
+    ignoreGone(() => interrupt(tid));
+    if (!tryRelease(tid)) linger(tid);
+  }
+}
+
+function openMemory(first: StoppedTask, tasks: readonly StoppedTask[]): MemoryFile {
+  try {
+    return new MemoryFile(first.tid);
+  } catch (error) {
+    releaseAll(tasks);
+    throw error;
+  }
+}
+
+function notStopping(pid: Pid, stuck: StuckTask): TraplineError {
+  return new TraplineError({
+    code: 'busy',
+    message: `task ${stuck.tid} of process ${pid} does not stop (state ${stuck.state})`,
+    hint:
+      stuck.state === 'D'
+        ? 'it waits in the kernel, for a disk or for a child made by vfork: try again later'
+        : 'the machine may be overloaded: try again',
+  });
+}

@@ -1,0 +1,131 @@
+/** The tasks of a process, and the processes that share its memory. */
+
+import { readdirSync, readFileSync } from 'node:fs';
+
+import { pid as brandPid, tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
+import { canCompare, sharesMemory } from '../sys/kcmp.ts';
+
+/** What `/proc/PID/task/TID/status` says of a task. */
+export interface TaskStatus {
+  readonly tid: Tid;
+  readonly pid: Pid;
+  /** The task's name, at most 15 bytes. */
+  readonly comm: string;
+  /** The state's letter (proc_pid_status(5)): R, S, D, T, t, Z, X, I. */
+  readonly state: string;
+  /** The task that traces it, 0 for none or one outside our pid namespace. */
+  readonly tracerTid: number;
+  /** Effective user id. */
+  readonly uid: number;
+  /** Real user id. */
+  readonly realUid: number;
+  /** 0 none, 1 strict, 2 filters. */
+  readonly seccomp: number;
+  readonly seccompFilters: number;
+  /** Its task id in its own, innermost pid namespace. */
+  readonly namespaceTid: number;
+  /** Its process id in its own, innermost pid namespace. */
+  readonly namespacePid: number;
+}
+
+/** The ids of the tasks of a process in ascending order; empty when it is gone. */
+export function listTasks(pid: Pid): Tid[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map((name) => brandTid(Number(name)));
+  } catch {
+    return []; // gone: a process without tasks
+  }
+}
+
+/** What the kernel says of a task; undefined when it is gone. */
+export function readTaskStatus(tid: Tid | Pid): TaskStatus | undefined {
+  try {
+    return parseStatus(readFileSync(`/proc/${tid}/status`, 'utf8'));
+  } catch {
+    return undefined; // gone
+  }
+}
+
+/** Parses a status file. */
+export function parseStatus(text: string): TaskStatus {
+  const fields = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const colon = line.indexOf(':');
+    if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1).trim());
+  }
+  const words = (name: string): string[] => (fields.get(name) ?? '').split(/\s+/);
+  const number = (name: string, index = 0): number => Number(words(name)[index] ?? 0);
+  return {
+    tid: brandTid(number('Pid')),
+    pid: brandPid(number('Tgid')),
+    comm: fields.get('Name') ?? '',
+    state: (fields.get('State') ?? '').charAt(0),
+    tracerTid: number('TracerPid'),
+    realUid: number('Uid', 0),
+    uid: number('Uid', 1),
+    seccomp: number('Seccomp'),
+    seccompFilters: number('Seccomp_filters'),
+    namespaceTid: Number(words('NSpid').at(-1) ?? 0),
+    namespacePid: Number(words('NStgid').at(-1) ?? 0),
+  };
+}
+
+/**
+ * Our ids of a process's tasks by the ids that the process itself sees (in its own pid namespace): what
+ * a stub writes to a record, and `gettid` returns in a target, are the latter.
+ */
+export function mapNamespaceTasks(pid: Pid): Map<number, Tid> {
+  const map = new Map<number, Tid>();
+  for (const tid of listTasks(pid)) {
+    const status = readTaskStatus(tid);
+    if (status !== undefined) map.set(status.namespaceTid, tid);
+  }
+  return map;
+}
+
+/**
+ * Other processes that run in the same memory (CLONE_VM without CLONE_THREAD, vfork children).
+ * Asks kcmp(2) about every process of the machine, under a microsecond each; where kcmp is not
+ * allowed, processes whose maps read the same are taken for sharing, forked children too, which
+ * costs them a stop and no more. Those of other users can't be asked: without privilege we could not stop
+ * them either.
+ */
+export function listStrangers(pid: Pid): Pid[] {
+  const others = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => brandPid(Number(name)))
+    .filter((other) => other !== pid && other !== process.pid);
+  const live = listTasks(pid).find((tid) => isLive(tid));
+  if (live === undefined) return [];
+  if (canCompare()) return others.filter((other) => sharesMemory(live, other) === true);
+  return others.filter((other) => looksTheSame(live, other));
+}
+
+/** The first letters after the name in stat; cheaper to make than status. Undefined when it is gone. */
+export function readTaskState(tid: Tid | Pid): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${tid}/stat`, 'latin1');
+    return stat.charAt(stat.lastIndexOf(')') + 2);
+  } catch {
+    return undefined; // gone
+  }
+}
+
+/** Whether a task still has memory: not a zombie, not dead. */
+export function isLive(tid: Tid | Pid): boolean {
+  const state = readTaskState(tid);
+  return state !== undefined && state !== 'Z' && state !== 'X';
+}
+
+function looksTheSame(one: Tid | Pid, other: Pid): boolean {
+  try {
+    const size = readFileSync(`/proc/${other}/statm`, 'latin1').split(' ')[0];
+    if (size === '0' || size !== readFileSync(`/proc/${one}/statm`, 'latin1').split(' ')[0]) {
+      return false;
+    }
+    const maps = readFileSync(`/proc/${other}/maps`, 'latin1');
+    return maps !== '' && maps === readFileSync(`/proc/${one}/maps`, 'latin1');
+  } catch {
+    return false; // gone, or another user's
+  }
+}
