@@ -1,6 +1,7 @@
 /** Decoding: bytes to plain objects. Nothing here holds memory after it returned. */
 
 import { address as toAddress, type Address } from '../base/brand.ts';
+import { unreachable } from '../base/errors.ts';
 import { iced, MAX_INSTRUCTION, visitInstructions, type Iced } from './iced.ts';
 
 /**
@@ -13,7 +14,7 @@ import { iced, MAX_INSTRUCTION, visitInstructions, type Iced } from './iced.ts';
  * - `system`: into the kernel and back (`syscall`, `sysenter`)
  * - `interrupt`: `int3`, `int n`, `into`
  * - `exception`: `ud0`, `ud1`, `ud2`: never on
- * - `transaction`: `xbegin` (with a `target`), `xabort`, `xend`
+ * - `transaction`: `xbegin`; `target` is where an aborted transaction goes on
  * - `invalid`: not an instruction, one cut off by the end of the bytes, or one that the decoder is
  *   too old to know
  */
@@ -102,7 +103,8 @@ export function format(bytes: Uint8Array, offset: number, address: Address): str
 /** The flow of an instruction of the library's. */
 export function flowOf(instruction: Iced.Instruction): Flow {
   const { Code, FlowControl } = iced();
-  switch (instruction.flowControl) {
+  const { flowControl } = instruction;
+  switch (flowControl) {
     case FlowControl.UnconditionalBranch:
       // Far jumps through memory are IndirectBranch; the direct ones don't exist in 64-bit mode.
       return 'jump';
@@ -122,12 +124,16 @@ export function flowOf(instruction: Iced.Instruction): Flow {
     case FlowControl.Interrupt:
       return 'interrupt';
     case FlowControl.XbeginXabortXend:
-      return 'transaction';
+      // By the name three, in fact xbegin alone can leave the line: xabort and xend are Next here.
+      return instruction.code === Code.Xbegin_rel32 || instruction.code === Code.Xbegin_rel16
+        ? 'transaction'
+        : 'next';
     case FlowControl.Exception:
       return instruction.isInvalid ? 'invalid' : 'exception';
     case FlowControl.Next:
       return instruction.isInvalid ? 'invalid' : 'next';
   }
+  return unreachable(flowControl);
 }
 
 function describe(instruction: Iced.Instruction): DecodedInstruction {
@@ -137,7 +143,7 @@ function describe(instruction: Iced.Instruction): DecodedInstruction {
     address: toAddress(instruction.ip),
     length: Math.max(1, instruction.length),
     flow,
-    target: hasTarget(instruction, flow) ? toAddress(instruction.nearBranchTarget) : undefined,
+    target: hasTarget(flow) ? toAddress(instruction.nearBranchTarget) : undefined,
     ripTarget:
       flow !== 'invalid' && isIpRelMemoryOperand
         ? toAddress(instruction.ipRelMemoryAddress)
@@ -145,9 +151,6 @@ function describe(instruction: Iced.Instruction): DecodedInstruction {
   };
 }
 
-function hasTarget(instruction: Iced.Instruction, flow: Flow): boolean {
-  if (flow === 'jump' || flow === 'conditional' || flow === 'call') return true;
-  if (flow !== 'transaction') return false;
-  const { Code } = iced();
-  return instruction.code === Code.Xbegin_rel32 || instruction.code === Code.Xbegin_rel16;
+function hasTarget(flow: Flow): boolean {
+  return flow === 'jump' || flow === 'conditional' || flow === 'call' || flow === 'transaction';
 }

@@ -7,6 +7,7 @@
  */
 
 import { hex, type Address } from '../base/brand.ts';
+import { unreachable } from '../base/errors.ts';
 import { Assembler } from './assembler.ts';
 import { flowOf, type Flow } from './decode.ts';
 import { iced, visitInstructions, type Iced } from './iced.ts';
@@ -116,8 +117,7 @@ function endsFlow(flow: Flow): boolean {
 
 /** Writes one instruction; the reason if it can't be moved. */
 function move(moving: Moving, code: Assembler): string | undefined {
-  const { flow, instruction, bytes } = moving;
-  const { Code } = iced();
+  const { flow, bytes } = moving;
   switch (flow) {
     case 'next':
     case 'return':
@@ -131,10 +131,7 @@ function move(moving: Moving, code: Assembler): string | undefined {
     case 'indirect-call':
       return moveIndirectCall(moving, code);
     case 'transaction':
-      // An aborted transaction goes on at an offset from xbegin; the other two stand anywhere.
-      return instruction.code === Code.Xbegin_rel32 || instruction.code === Code.Xbegin_rel16
-        ? 'a transaction begins here'
-        : copy(bytes, moving, code);
+      return 'a transaction begins here, and aborts to an offset from here';
     case 'interrupt':
       return 'a breakpoint or software interrupt stands here';
     case 'exception':
@@ -142,6 +139,7 @@ function move(moving: Moving, code: Assembler): string | undefined {
     case 'invalid':
       return 'the bytes are not a whole instruction that the decoder knows';
   }
+  return unreachable(flow);
 }
 
 /** Copies an instruction, its operand relative to rip aimed again at what it was aimed at. */

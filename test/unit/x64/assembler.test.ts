@@ -39,7 +39,7 @@ function icedTexts(bytes: Uint8Array): { text: string; length: number }[] {
   return texts;
 }
 
-test('every mnemonic and operand reads as GNU as, objdump and iced understand it', () => {
+void test('every mnemonic and operand reads as GNU as, objdump and iced understand it', () => {
   const cases = [...assemblerCases()];
   assert.ok(cases.length > 10_000, `${cases.length} cases`);
   const source = cases.map(({ text }) => `${text}\n.balign ${SLOT}, 0xcc`).join('\n');
@@ -58,16 +58,19 @@ test('every mnemonic and operand reads as GNU as, objdump and iced understand it
   }
 });
 
-test('a 64-bit constant takes the shortest form', () => {
-  const length = (value: bigint): number => new Assembler(address(0)).mov('rax', value).length;
-  assert.equal(length(0n), 5);
-  assert.equal(length(0xffffffffn), 5);
-  assert.equal(length(-1n), 7);
-  assert.equal(length(0xffff_ffff_8000_0000n), 7);
-  assert.equal(length(0x1_0000_0000n), 10);
+function constantLength(value: bigint): number {
+  return new Assembler(address(0)).mov('rax', value).length;
+}
+
+void test('a 64-bit constant takes the shortest form', () => {
+  assert.equal(constantLength(0n), 5);
+  assert.equal(constantLength(0xffffffffn), 5);
+  assert.equal(constantLength(-1n), 7);
+  assert.equal(constantLength(0xffff_ffff_8000_0000n), 7);
+  assert.equal(constantLength(0x1_0000_0000n), 10);
 });
 
-test('operands relative to rip count from the end of the instruction', () => {
+void test('operands relative to rip count from the end of the instruction', () => {
   const origin = 0x400000n;
   const code = new Assembler(address(origin));
   const word = code.label('word');
@@ -87,7 +90,7 @@ test('operands relative to rip count from the end of the instruction', () => {
   assert.deepEqual(targets, [at, at, at, '401000', next, at, at, at]);
 });
 
-test('every condition branches, short and near, to labels and addresses', () => {
+void test('every condition branches, short and near, to labels and addresses', () => {
   const origin = 0x400000n;
   for (const condition of CONDITIONS) {
     const code = new Assembler(address(origin));
@@ -103,14 +106,14 @@ test('every condition branches, short and near, to labels and addresses', () => 
   }
 });
 
-test('a short branch that does not reach is refused', () => {
+void test('a short branch that does not reach is refused', () => {
   const code = new Assembler(address(0));
   const end = code.label('end');
   code.jmp(end, 'short').nop(128).bind(end);
   assert.throws(() => code.finish(), /out of reach/);
 });
 
-test('short branches are chosen backwards, near ones forwards', () => {
+void test('short branches are chosen backwards, near ones forwards', () => {
   const code = new Assembler(address(0x1000n));
   const start = code.boundLabel();
   const end = code.label();
@@ -128,7 +131,7 @@ test('short branches are chosen backwards, near ones forwards', () => {
   ]);
 });
 
-test('a short backward branch reaches exactly 128 bytes', () => {
+void test('a short backward branch reaches exactly 128 bytes', () => {
   for (const [gap, length] of [
     [126, 2],
     [127, 5],
@@ -145,7 +148,7 @@ test('a short backward branch reaches exactly 128 bytes', () => {
   }
 });
 
-test('what cannot be written is refused', () => {
+void test('what cannot be written is refused', () => {
   const code = new Assembler(address(0x1000n));
   const loose = code.label('loose');
   assert.throws(() => code.mov('rax', 1n << 64n), RangeError);
@@ -169,7 +172,7 @@ test('what cannot be written is refused', () => {
   assert.equal(new Assembler(address(0)).jmp(address(0x80000004n)).finish().byteLength, 5);
 });
 
-test('nops of every length are whole instructions, alignment is by address', () => {
+void test('nops of every length are whole instructions, alignment is by address', () => {
   assert.equal(new Assembler(address(0)).nop(0).length, 0);
   for (let length = 1; length <= 40; length++) {
     const bytes = new Assembler(address(0)).nop(length).finish();
@@ -181,7 +184,7 @@ test('nops of every length are whole instructions, alignment is by address', () 
   assert.deepEqual([...code.finish().subarray(0, 6)], [0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 1]);
 });
 
-test('register names are cut and widened', () => {
+void test('register names are cut and widened', () => {
   assert.equal(resized('rdi', 1), 'dil');
   assert.equal(resized('r9b', 8), 'r9');
   assert.deepEqual(partOf('r13d'), { number: 13, width: 4 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions } from 'iced-x86';
 import { address, type Address } from '../../../src/base/brand.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
@@ -33,7 +33,7 @@ function texts(result: Relocated): string[] {
   return [...objdump(result.bytes, TO).values()].map((line) => line.replace(/\s+/g, ' '));
 }
 
-test('what does not depend on its place is copied byte by byte', () => {
+void test('what does not depend on its place is copied byte by byte', () => {
   const source = 'endbr64; push rbp; mov rbp, rsp; data16 nop; ds mov eax, [rcx]; notrack jmp rax';
   const bytes = gnuAssemble(source);
   const result = moved(bytes);
@@ -46,14 +46,14 @@ test('what does not depend on its place is copied byte by byte', () => {
   );
 });
 
-test('operands relative to rip keep their target', () => {
+void test('operands relative to rip keep their target', () => {
   const bytes = gnuAssemble('cmp dword ptr [rip+0x100], 0x12345678\nlea rax, [rip-0x11]');
   const result = moved(bytes);
   const targets = decodeAll(result.bytes, TO).map(({ ripTarget }) => ripTarget);
   assert.deepEqual(targets, [FROM + 10n + 0x100n, FROM]);
 });
 
-test('branches become near ones, and counted ones jump to a jump', () => {
+void test('branches become near ones, and counted ones jump to a jump', () => {
   const bytes = gnuAssemble('.byte 0x74,0x20\n.byte 0xe3,0x10\n.byte 0xe0,0x20\njmp .+0x30');
   const result = moved(bytes);
   assert.deepEqual(result.map, [
@@ -74,7 +74,7 @@ test('branches become near ones, and counted ones jump to a jump', () => {
   ]);
 });
 
-test('calls push the original return address in one instruction', () => {
+void test('calls push the original return address in one instruction', () => {
   const cases: [string, RegExp][] = [
     ['call .+0x100', /^jmp 0x10000100$/],
     ['call rbx', /^jmp rbx$/],
@@ -100,7 +100,7 @@ test('calls push the original return address in one instruction', () => {
   }
 });
 
-test('what cannot be moved is refused with the place and the reason', () => {
+void test('what cannot be moved is refused with the place and the reason', () => {
   const cases: [string, RegExp, bigint][] = [
     ['push rbp\nint3\nnop', /breakpoint/, 1n],
     ['ud2', /faults/, 0n],
@@ -133,18 +133,18 @@ test('what cannot be moved is refused with the place and the reason', () => {
   }
 });
 
-test('a branch to the first byte or behind the last is not into the block', () => {
+void test('a branch to the first byte or behind the last is not into the block', () => {
   const bytes = gnuAssemble('.byte 0x75, 0xfe\n.byte 0xeb, 0x00');
   assert.deepEqual(texts(moved(bytes)), ['jne 0x10000000', 'jmp 0x10000004']);
 });
 
-test('the end of the flow in the middle is told', () => {
+void test('the end of the flow in the middle is told', () => {
   const result = moved(gnuAssemble('pop rbx\nret\nnop\nnop\nnop'));
   assert.equal(result.flowEndsAt, 2);
   assert.equal(result.fallsThrough, true);
 });
 
-test('random bytes are moved or refused, never thrown', () => {
+void test('random bytes are moved or refused, never thrown', () => {
   fc.assert(
     fc.property(fc.uint8Array({ minLength: 1, maxLength: 24 }), (bytes) => {
       const result = relocate(bytes, FROM, TO);
@@ -173,7 +173,7 @@ function blockEncoded(bytes: Uint8Array, from: bigint, to: bigint): Uint8Array |
   }
 }
 
-test('every instruction of a stretch of libc goes where BlockEncoder sends it', () => {
+void test('every instruction of a stretch of libc goes where BlockEncoder sends it', () => {
   const libc = readFileSync('/lib/x86_64-linux-gnu/libc.so.6');
   const start = Number(libcOffset('qsort_r'));
   const text = new Uint8Array(libc.subarray(start, start + 60_000));
@@ -280,7 +280,7 @@ const LAST: readonly Step[] = [
 const POINTER = address(HERE.address + 0x9000n);
 HERE.bytes.set(new Assembler(POINTER).u64(TARGETS).finish(), 0x9000);
 
-test('moved blocks leave the machine as the originals do', () => {
+void test('moved blocks leave the machine as the originals do', () => {
   let ran = 0;
   const states = fc.array(fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }), {
     minLength: 15,
@@ -328,7 +328,7 @@ function place(block: Uint8Array, result: Relocated): void {
   FAR.bytes.set(back.finish(), result.bytes.byteLength);
 }
 
-test('functions of libc work with their first instructions moved', () => {
+void test('functions of libc work with their first instructions moved', () => {
   const text = viewMemory(HERE.address + 0xb000n, 64);
   text.set(new TextEncoder().encode('12345 Trapline\0'));
   const string = HERE.address + 0xb000n;

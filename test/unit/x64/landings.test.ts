@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { execFileSync } from 'node:child_process';
+import { address, type Address } from '../../../src/base/brand.ts';
+import { Assembler } from '../../../src/x64/assembler.ts';
+import { findLandings, type Bounds } from '../../../src/x64/landings.ts';
+import { CONDITIONS } from '../../../src/x64/operands.ts';
+
+const AT = address(0x400000n);
+const nowhere = (): undefined => undefined;
+
+/** A window at AT+0x100, and code before and behind it. */
+function landingsOf(
+  write: (code: Assembler, inside: Address) => unknown,
+  whole: boolean,
+): string[] {
+  const code = new Assembler(AT);
+  const window = { start: address(AT + 0x40n), end: address(AT + 0x45n) };
+  write(code, address(window.start + 2n));
+  code.nop(0x80 - code.length);
+  const text = code.finish();
+  const bounds = { start: AT, end: address(AT + BigInt(text.byteLength)) };
+  const [found] = findLandings(text, AT, [window], () => (whole ? bounds : undefined));
+  return (found ?? []).map(
+    ({ target, from, certain }) => `${from - AT}>${target - AT}${certain ? '' : '?'}`,
+  );
+}
+
+void test('every direct branch into a window is found', () => {
+  for (const condition of CONDITIONS) {
+    assert.deepEqual(
+      landingsOf((code, inside) => code.jcc(condition, inside, 'short'), true),
+      ['0>66'],
+    );
+    assert.deepEqual(
+      landingsOf((code, inside) => code.jcc(condition, inside, 'near'), true),
+      ['0>66'],
+    );
+  }
+  assert.deepEqual(
+    landingsOf((code, inside) => code.nop(3).jmp(inside, 'short').jmp(inside, 'near'), true),
+    ['3>66', '5>66'],
+  );
+  assert.deepEqual(
+    landingsOf((code, inside) => code.call(inside), true),
+    ['0>66'],
+  );
+  for (const opcode of [0xe0, 0xe1, 0xe2, 0xe3]) {
+    assert.deepEqual(
+      landingsOf((code) => code.raw([opcode, 0x40]), true),
+      ['0>66'],
+    );
+  }
+  assert.deepEqual(
+    landingsOf((code) => code.raw([0xc7, 0xf8, 0x3c, 0, 0, 0]), true),
+    ['0>66'],
+    'xbegin',
+  );
+  assert.deepEqual(
+    landingsOf((code) => code.raw([0x66, 0x66, 0x48, 0xe8, 0x3a, 0, 0, 0]), true),
+    ['3>66'],
+    'prefixes stand before the opcode',
+  );
+});
+
+const write = (code: Assembler): unknown => code.mov('rax', 0x7f7f_7f7f_403e_eb7fn);
+const dirty = (code: Assembler): unknown => code.raw([0x06, 0xeb, 0x3f]);
+
+void test('what only looks like a branch is dismissed where the code is known, kept where not', () => {
+  assert.deepEqual(landingsOf(write, false), ['3>67?']);
+  assert.deepEqual(landingsOf(write, true), []);
+  assert.deepEqual(landingsOf(dirty, true), ['1>66?'], 'the function does not decode');
+});
+
+void test('the first byte of a window and the byte behind it are not inside', () => {
+  const window = { start: address(AT + 0x40n), end: address(AT + 0x45n) };
+  for (const [to, expected] of [
+    [0x3f, 0],
+    [0x40, 0],
+    [0x41, 1],
+    [0x44, 1],
+    [0x45, 0],
+  ] as const) {
+    const text = new Assembler(AT)
+      .jmp(address(AT + BigInt(to)), 'near')
+      .nop(0x80)
+      .finish();
+    assert.equal(findLandings(text, AT, [window], nowhere)[0]?.length, expected);
+  }
+});
+
+void test('windows that overlap, lie outside or are empty, and branches cut off by the end', () => {
+  const text = new Assembler(AT)
+    .jmp(address(AT + 0x42n), 'near')
+    .nop(0x40)
+    .finish();
+  const window = (start: bigint, end: bigint): { start: Address; end: Address } => ({
+    start: address(AT + start),
+    end: address(AT + end),
+  });
+  const windows = [
+    window(0x41n, 0x46n),
+    window(0x3en, 0x43n),
+    window(0x1000n, 0x1005n),
+    window(-0x1000n, -0xffbn),
+    window(0x41n, 0x41n),
+  ];
+  const found = findLandings(text, AT, windows, nowhere);
+  assert.deepEqual(
+    found.map((landings) => landings.length),
+    [1, 1, 0, 0, 0],
+  );
+  for (const cut of [
+    [0xe9],
+    [0xe9, 0, 0],
+    [0x0f],
+    [0x0f, 0x84, 0, 0],
+    [0xeb],
+    [0xc7],
+    [0xc7, 0xf8],
+  ]) {
+    const bytes = Uint8Array.from([0x90, 0x90, 0x90, ...cut]);
+    const all = [{ start: AT, end: address(AT + 0x100n) }];
+    assert.doesNotThrow(() => findLandings(bytes, AT, all, nowhere));
+  }
+});
+
+const LIBC = '/lib/x86_64-linux-gnu/libc.so.6';
+
+/** The direct branches of libc's text as objdump sees them: where, and where to. */
+function objdumpBranches(): Map<bigint, bigint> {
+  const text = execFileSync('objdump', ['-d', '-j', '.text', '--no-show-raw-insn', LIBC], {
+    maxBuffer: 1 << 28,
+  }).toString();
+  const branches = new Map<bigint, bigint>();
+  const pattern = /^ +([0-9a-f]+):\t(?:[a-z0-9]+ )*?(?:j\w+|call|loop\w*|xbegin) +([0-9a-f]+) </gm;
+  for (const [, from, to] of text.matchAll(pattern)) {
+    branches.set(BigInt(`0x${from}`), BigInt(`0x${to}`));
+  }
+  return branches;
+}
+
+/** Where .text lies: address, file offset, size. */
+function textSection(): { at: Address; bytes: Uint8Array } {
+  const listing = execFileSync('readelf', ['-SW', LIBC]).toString();
+  const [, at, offset, size] = /\.text +PROGBITS +(\w+) (\w+) (\w+)/.exec(listing) ?? [];
+  const start = Number.parseInt(offset ?? '', 16);
+  const bytes = readFileSync(LIBC).subarray(start, start + Number.parseInt(size ?? '', 16));
+  return { at: address(BigInt(`0x${at}`)), bytes: new Uint8Array(bytes) };
+}
+
+function functions(): Bounds[] {
+  const listing = execFileSync('readelf', ['-W', '--dyn-syms', LIBC]).toString();
+  const found = new Map<bigint, Bounds>();
+  for (const [, value, size] of listing.matchAll(/: (\w+) +(\d+) FUNC +\w+ +\w+ +\d+ /g)) {
+    const start = BigInt(`0x${value}`);
+    if (size === '0') continue;
+    found.set(start, { start: address(start), end: address(start + BigInt(size ?? 0)) });
+  }
+  return [...found.values()];
+}
+
+void test("no branch of libc that objdump knows is missed, and what is certain is one of objdump's", () => {
+  const branches = objdumpBranches();
+  const { at, bytes } = textSection();
+  const known = functions();
+  assert.ok(branches.size > 50_000 && known.length > 1000);
+  // At entries hardly anything lands. So also in the middle, at addresses of no meaning.
+  const windows = Array.from({ length: 4500 }, (_, index) => address(at + BigInt(index * 300)))
+    .concat(known.map(({ start }) => start))
+    .map((start) => ({ start, end: address(start + 5n) }));
+  const sorted = known.toSorted((one, other) => (one.start < other.start ? -1 : 1));
+  const functionOf = (where: Address): Bounds | undefined =>
+    sorted.findLast(({ start, end }) => start <= where && where < end);
+  const found = findLandings(bytes, at, windows, functionOf);
+
+  let expected = 0;
+  const targets = [...branches].toSorted(([, one], [, other]) => (one < other ? -1 : 1));
+  for (const [index, { start, end }] of windows.entries()) {
+    const ours = found[index] ?? [];
+    for (const [from, target] of targets) {
+      if (target >= end) break;
+      if (target <= start) continue;
+      // objdump prints where the instruction starts; prefixes may stand before the opcode.
+      const hit = ours.find(
+        (one) => one.target === target && one.from - from < 5n && one.from >= from,
+      );
+      assert.ok(hit !== undefined, `0x${from.toString(16)} to 0x${target.toString(16)}`);
+      expected++;
+    }
+    for (const { from, target, certain } of ours) {
+      if (certain) assert.equal(branches.get(from) ?? branches.get(from - 1n), target);
+    }
+  }
+  assert.ok(expected > 500, `${expected} landings`);
+});
