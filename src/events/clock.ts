@@ -15,6 +15,8 @@ const NANOSECONDS = 1_000_000_000;
 const STEP_NANOSECONDS = 1_000_000;
 /** A piece leans at most so much from the measured rate. */
 const LEAN = 0.01;
+/** In which time a piece makes an error good; also how far apart points are that give a rate. */
+const LEAN_NANOSECONDS = 1_000_000_000;
 /** Older pieces are forgotten: records are read within seconds. */
 const MAX_PIECES = 1024;
 
@@ -28,7 +30,7 @@ export interface ClockPoint {
 interface Piece {
   readonly key: number;
   readonly seconds: number;
-  readonly nanoseconds: number;
+  readonly nanoseconds: number; // with a fraction
   readonly nanosecondsPerTick: number;
 }
 
@@ -70,23 +72,38 @@ export class Clock {
   add(point: ClockPoint): void {
     const last = this.#points.at(-1) ?? point;
     if (point.ticks <= last.ticks || point.nanoseconds <= last.nanoseconds) throw invalidPoint();
-    const rate = slope(last, point);
-    const interval = Number(point.nanoseconds - last.nanoseconds);
-    this.convertKey(this.keyOf(point.ticks));
-    const predicted = BigInt(this.seconds) * 1_000_000_000n + BigInt(this.nanoseconds);
-    const error = Number(point.nanoseconds - predicted);
-    // Behind the prediction time must not run back: the piece leans until the truth is met.
-    const lean = Math.max(-LEAN, Math.min(LEAN, error / interval));
-    const step = error > STEP_NANOSECONDS;
-    const start = step ? point.nanoseconds : predicted;
-    const leaning = step ? rate : rate * (1 + lean);
-    this.#current = this.#piece({ ticks: point.ticks, nanoseconds: start }, leaning);
+    const old = this.#current;
+    const key = this.keyOf(point.ticks);
+    // Both counted from the old piece's second, so that they are small and keep their fraction.
+    const predicted = old.nanoseconds + (key - old.key) * old.nanosecondsPerTick;
+    const measured = Number(point.nanoseconds - BigInt(old.seconds) * 1_000_000_000n);
+    const error = measured - predicted;
+    if (error > STEP_NANOSECONDS) {
+      this.#points.length = 0; // the rate across a jump means nothing
+      this.#current = this.#piece(point, old.nanosecondsPerTick);
+    } else {
+      const rate = slope(this.#rateStart(point), point);
+      // Time must not run back: the piece begins at the prediction and leans until the truth is met.
+      const lean = Math.max(-LEAN, Math.min(LEAN, error / LEAN_NANOSECONDS));
+      this.#current = {
+        key,
+        seconds: old.seconds + Math.floor(predicted / NANOSECONDS),
+        nanoseconds: predicted - Math.floor(predicted / NANOSECONDS) * NANOSECONDS,
+        nanosecondsPerTick: rate * (1 + lean),
+      };
+    }
     this.#pieces.push(this.#current);
     this.#points.push(point);
-    if (this.#pieces.length > MAX_PIECES) {
-      this.#pieces.shift();
-      this.#points.shift();
-    }
+    if (this.#pieces.length > MAX_PIECES) this.#pieces.shift();
+    if (this.#points.length > MAX_PIECES) this.#points.shift();
+  }
+
+  /** The latest point that is far enough away to measure a rate from, else the first. */
+  #rateStart(point: ClockPoint): ClockPoint {
+    const enough = point.nanoseconds - BigInt(LEAN_NANOSECONDS);
+    return (
+      this.#points.findLast(({ nanoseconds }) => nanoseconds <= enough) ?? this.#points[0] ?? point
+    );
   }
 
   /** The tick key of a time stamp counter's halves. */

@@ -13,11 +13,6 @@ import type { RecordIndex } from './record-index.ts';
 
 /** Positions from here on are not believed: a ring would have to run for years to reach them. */
 const POSITION_LIMIT = 2 ** 52;
-/** So many valid records in a row, or the head right behind one, make a chain. */
-const CHAIN_RECORDS = 4;
-/** How far behind a lone valid record a chain is still looked for: bounds the work of hostile rings. */
-const LONE_LOOKAHEAD = 512;
-
 /** Where a context's parts lie in a segment's buffer, in bytes. */
 export interface RingPlace {
   readonly buffer: ArrayBufferLike;
@@ -101,6 +96,8 @@ export class RingReader {
   #blockedSince = 0;
   #blockedAt = -1;
   #overdue = false;
+  /** Where the scan stopped at a committed record that is not sane. */
+  #corruptAt = -1;
   #insane = false;
 
   constructor(place: RingPlace, table: DescriptorTable) {
@@ -197,35 +194,27 @@ export class RingReader {
 
   /** Indexes records from `from` until the head or one that is not committed or not sane. */
   #scanRun(index: RecordIndex, from: number, head: number): number {
-    const { fixedBytes, sizeOffset, maxBytes } = this.#table;
     const words = this.#words;
     let offset = from % this.ringBytes;
     let stamp = stampOf(from);
     let left = head - from;
+    this.#corruptAt = -1;
     index.openChunk(offset, from);
     while (left > 0) {
       const word = offset >>> 2;
       if (Atomics.load(words, word + RecordHeader.stamp / 4) !== stamp) break;
-      // The loads below are bounded: offset < ringBytes, and a spill of the largest record follows.
-      const event = words[word + RecordHeader.event / 4]! >>> 0; // inside, see above
-      const id = event & 0xffff;
-      let bytes = fixedBytes[id]!; // 65,536 entries: every u16 is inside
-      if (bytes === 0) break;
-      const sizeAt = sizeOffset[id]!; // likewise
-      if (sizeAt !== 0) {
-        const at = (offset + sizeAt) >>> 2;
-        const size = words[at]! >>> 0; // inside: sizeAt < fixedBytes <= MAX_RECORD_BYTES
-        if (words[at + 1] !== 0 || size < bytes || size > maxBytes[id]! || (size & 7) !== 0) break;
-        bytes = size;
+      const bytes = this.#recordBytes(offset, left);
+      if (bytes === 0) {
+        this.#corruptAt = head - left;
+        break;
       }
-      if (bytes > left) break;
       index.reserve();
       const entry = index.count++;
       index.offset[entry] = offset;
       index.bytes[entry] = bytes;
-      index.event[entry] = event;
-      index.clockLow[entry] = words[word + RecordHeader.clock / 4]!; // inside, see above
-      index.clockHigh[entry] = words[word + RecordHeader.clock / 4 + 1]!; // inside, see above
+      index.event[entry] = words[word + RecordHeader.event / 4]!; // inside, see #recordBytes
+      index.clockLow[entry] = words[word + RecordHeader.clock / 4]!; // likewise
+      index.clockHigh[entry] = words[word + RecordHeader.clock / 4 + 1]!; // likewise
       left -= bytes;
       offset += bytes;
       stamp = (stamp + (bytes >>> 3)) | 0;
@@ -241,8 +230,8 @@ export class RingReader {
 
   /** Where to go on behind a record that can't be read, or undefined while it is waited for. */
   #afterGap(at: number, head: number, time: ScanTime): number | undefined {
-    const committed = Atomics.load(this.#words, (at % this.ringBytes) >>> 2) === stampOf(at);
-    if (committed) {
+    // Not the stamp is asked, a second time: it may have been written since the scan stopped here.
+    if (this.#corruptAt === at) {
       this.loss.corrupt++;
       return this.#resynchronize(at, head);
     }
@@ -261,58 +250,38 @@ export class RingReader {
   }
 
   /**
-   * The first position behind `at` from which a chain of valid records leads to the head, or on for
-   * some records; else, a little further on, the first where a valid record stands at all (the next
-   * may be in the making); else the head. At most `CHAIN_RECORDS` looks per 8 bytes.
+   * The first position behind `at` where a valid record stands, else the head: at most one look per 8
+   * bytes. One record is enough, as the next may be another gap; leftovers of 4 bytes that happen to be
+   * the stamp of their own place are one in 2^32.
    */
   #resynchronize(at: number, head: number): number {
-    let lone = head;
-    let limit = head - at;
     let offset = at % this.ringBytes;
     let stamp = stampOf(at);
-    for (let distance = 8; distance < limit; distance += 8) {
+    for (let position = at + 8; position < head; position += 8) {
       offset += 8;
       if (offset >= this.ringBytes) offset = 0;
       stamp = (stamp + 1) | 0;
       if (Atomics.load(this.#words, offset >>> 2) !== stamp) continue;
-      const position = at + distance;
-      const links = this.#chainLinks(position, head);
-      if (links >= CHAIN_RECORDS) return position;
-      if (links > 0 && lone === head) {
-        lone = position;
-        limit = Math.min(limit, distance + LONE_LOOKAHEAD);
-      }
+      if (this.#recordBytes(offset, head - position) > 0) return position;
     }
-    return lone;
+    return head;
   }
 
-  /** How many valid records follow each other from a position; CHAIN_RECORDS where they reach the head. */
-  #chainLinks(position: number, head: number): number {
-    let end = position;
-    for (let links = 0; links < CHAIN_RECORDS; links++) {
-      const bytes = this.#recordBytes(end, head);
-      if (bytes === 0) return links;
-      end += bytes;
-      if (end === head) break;
-    }
-    return CHAIN_RECORDS;
-  }
-
-  /** The size of the valid record at a position, or 0. */
-  #recordBytes(position: number, head: number): number {
-    const offset = position % this.ringBytes;
-    const word = offset >>> 2;
-    if (Atomics.load(this.#words, word) !== stampOf(position)) return 0;
-    const id = this.#words[word + RecordHeader.event / 4]! & 0xffff; // inside: see #scanRun
-    let bytes = this.#table.fixedBytes[id]!; // 65,536 entries: every u16 is inside
-    const sizeAt = this.#table.sizeOffset[id]!; // likewise
+  /** The size of the committed record at a ring offset, or 0 where it is not sane. */
+  #recordBytes(offset: number, left: number): number {
+    const { fixedBytes, sizeOffset, maxBytes } = this.#table;
+    const words = this.#words;
+    // All loads are bounded: offset < ringBytes, and a spill of the largest record follows the ring.
+    const id = words[(offset + RecordHeader.event) >>> 2]! & 0xffff; // inside, see above
+    let bytes = fixedBytes[id]!; // 65,536 entries: every u16 is inside
+    const sizeAt = sizeOffset[id]!; // likewise
     if (bytes !== 0 && sizeAt !== 0) {
       const at = (offset + sizeAt) >>> 2;
-      const size = this.#words[at]! >>> 0; // inside: see #scanRun
-      const sane = this.#words[at + 1] === 0 && (size & 7) === 0 && size >= bytes;
-      bytes = sane && size <= this.#table.maxBytes[id]! ? size : 0; // 65,536 entries
+      const size = words[at]! >>> 0; // inside: sizeAt < fixedBytes <= MAX_RECORD_BYTES
+      const sane = words[at + 1] === 0 && size >= bytes && (size & 7) === 0;
+      bytes = sane && size <= maxBytes[id]! ? size : 0; // 65,536 entries
     }
-    return bytes <= head - position ? bytes : 0;
+    return bytes <= left ? bytes : 0;
   }
 }
 

@@ -27,7 +27,7 @@ const COUNTERS = CONSUMER_COUNTER_BYTES / 8;
 
 /** What is known of one consumer in one segment, summed over all tasks that ever hit. */
 export interface ConsumerCounts {
-  /** Every hit, those without a context and those after the session's end included. */
+  /** Every hit: aggregated, without a context and after the session's end included. */
   readonly hits: number;
   readonly filtered: number;
   readonly ringFull: number;
@@ -178,7 +178,7 @@ export class SegmentReader {
     const noContext = this.#sharedCounter(eventId, SharedCounter.noContext);
     const tracerGone = this.#sharedCounter(eventId, SharedCounter.tracerGone);
     return {
-      hits: hits + noContext + tracerGone,
+      hits: hits + aggregated + noContext + tracerGone,
       filtered,
       ringFull,
       aggregated,

@@ -1,5 +1,6 @@
 /** Looking at one event of a batch without making an object of it. */
 
+import { unreachable } from '../base/errors.ts';
 import type { EventBatch, EventSource } from './batch.ts';
 import type { EventDescriptor } from './descriptor.ts';
 import { FAULT, type EventValue, type TraceEvent } from './event.ts';
@@ -227,6 +228,8 @@ export function widthOf(type: FieldType): number {
     case 'x64':
     case 'string':
       return 64;
+    default:
+      return unreachable(type);
   }
 }
 
@@ -252,5 +255,7 @@ export function narrow(type: FieldType, low: number): number {
     case 'x64':
     case 'string':
       return low >>> 0;
+    default:
+      return unreachable(type);
   }
 }

@@ -3,7 +3,7 @@
  * the option `noirq-info`: kernel/trace/trace_output.c, trace_print_context ("%16s-%-7d [%03d] ") and
  * trace_print_time (" %5lu.%06lu"); trace_uprobe.c, print_uprobe_event; trace_probe.c for the values.
  *
- *                 zsh-1234    [002]  5678.123456: zfree: (0x55d0c4a3b2c0) ptr=0x5581 size=16
+ *                 zsh-1234    [002]   5678.123456: zfree: (0x55d0c4a3b2c0) ptr=0x5581 size=16
  *
  * One thing differs: control characters in names and strings are written as `\x1b`, since a target's
  * string must not drive the terminal or break a line.
@@ -99,7 +99,7 @@ export class TextExporter {
   }
 }
 
-/** `]  5678.123456`: microseconds are rounded, as ns2usecs does. */
+/** `]   5678.123456`: microseconds are rounded, as ns2usecs does. */
 function putTime(out: LineBuffer, seconds: number, nanoseconds: number): void {
   let micros = Math.floor((nanoseconds + 500) / 1000);
   let whole = seconds;

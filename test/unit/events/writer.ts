@@ -42,11 +42,11 @@ export class TaskWriter {
 
   claim(tid: number, pid: number, comm: string): void {
     const header = new Uint32Array(this.#buffer, this.#context, 4);
-    header[0] = tid;
-    header[1] = pid;
+    header[ContextHeader.tid / 4] = tid;
+    header[ContextHeader.pid / 4] = pid;
     const bytes = new Uint8Array(this.#buffer, this.#context + ContextHeader.comm, 16);
     bytes.set(Buffer.from(comm));
-    Atomics.store(header, 2, 1);
+    Atomics.store(header, ContextHeader.ready / 4, 1);
     const claimed = new BigUint64Array(this.#buffer, SegmentHeader.claimed, 1);
     Atomics.add(claimed, 0, 1n);
   }

@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+
+import { TraplineError } from '../../../src/base/errors.ts';
+import { accountFor, isExact } from '../../../src/events/account.ts';
+import { DescriptorTable } from '../../../src/events/descriptor.ts';
+import {
+  ContextHeader,
+  PAGE_BYTES,
+  SEGMENT_MAGIC,
+  SegmentHeader,
+  SharedCounter,
+  layoutRecord,
+} from '../../../src/events/layout.ts';
+import { SegmentReader } from '../../../src/events/segment.ts';
+import { PAIR, TaskWriter, makeSegment } from './writer.ts';
+
+const RING = 4096;
+
+function setUp() {
+  const segment = makeSegment(2, RING);
+  const writer = new TaskWriter(segment.buffer, segment.layout, 0);
+  writer.claim(7, 6, 'first');
+  const drain = (now = 0): string[] => {
+    const found: string[] = [];
+    segment.reader.drain((context, index) => {
+      const { pid, tid, comm } = context.identity;
+      for (let at = 0; at < index.count; at++) found.push(`${comm}-${pid}/${tid}`);
+    }, now);
+    return found;
+  };
+  const header = new Uint32Array(segment.buffer, segment.layout.contextsOffset, 40);
+  return { ...segment, writer, drain, header };
+}
+
+describe('a segment', () => {
+  it('is formatted as the layout says, every ring empty', () => {
+    const { buffer, layout } = makeSegment(2, RING);
+    const view = new DataView(buffer);
+    assert.equal(view.getBigUint64(SegmentHeader.magic, true), SEGMENT_MAGIC);
+    assert.equal(view.getUint32(SegmentHeader.contextCount, true), 2);
+    for (const context of [0, 1]) {
+      const at = layout.contextsOffset + context * layout.contextStride;
+      assert.equal(view.getBigUint64(at + ContextHeader.head, true), BigInt(RING));
+      assert.equal(view.getBigUint64(at + ContextHeader.tail, true), BigInt(RING));
+    }
+  });
+
+  it('refuses a mapping that is too short, and layouts that are impossible', () => {
+    const table = new DescriptorTable();
+    const shape = { contextCount: 1, consumerCapacity: 1, ringBytes: RING };
+    const buffer = new ArrayBuffer(RING);
+    assert.throws(() => new SegmentReader({ buffer, shape, table }), TraplineError);
+    const descriptor = { name: 'a:b', address: 0n, layout: { ...PAIR, fixedBytes: 20 } };
+    assert.throws(() => table.set(0, descriptor), RangeError);
+    assert.throws(() => table.set(65_536, { ...descriptor, layout: PAIR }), RangeError);
+  });
+
+  it('never looks past the last context, whatever number is claimed', () => {
+    const { buffer, reader, drain } = setUp();
+    new BigUint64Array(buffer, SegmentHeader.claimed, 1)[0] = 2n ** 64n - 1n;
+    drain();
+    assert.equal(reader.contexts.length, 2);
+  });
+
+  it('asks for the name of a task at most every 100 ms', () => {
+    const { buffer, layout, table } = setUp();
+    let asked = 0;
+    const shape = { contextCount: 2, consumerCapacity: 16, ringBytes: RING };
+    const taskName = (): string => `name${asked++}`;
+    const reader = new SegmentReader({ buffer, shape, table, taskName });
+    const seen: (string | undefined)[] = [];
+    for (let now = 0; now <= 250; now += 10) {
+      reader.drain(() => undefined, now);
+      seen.push(reader.contexts[0]?.identity.comm);
+    }
+    assert.equal(layout.contextCount, 2);
+    assert.equal(asked, 2);
+    assert.deepEqual([...new Set(seen)], ['first', 'name0', 'name1']);
+  });
+});
+
+describe('a context given back', () => {
+  it('delivers its last records, keeps its counts, and serves another task', () => {
+    const { writer, drain, reader, header, buffer, layout } = setUp();
+    drain();
+    for (let at = 0; at < 100; at++) {
+      writer.count(0, 'hits');
+      writer.record(PAIR, 0, 0, 0n, [at]);
+    }
+    writer.count(0, 'hits');
+    writer.reserve(32); // it died inside
+    assert.ok(reader.release(0, () => false));
+    assert.notEqual(header[ContextHeader.tid / 4], 0, 'not free before the last drain');
+    assert.deepEqual(
+      drain(),
+      Array.from({ length: 100 }, () => 'first-6/7'),
+    );
+    assert.equal(header[ContextHeader.tid / 4], 0);
+    assert.equal(new Uint8Array(buffer, layout.contextsOffset + layout.ringOffset).indexOf(1), -1);
+    writer.claim(9, 8, 'second');
+    writer.count(0, 'hits');
+    writer.record(PAIR, 0, 0, 0n, [1]);
+    assert.deepEqual(drain(), ['second-8/9']);
+    assert.equal(reader.counts(0).hits, 102);
+    assert.equal(reader.counts(0).recorded, 101);
+    const account = accountFor(reader, [0]);
+    assert.ok(account.exact);
+    assert.equal(account.consumers[0]?.missed.abandoned, 1);
+  });
+
+  it('stays with a task that lives, and is asked after its id was taken away', () => {
+    const { drain, reader, header } = setUp();
+    drain();
+    const during: (number | undefined)[] = [];
+    const isAlive = (): boolean => {
+      during.push(header[ContextHeader.tid / 4]);
+      return true;
+    };
+    assert.equal(reader.release(0, isAlive), false);
+    assert.deepEqual(during, [0xffff_ffff]);
+    assert.equal(header[ContextHeader.tid / 4], 7);
+  });
+
+  it('is left alone when somebody else has it by now, or nobody', () => {
+    const { drain, reader, header } = setUp();
+    drain();
+    header[ContextHeader.tid / 4] = 11;
+    assert.equal(
+      reader.release(0, () => false),
+      false,
+    );
+    assert.equal(
+      reader.release(1, () => false),
+      false,
+    );
+    assert.equal(header[ContextHeader.tid / 4], 11);
+  });
+});
+
+describe('the account', () => {
+  it('adds up every reason', () => {
+    const { writer, drain, reader, buffer } = setUp();
+    const shared = new BigUint64Array(buffer, PAGE_BYTES, 2);
+    shared[SharedCounter.noContext / 8] = 3n;
+    shared[SharedCounter.tracerGone / 8] = 2n;
+    for (let at = 0; at < 200; at++) {
+      writer.count(0, 'hits');
+      if (at % 10 === 0) writer.count(0, 'filtered');
+      else if (!writer.record(PAIR, 0, 0, 0n, [])) writer.count(0, 'ringFull');
+    }
+    drain();
+    for (let at = 0; at < 5; at++) writer.count(0, 'aggregated');
+    const { consumers, exact } = accountFor(reader, [0]);
+    assert.deepEqual(consumers, [
+      {
+        hits: 210,
+        recorded: 128,
+        aggregated: 5,
+        filtered: 20,
+        missed: { ringFull: 52, noContext: 3, tracerGone: 2, abandoned: 0 },
+      },
+    ]);
+    assert.ok(exact);
+    assert.ok(consumers.every(isExact));
+  });
+
+  it('is not exact where a hit has no reason, or a record no hit', () => {
+    const { writer, drain, reader } = setUp();
+    drain();
+    writer.count(0, 'hits');
+    assert.equal(accountFor(reader, [0]).exact, false);
+    writer.record(PAIR, 0, 0, 0n, []);
+    drain();
+    assert.ok(accountFor(reader, [0]).exact);
+    writer.record(PAIR, 0, 0, 0n, []);
+    drain();
+    assert.equal(accountFor(reader, [0]).exact, false);
+  });
+});
+
+describe('a record layout', () => {
+  it('gives each faulting field a bit, past 64 of them too', () => {
+    const fields = Array.from({ length: 70 }, (_, at) => ({
+      name: `f${at}`,
+      type: 'u64' as const, // the literal, for FieldSpecification
+      canFault: true,
+    }));
+    const layout = layoutRecord(fields);
+    assert.equal(layout.fields[69]?.faultBit, 69);
+    assert.equal((layout.fields[0]?.offset ?? 0) - (layout.faultOffset ?? 0), 16);
+  });
+});
