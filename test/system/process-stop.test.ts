@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 
 import { pid as brandPid } from '../../src/base/brand.ts';
 import { TraplineError } from '../../src/base/errors.ts';
@@ -11,31 +10,8 @@ import { StoppedProcess } from '../../src/process/stop.ts';
 import { listTasks, readTaskStatus } from '../../src/process/tasks.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { tracedTasks } from '../harness/leaks.ts';
-import { startTarget, type Target } from '../harness/target.ts';
-
-const source = (name: string): string =>
-  fileURLToPath(new URL(`../../../test/system/${name}`, import.meta.url));
-
-async function startBlocked(...args: string[]): Promise<Target> {
-  const target = await startTarget(
-    compileFixture({ sources: [source('process-blocked.c')] }),
-    args,
-  );
-  await target.waitForLine('ready');
-  return target;
-}
-
-async function assertAlive(target: Target): Promise<void> {
-  assert.deepEqual(tracedTasks(target.pid), []);
-  target.send('check');
-  assert.equal(await target.waitForLine(/^(alive|stuck|bad)/), 'alive');
-}
-
-async function assertEndsWell(target: Target): Promise<void> {
-  target.send('quit');
-  assert.equal(await target.waitForLine(/^(ok|bad)/), 'ok');
-  assert.equal((await target.exited).status, 0);
-}
+import { startTarget } from '../harness/target.ts';
+import { assertAlive, assertEndsWell, source, startBlocked } from './process-support.ts';
 
 test('every task stops, and none notices', async () => {
   await using target = await startBlocked();
@@ -108,16 +84,17 @@ test('a process that somebody else traces is busy, and the tracer is named', asy
   await assertAlive(target);
 });
 
+function code(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof TraplineError) return error.code;
+    throw error;
+  }
+  return 'nothing';
+}
+
 test('no process, and our own', () => {
-  const code = (action: () => unknown): string => {
-    try {
-      action();
-    } catch (error) {
-      if (error instanceof TraplineError) return error.code;
-      throw error;
-    }
-    return 'nothing';
-  };
   assert.equal(
     code(() => StoppedProcess.stop(brandPid(4_194_304))),
     'no-process',
