@@ -60,9 +60,12 @@ function operatorAt(text: string, at: number): number {
   return /\w/.test(text.charAt(at + 8)) ? 0 : symbol.length;
 }
 
-/** The index of the bracket that closes the one at `start`, or the last index of `text`. */
+/**
+ * The index of the bracket that closes the one at `start`, or the last index of `text`. A `<` or
+ * `>` that has no partner inside its own brackets is a comparison: `f<((4)>(3))>`.
+ */
 function closing(text: string, start: number): number {
-  let depth = 0;
+  const open: string[] = [];
   for (let at = start; at < text.length; at++) {
     const operator = operatorAt(text, at);
     if (operator > 0) {
@@ -70,11 +73,20 @@ function closing(text: string, start: number): number {
       continue;
     }
     const character = text.charAt(at);
-    if (OPENING.includes(character)) depth++;
-    // The arrow of a Rust or trailing return type closes nothing.
-    else if (CLOSING.includes(character) && text.charAt(at - 1) !== '-' && --depth === 0) return at;
+    if (OPENING.includes(character)) open.push(character);
+    const partner = OPENING.charAt(CLOSING.indexOf(character));
+    // The arrow of a trailing return type closes nothing.
+    if (!CLOSING.includes(character) || text.charAt(at - 1) === '-') continue;
+    closePartner(open, partner);
+    if (open.length === 0) return at;
   }
   return text.length - 1;
+}
+
+/** Takes the partner of a closing bracket, and comparisons above it, from the stack. */
+function closePartner(open: string[], partner: string): void {
+  if (partner !== '<') while (open.at(-1) === '<') open.pop();
+  if (open.at(-1) === partner) open.pop();
 }
 
 /** One spelling of a signature: no space that doesn't stand between two words. */

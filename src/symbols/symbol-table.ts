@@ -8,38 +8,20 @@ import { readableName, type Demangler, type ReadableName } from './demangle.ts';
 import { rustLegacyHash } from './demangle-rust-legacy.ts';
 import type { ElfFile } from './elf.ts';
 import { boundsByFrame } from './function-bounds.ts';
-import {
-  functionIndex,
-  knownSize,
-  lowerBound,
-  type FunctionIndex,
-  type FunctionKind,
-} from './function-index.ts';
+import { functionIndex, knownSize, lowerBound, type FunctionIndex } from './function-index.ts';
 import { mangledRows, needleOf } from './mangled-search.ts';
 import { nearNames } from './near-names.ts';
 import { normalizeSpaces } from './signature.ts';
+import {
+  byPreference,
+  defaultsFirst,
+  onePerOffset,
+  versionedName,
+  withoutRepetitions,
+  type FunctionSymbol,
+} from './function-symbol.ts';
 import { STT, type SymbolRows } from './symbol-rows.ts';
 import { SymbolVersions } from './versions.ts';
-
-/** One name of one function. */
-export interface FunctionSymbol {
-  /** As in the file (mangled), without a version. */
-  readonly name: string;
-  readonly version?: string;
-  /** Whether new programs link with this one; true for symbols without a version. */
-  readonly isDefaultVersion: boolean;
-  /** Where its first instruction lies in the file. For an `ifunc`: the resolver's. */
-  readonly offset: FileOffset;
-  /** Its address in the file's own numbering (st_value). */
-  readonly address: bigint;
-  /** In bytes; an upper bound when not {@link sizeKnown}. */
-  readonly size: number;
-  /** False when the table says 0 (or more than its segment holds) and `size` was estimated. */
-  readonly sizeKnown: boolean;
-  readonly binding: 'local' | 'global' | 'weak';
-  readonly kind: FunctionKind;
-  readonly table: 'symtab' | 'dynsym';
-}
 
 const BINDINGS = ['local', 'global', 'weak'] as const;
 
@@ -89,7 +71,7 @@ export class SymbolTable {
 
   /**
    * Functions whose raw name or readable name (with parameters if the pattern has a `(`) matches a
-   * glob; one per offset, the name that {@link at} would choose among those that match.
+   * glob; one per offset, the name that `at` would choose among those that match.
    */
   glob(pattern: string): FunctionSymbol[] {
     const matches = compileGlob(pattern);
@@ -142,7 +124,7 @@ export class SymbolTable {
     return covering.sort(byPreference)[0];
   }
 
-  /** All names of the function that begins at `offset`, in the order of {@link at}. */
+  /** All names of the function that begins at `offset`, in the order of `at`. */
   aliasesAt(offset: FileOffset): FunctionSymbol[] {
     const { ids, offsets } = this.#index.order;
     const found: FunctionSymbol[] = [];
@@ -265,55 +247,4 @@ export class SymbolTable {
     }
     return { name: raw, version: undefined, isDefaultVersion: true };
   }
-}
-
-/** The name with its version, as `nm` and linkers write it. */
-export function versionedName(symbol: FunctionSymbol): string {
-  if (symbol.version === undefined) return symbol.name;
-  return `${symbol.name}${symbol.isDefaultVersion ? '@@' : '@'}${symbol.version}`;
-}
-
-const BINDING_ORDER = { global: 0, weak: 1, local: 2 } as const;
-
-/** See {@link SymbolTable.at}; the last rules only make the order total. */
-function byPreference(a: FunctionSymbol, b: FunctionSymbol): number {
-  return (
-    Number(b.sizeKnown) - Number(a.sizeKnown) ||
-    b.offset - a.offset ||
-    BINDING_ORDER[a.binding] - BINDING_ORDER[b.binding] ||
-    Number(a.kind === 'assembly') - Number(b.kind === 'assembly') ||
-    Number(b.isDefaultVersion) - Number(a.isDefaultVersion) ||
-    underscores(a.name) - underscores(b.name) ||
-    a.name.length - b.name.length ||
-    (a.name < b.name ? -1 : 1)
-  );
-}
-
-function underscores(name: string): number {
-  return name.startsWith('_Z') || name.startsWith('_R') ? 0 : name.search(/[^_]|$/);
-}
-
-function defaultsFirst(symbols: FunctionSymbol[]): FunctionSymbol[] {
-  return symbols.sort(
-    (a, b) => Number(b.isDefaultVersion) - Number(a.isDefaultVersion) || a.offset - b.offset,
-  );
-}
-
-function withoutRepetitions(symbols: readonly FunctionSymbol[]): FunctionSymbol[] {
-  const seen = new Set<string>();
-  return symbols.filter((symbol) => {
-    const key = `${symbol.offset} ${versionedName(symbol)}`;
-    if (seen.has(key)) return false;
-    seen.add(key);
-    return true;
-  });
-}
-
-function onePerOffset(symbols: readonly FunctionSymbol[]): FunctionSymbol[] {
-  const best = new Map<number, FunctionSymbol>();
-  for (const symbol of symbols) {
-    const other = best.get(symbol.offset);
-    if (other === undefined || byPreference(symbol, other) < 0) best.set(symbol.offset, symbol);
-  }
-  return [...best.values()].sort((a, b) => a.offset - b.offset);
 }

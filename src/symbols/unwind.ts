@@ -52,7 +52,8 @@ export class UnwindTables {
     const header = elf.programHeaders.find(({ type }) => type === PT.ehFrame);
     const index = header === undefined ? undefined : readSearchHeader(elf, header.address);
     this.#search = index?.search;
-    this.#frames = index?.frames ?? framesBySection(elf);
+    this.#frames =
+      index?.search === undefined ? (framesBySection(elf) ?? index?.frames) : index.frames;
     this.isComplete = this.#frames !== undefined || elf.sections.length > 0;
   }
 
@@ -75,10 +76,20 @@ export class UnwindTables {
     return found !== undefined && address >= found.start && address < found.end ? found : undefined;
   }
 
-  /** Every frame description of the file, in the file's order. @throws TraplineError `bad-elf`. */
+  /** Every frame description that an unwinder can find. @throws TraplineError `bad-elf`. */
   all(): readonly FrameDescription[] {
-    this.#all ??= this.#walk();
+    this.#all ??= this.#search === undefined ? this.#walk() : this.#listed(this.#search);
     return this.#all;
+  }
+
+  /** By the search table: .eh_frame itself may have no end mark (linked without crtend.o). */
+  #listed(search: SearchTable): FrameDescription[] {
+    const found: FrameDescription[] = [];
+    for (let index = 0; index < search.count; index++) {
+      const frame = this.#frameAt(this.#searchEntry(search, index).frame);
+      if (frame !== undefined) found.push(frame);
+    }
+    return found;
   }
 
   #walk(): FrameDescription[] {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync, realpathSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { SymbolTable, versionedName } from '../../../src/symbols/symbol-table.ts';
+import { versionedName } from '../../../src/symbols/function-symbol.ts';
+import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
 import { openElf, readelfSymbols, without } from './fixtures.ts';
 
 const CANDIDATES: readonly (string | undefined)[] = [
