@@ -4,7 +4,7 @@
  */
 
 import type { Clock } from './clock.ts';
-import type { ContextReader, TaskIdentity } from './context.ts';
+import type { TaskIdentity } from './context.ts';
 import type { DescriptorTable } from './descriptor.ts';
 import { RECORD_HEADER_BYTES } from './layout.ts';
 import { grown, type RecordIndex } from './record-index.ts';
@@ -65,21 +65,19 @@ export class EventBatch {
     this.count = this.total = this.length = this.sources.length = 0;
   }
 
-  /** Copies what a ring's scan found; the lease may end afterwards. */
-  append(
-    segment: number,
-    table: DescriptorTable,
-    context: ContextReader,
-    index: RecordIndex,
-  ): void {
+  /**
+   * Copies records; what they were copied from may change afterwards.
+   * @param from what the offsets of `index` count in: a ring's bytes, under a lease
+   */
+  append(origin: EventSource, from: Uint8Array, index: RecordIndex): void {
     if (index.count === 0) return;
-    const source = this.sources.push({ task: context.identity, table, segment }) - 1;
+    const source = this.sources.push(origin) - 1;
     this.#reserveRecords(index.count);
     for (let chunk = 0; chunk < index.chunkCount; chunk++) {
       const start = index.chunkStart[chunk] ?? 0;
       const end = index.chunkEnd[chunk] ?? start;
       this.#reserveBytes(end - start);
-      this.bytes.set(context.ring.bytes.subarray(start, end), this.length);
+      this.bytes.set(from.subarray(start, end), this.length);
       const last = chunk + 1 < index.chunkCount ? index.chunkFirst[chunk + 1] : index.count;
       this.#index(index, index.chunkFirst[chunk] ?? 0, last ?? 0, this.length - start, source);
       this.length += end - start;

@@ -40,6 +40,8 @@ export class Clock {
   seconds = 0;
   /** Of the last conversion, below one second; a whole number. */
   nanoseconds = 0;
+  /** The rate that the first piece was made with. */
+  readonly ticksPerSecond: number;
   readonly #baseHigh: number;
   readonly #pieces: Piece[] = [];
   readonly #points: ClockPoint[] = [];
@@ -54,6 +56,7 @@ export class Clock {
     this.#baseHigh = Number(BigInt.asUintN(64, first.ticks) >> 32n);
     const rate = typeof second === 'number' ? NANOSECONDS / second : slope(first, second);
     if (!Number.isFinite(rate) || rate <= 0) throw invalidPoint();
+    this.ticksPerSecond = NANOSECONDS / rate;
     this.#current = this.#piece(first, rate);
     this.#pieces.push(this.#current);
     this.#points.push(first);

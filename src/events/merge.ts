@@ -87,7 +87,8 @@ export class EventMerger {
     for (const [segment, number] of this.#segments) {
       segment.drain(
         (context, index) => {
-          batch.append(number, segment.table, context, index);
+          const source = { task: context.identity, table: segment.table, segment: number };
+          batch.append(source, context.ring.bytes, index);
           watermark = Math.min(watermark, this.#boundOf(context, pollKey));
         },
         Number(started) / 1e6,
