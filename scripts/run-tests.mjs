@@ -101,7 +101,7 @@ async function main() {
   stream.on('test:stdout', ({ message }) => process.stdout.write(message));
   // The stream has to be read to its end, or the run stops when its buffer is full.
   for await (const event of stream) void event;
-  for (const [file, counts] of [...perFile]) report(file, counts);
+  for (const [file, counts] of perFile) report(file, counts);
   for (const skip of await unjustified(result.skips)) {
     result.failed += 1;
     process.stdout.write(

@@ -101,7 +101,7 @@ function census() {
   const reasons = new Map();
   for (const { reason } of total.skips) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   if (reasons.size > 0) console.log('\nSkipped, by reason:');
-  for (const [reason, count] of [...reasons]) console.log(`  ${count} × ${reason}`);
+  for (const [reason, count] of reasons) console.log(`  ${count} × ${reason}`);
 }
 
 async function systemHalves() {

@@ -93,8 +93,12 @@ export function compileFixture(options: FixtureOptions): string {
   if (!existsSync(join(kept, name))) {
     const work = mkdtempSync(join(cache, 'compile-'));
     const build = language === 'go' && flags[0] !== 'build' ? ['build', ...flags] : flags;
-    run(compiler.program, [...build, '-o', join(work, name), ...sources, ...libraries], cache);
-    publish(work, kept);
+    try {
+      run(compiler.program, [...build, '-o', join(work, name), ...sources, ...libraries], cache);
+      publish(work, kept);
+    } finally {
+      rmSync(work, { recursive: true, force: true }); // gone already unless something failed
+    }
   }
   return join(kept, name);
 }
@@ -143,7 +147,6 @@ function publish(work: string, kept: string): void {
   try {
     renameSync(work, kept);
   } catch (error) {
-    rmSync(work, { recursive: true, force: true });
     if (!existsSync(kept)) throw error; // somebody else was first: theirs is the same
   }
 }

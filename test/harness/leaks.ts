@@ -109,13 +109,18 @@ function compare(what: string, before: readonly string[], after: readonly string
   ];
 }
 
+function taskName(line: string): string {
+  return line.split(':', 1)[0] ?? '';
+}
+
 function commonTasks(
   before: readonly string[],
   after: readonly string[],
 ): { old: string[]; now: string[] } {
-  const name = (line: string): string => line.split(':', 1)[0] ?? '';
-  const both = new Set(before.map(name).filter((one) => after.some((line) => name(line) === one)));
-  const keep = (line: string): boolean => both.has(name(line));
+  const both = new Set(
+    before.map(taskName).filter((one) => after.some((line) => taskName(line) === one)),
+  );
+  const keep = (line: string): boolean => both.has(taskName(line));
   return { old: before.filter(keep), now: after.filter(keep) };
 }
 
@@ -127,7 +132,7 @@ function isOurs(line: string): boolean {
 /** Private anonymous memory that can't be executed, the heap and stacks. */
 function isOwnData(line: string): boolean {
   const [, permissions = '', , device, inode, path = ''] = line.split(/\s+/);
-  const anonymous = device === '00:00' && inode === '0' && !/^\[v/.test(path);
+  const anonymous = device === '00:00' && inode === '0' && !path.startsWith('[v');
   return anonymous && !permissions.includes('x') && !isOurs(line);
 }
 

@@ -10,6 +10,7 @@ import { accessSync, constants as modes, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { createInterface, type Interface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { pid as toPid, type Pid } from '../../src/base/brand.ts';
 
@@ -69,18 +70,28 @@ export class Target implements AsyncDisposable {
     this.lines = lines;
     this.errors = errors;
     this.#waiters = waiters;
-    createInterface({ input: readable(guard, 1) }).on('line', (line) => {
+    const output = createInterface({ input: readable(guard, 1) }).on('line', (line) => {
       lines.push(line);
       for (const wake of waiters) wake();
     });
-    createInterface({ input: readable(guard, 2) }).on('line', (line) => errors.push(line));
-    const { promise, resolve } = deferred<TargetEnd>();
-    report.on('line', (line) => resolve(endOf(line)));
-    report.on('close', () => resolve({ status: undefined, signal: 'SIGKILL' }));
-    this.exited = promise.then((end) => {
-      this.#ended = true;
-      for (const wake of waiters) wake();
-      return end;
+    const complaints = createInterface({ input: readable(guard, 2) });
+    complaints.on('line', (line) => errors.push(line));
+    const read = Promise.all([output, complaints].map((one) => once(one, 'close')));
+    this.exited = new Promise((resolve) => {
+      const ended = (end: TargetEnd): void => {
+        this.#ended = true;
+        for (const wake of waiters) wake();
+        resolve(end);
+      };
+      report.on('line', (line) => {
+        // Its last words may still be in the pipes; a child of its own may hold them open.
+        void Promise.race([read, sleep(100)]).then(() => ended(endOf(line)));
+      });
+      report.on('close', () => {
+        void Promise.race([read, sleep(200)]).then(() =>
+          ended({ status: undefined, signal: 'SIGKILL' }),
+        );
+      });
     });
   }
 
@@ -114,6 +125,21 @@ export class Target implements AsyncDisposable {
     }
   }
 
+  /**
+   * How the program ended.
+   * @param timeout milliseconds
+   * @throws LineTimeout when it has not ended by then.
+   */
+  async waitForEnd(timeout = 10_000): Promise<TargetEnd> {
+    const deadline = Date.now() + timeout;
+    while (!this.#ended) {
+      const left = deadline - Date.now();
+      if (left <= 0) throw new LineTimeout(this.#lastWords('the end', timeout));
+      await this.#change(left);
+    }
+    return this.exited;
+  }
+
   /** Sends a signal to the program, unless it has ended. */
   kill(signal: NodeJS.Signals = 'SIGTERM'): void {
     if (!this.#ended) process.kill(this.pid, signal);
@@ -128,6 +154,7 @@ export class Target implements AsyncDisposable {
       await closed;
     }
     await this.exited;
+    for (let tries = 0; tries < 100 && groupLives(guard); tries++) await sleep(2);
     for (const stream of guard.stdio) stream?.destroy();
   }
 
@@ -195,7 +222,7 @@ async function executed(target: Target, path: string): Promise<void> {
     }
     const line = commandLine(target.pid);
     if (line !== undefined && !line.includes(marker)) return;
-    await Promise.race([target.exited, new Promise((resolve) => setTimeout(resolve, 1))]);
+    await Promise.race([target.exited, sleep(1)]);
   }
 }
 
@@ -216,12 +243,22 @@ function endOf(line: string): TargetEnd {
 }
 
 function killGroup(guard: ChildProcess): void {
-  if (guard.pid === undefined) return;
+  signalGroup(guard, 'SIGKILL');
+}
+
+function groupLives(guard: ChildProcess): boolean {
+  return signalGroup(guard, 0);
+}
+
+/** @returns whether there was a process to send it to. */
+function signalGroup(guard: ChildProcess, signal: NodeJS.Signals | 0): boolean {
+  if (guard.pid === undefined) return false;
   try {
-    process.kill(-guard.pid, 'SIGKILL');
+    return process.kill(-guard.pid, signal);
   } catch (error) {
     const gone = error instanceof Error && 'code' in error && error.code === 'ESRCH';
     if (!gone) throw error;
+    return false;
   }
 }
 
@@ -231,12 +268,4 @@ function readable(guard: ChildProcess, index: number): Readable {
 
 function writable(guard: ChildProcess): Writable {
   return guard.stdin as Writable; // a pipe, by startTarget's stdio
-}
-
-function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
-  let resolve: (value: T) => void = () => undefined;
-  const promise = new Promise<T>((fulfil) => {
-    resolve = fulfil;
-  });
-  return { promise, resolve };
 }

@@ -223,7 +223,7 @@ function against({ file, specifier, typeOnly }: Import): string | undefined {
 
 /**
  * Import specifiers in a source text. Comments and texts are taken out first (a text becomes its index
- * between marks), so that what stands in them is not seen.
+ * between section signs), so that what stands in them is not seen.
  */
 function findImports(text: string): { specifier: string; typeOnly: boolean }[] {
   const texts: string[] = [];
@@ -231,11 +231,11 @@ function findImports(text: string): { specifier: string; typeOnly: boolean }[] {
     /\/\*[\s\S]*?\*\/|\/\/.*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"/g,
     (token) => {
       if (token.startsWith('/')) return ' ';
-      return `\u0001${texts.push(token.slice(1, -1)) - 1}\u0001`;
+      return `§${texts.push(token.slice(1, -1)) - 1}§`;
     },
   );
   const form =
-    /\b(?:(import|export)(\s+type\b)?(?:[^;\u0001()]*?\bfrom)?\s*\u0001(\d+)\u0001|import\s*\(\s*\u0001(\d+)\u0001|new\s+URL\(\s*\u0001(\d+)\u0001\s*,\s*import\.meta\.url)/g;
+    /\b(?:(import|export)(\s+type\b)?(?:[^;§()]*?\bfrom)?\s*§(\d+)§|import\s*\(\s*§(\d+)§|new\s+URL\(\s*§(\d+)§\s*,\s*import\.meta\.url)/g;
   return [...bare.matchAll(form)].map((match) => ({
     specifier: texts[Number(match[3] ?? match[4] ?? match[5])] ?? '',
     typeOnly: match[2] !== undefined,

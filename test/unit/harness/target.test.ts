@@ -16,7 +16,7 @@ test('a target is not our child, and its status, output and errors arrive', asyn
   await target.waitForLine('out');
   target.send('hello');
   assert.equal(await target.waitForLine(/^got/), 'got hello');
-  assert.deepEqual(await target.exited, { status: 7, signal: undefined });
+  assert.deepEqual(await target.waitForEnd(), { status: 7, signal: undefined });
   assert.deepEqual(target.errors, ['err']);
 });
 
@@ -33,7 +33,7 @@ test('a target has no descriptor of its shell, and no signal ignored or blocked'
 test('the end by a signal is told by its name', async () => {
   await using target = await startTarget('/bin/sleep', ['60']);
   target.kill('SIGKILL');
-  assert.deepEqual(await target.exited, { status: undefined, signal: 'SIGKILL' });
+  assert.deepEqual(await target.waitForEnd(), { status: undefined, signal: 'SIGKILL' });
   assert.equal(target.running, false);
 });
 
@@ -57,7 +57,7 @@ test('disposal ends the target and its children', async () => {
     numbers = [target.pid, Number(await target.waitForLine(/^\d+$/))];
   }
   for (const number of numbers) {
-    const path = `/proc/${number}/stat`;
+    const path = `/proc/${number}/stat`; // a zombie waits for init alone
     assert.ok(!existsSync(path) || / Z /.test(readFileSync(path, 'utf8')), `${number} is left`);
   }
 });
@@ -80,5 +80,5 @@ test('self-check counts exactly what it calls', async (t) => {
   await target.waitForLine('running');
   target.kill('SIGTERM');
   await target.waitForLine('ok');
-  assert.deepEqual(await target.exited, { status: 0, signal: undefined });
+  assert.deepEqual(await target.waitForEnd(), { status: 0, signal: undefined });
 });
