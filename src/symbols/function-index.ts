@@ -134,12 +134,15 @@ function orderFunctions(index: FunctionIndex): OrderedFunctions {
   }
   // One number holds offset and id: sorting numbers natively is three times faster than by callback.
   const keys = new Float64Array(total);
+  const knownEnds = new Float64Array(total);
   let count = 0;
   let id = 0;
   for (const rows of index.tables) {
     for (let row = 0; row < rows.count; row++, id++) {
       const offset = index.functionOffset(rows, row);
-      if (offset >= 0) keys[count++] = offset * total + id;
+      if (offset < 0) continue;
+      keys[count++] = offset * total + id;
+      knownEnds[id] = offset + knownSize(index, rows, row, offset);
     }
   }
   const sorted = keys.subarray(0, count).sort();
@@ -151,22 +154,24 @@ function orderFunctions(index: FunctionIndex): OrderedFunctions {
     offsets[at] = offset;
     ids[at] = key - offset * total;
   }
-  return { ids, offsets, ...findEnds(index, ids, offsets) };
+  return { ids, offsets, ...findEnds(index, ids, offsets, knownEnds) };
 }
 
 function findEnds(
   index: FunctionIndex,
   ids: Uint32Array,
   offsets: Float64Array,
+  knownEnds: Float64Array,
 ): { ends: Float64Array; reach: Float64Array } {
   const ends = new Float64Array(ids.length);
   let next = Infinity;
   for (let at = ids.length - 1; at >= 0; at--) {
     const offset = offsets[at] ?? 0;
-    const { rows, row } = index.locate(ids[at] ?? 0);
+    const id = ids[at] ?? 0;
     const following = offsets[at + 1] ?? Infinity;
     if (following > offset) next = following;
-    ends[at] = endOf(index, rows, row, offset, next);
+    const knownEnd = knownEnds[id] ?? 0;
+    ends[at] = knownEnd > offset ? knownEnd : estimatedEnd(index, id, offset, next);
   }
   const reach = new Float64Array(ids.length);
   let highest = 0;
@@ -177,15 +182,10 @@ function findEnds(
   return { ends, reach };
 }
 
-function endOf(
-  index: FunctionIndex,
-  rows: SymbolRows,
-  row: number,
-  offset: number,
-  next: number,
-): number {
-  const size = knownSize(index, rows, row, offset);
-  return size > 0 ? offset + size : Math.min(next, index.codeEnd(rows, row, offset));
+/** By the next symbol or the end of the code around it. */
+function estimatedEnd(index: FunctionIndex, id: number, offset: number, next: number): number {
+  const { rows, row } = index.locate(id);
+  return Math.min(next, index.codeEnd(rows, row, offset));
 }
 
 /** The symbol's own size in bytes, or 0 when it has none or one that its segment can't hold. */
