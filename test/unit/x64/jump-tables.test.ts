@@ -1,0 +1,232 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { address } from '../../../src/base/brand.ts';
+import { decodeAll } from '../../../src/x64/decode.ts';
+import { findJumpTargets, type Image, type JumpTargets } from '../../../src/x64/jump-tables.ts';
+import { gnuAssemble, withFolder } from './oracles.ts';
+
+/** Each case of each switch is marked by a global label of its own. */
+const SOURCE = `
+#define MARK(name) asm volatile(".globl mark_" #name "\\nmark_" #name ":" ::: "memory")
+int other(int);
+__attribute__((noinline)) int dense(int x, int y) {
+  switch (x) {
+  case 0: MARK(dense_0); return other(y + 1);
+  case 1: MARK(dense_1); return y * 3;
+  case 2: MARK(dense_2); return other(y) ^ 5;
+  case 3: MARK(dense_3); return y - 9;
+  case 4: MARK(dense_4); return other(7);
+  case 5: MARK(dense_5); return y << 3;
+  case 6: MARK(dense_6); return other(y * y);
+  case 9: MARK(dense_9); return 77;
+  }
+  return -1;
+}
+int looping(const char *text, int y) {
+  int sum = 0;
+  for (; *text; text++) {
+    sum += other(sum);
+    switch (*text) {
+    case 'a': MARK(looping_a); sum += other(y + 1); break;
+    case 'b': MARK(looping_b); sum *= 3; break;
+    case 'c': MARK(looping_c); sum = other(y) ^ 5; break;
+    case 'd': MARK(looping_d); y = other(sum); break;
+    case 'e': MARK(looping_e); sum = y; break;
+    case 'f': MARK(looping_f); y++; break;
+    }
+  }
+  return sum;
+}
+int labels(int *operations) {
+  static void *const goals[] = {&&a, &&b, &&c};
+  int sum = 0;
+  goto *goals[*operations++];
+a: MARK(labels_a); sum += other(1); goto *goals[*operations++];
+b: MARK(labels_b); sum += other(2); goto *goals[*operations++];
+c: MARK(labels_c); return sum;
+}
+int offsets(int *operations) {
+  static const int goals[] = {&&a - &&a, &&b - &&a, &&c - &&a};
+  int sum = 0;
+  goto *(&&a + goals[*operations++]);
+a: MARK(offsets_a); sum += other(1); goto *(&&a + goals[*operations++]);
+b: MARK(offsets_b); sum += other(2); goto *(&&a + goals[*operations++]);
+c: MARK(offsets_c); return sum;
+}
+int tail_argument(int (*f)(int), int x) { return f(x + 1); }
+struct operations { int (*run)(struct operations *, int); };
+int tail_member(struct operations *p, int x) { return p->run(p, x); }
+int tail_epilogue(struct operations *p, int x) { int y = other(x); y += other(y + x); return p->run(p, y); }
+int (*table[4])(int);
+int tail_table(int i, int x) { return table[i](x); }
+int plain(int x) { return x ? other(x) : 3; }
+`;
+
+/** A linked file, as much of it as the search needs. */
+interface Linked {
+  readonly image: Image;
+  readonly symbols: ReadonlyMap<string, { readonly at: bigint; readonly size: number }>;
+}
+
+function number(text: string | undefined): bigint {
+  return BigInt(`0x${text ?? ''}`);
+}
+
+/** Reads a file by what readelf says of it: nothing of ours. */
+function readLinked(path: string): Linked {
+  const file = new Uint8Array(readFileSync(path));
+  const run = (option: string): string => execFileSync('readelf', [option, '-W', path]).toString();
+  const segments = [
+    ...run('-l').matchAll(/LOAD +0x(\w+) 0x(\w+) 0x\w+ 0x(\w+) 0x\w+ (R|RW|R E|RWE) +0x/g),
+  ].map(([, offset, at, size, flags]) => ({
+    offset: Number(number(offset)),
+    at: number(at),
+    end: number(at) + number(size),
+    flags,
+  }));
+  const text = segments.find(({ flags }) => flags === 'R E');
+  assert.ok(text !== undefined);
+  const relocated = new Map(
+    [...run('-r').matchAll(/^(\w+) +\w+ R_X86_64_RELATIVE +(\w+)/gm)].map(([, at, to]) => [
+      number(at),
+      number(to),
+    ]),
+  );
+  const read = (at: bigint, length: number): Uint8Array | undefined => {
+    const segment = segments.find((one) => one.at <= at && at + BigInt(length) <= one.end);
+    if (segment === undefined) return undefined;
+    const start = segment.offset + Number(at - segment.at);
+    const bytes = file.slice(start, start + length);
+    const word = relocated.get(at);
+    if (word !== undefined) new DataView(bytes.buffer).setBigUint64(0, word, true);
+    return bytes;
+  };
+  const symbols = [...run('-s').matchAll(/: (\w+) +(\d+) \w+ +\w+ +\w+ +\w+ (\w+)$/gm)].map(
+    ([, at, size, name]) => [name ?? '', { at: number(at), size: Number(size) }] as const,
+  );
+  const bounds = { start: address(text.at), end: address(text.end) };
+  return { image: { read, text: bounds }, symbols: new Map(symbols) };
+}
+
+function build(options: readonly string[]): Linked {
+  return withFolder((folder) => {
+    const source = join(folder, 'cases.c');
+    const output = join(folder, 'cases');
+    writeFileSync(source, SOURCE);
+    const linking = ['-nostdlib', '-Wl,-e0', '-Wl,--unresolved-symbols=ignore-all'];
+    execFileSync('gcc', ['-w', ...options, ...linking, '-o', output, source]);
+    return readLinked(output);
+  });
+}
+
+function targetsIn({ image, symbols }: Linked, name: string): JumpTargets {
+  const symbol = symbols.get(name);
+  assert.ok(symbol !== undefined, name);
+  const code = image.read(symbol.at, symbol.size);
+  assert.ok(code !== undefined);
+  return findJumpTargets(code, symbol.at, image);
+}
+
+/** Whether control that enters at `target` comes to `mark` without leaving the line. */
+function leadsTo({ image }: Linked, target: bigint, mark: bigint): boolean {
+  const code = image.read(target, Number(mark - target)) ?? new Uint8Array(0);
+  const ends = new Set(['jump', 'return', 'indirect-jump', 'invalid']);
+  return decodeAll(code, address(target)).every(({ flow }) => !ends.has(flow));
+}
+
+const BUILDS: readonly (readonly string[])[] = ['-O0', '-O1', '-O2', '-O3', '-Os'].flatMap(
+  (level) => [
+    [level, '-fpic', '-shared'],
+    [level, '-fno-pic', '-no-pie', '-static'],
+    [level, '-fpie', '-pie', '-fcf-protection=full'],
+  ],
+);
+
+void test('the cases of switches and computed gotos are found in what gcc makes of them', () => {
+  for (const options of BUILDS) {
+    const linked = build(options);
+    for (const name of ['dense', 'looping', 'labels', 'offsets']) {
+      const found = targetsIn(linked, name);
+      const what = `${name} with ${options.join(' ')}`;
+      assert.equal(found.kind, 'known', `${what}: ${'reason' in found ? found.reason : ''}`);
+      assert.ok(found.kind === 'known');
+      // For size, gcc compares instead of jumping through a table: then nothing is to be found.
+      if (options[0] === '-Os' && name === 'looping' && found.targets.length === 0) continue;
+      const marks = [...linked.symbols].filter(([one]) => one.startsWith(`mark_${name}_`));
+      assert.ok(marks.length >= 3, what);
+      for (const [mark, { at }] of marks) {
+        const before = found.targets.filter((target) => target <= at && at - target < 64n);
+        assert.ok(
+          before.some((target) => leadsTo(linked, target, at)),
+          `${what}: ${mark}`,
+        );
+      }
+    }
+  }
+});
+
+void test('tail calls leave, and functions without indirect jumps have no targets', () => {
+  for (const options of BUILDS) {
+    const linked = build(options);
+    for (const name of ['tail_argument', 'tail_member', 'tail_epilogue', 'tail_table', 'plain']) {
+      assert.deepEqual(
+        targetsIn(linked, name),
+        { kind: 'known', targets: [] },
+        `${name} with ${options.join(' ')}`,
+      );
+    }
+  }
+});
+
+const TEXT = 0x400000n;
+
+/** Code at TEXT with nothing but itself in memory. */
+function analyse(source: string, pointers = false): JumpTargets {
+  const code = new Uint8Array(gnuAssemble(source));
+  const end = TEXT + BigInt(code.byteLength);
+  const read = (at: bigint, length: number): Uint8Array | undefined => {
+    const offset = Number(at - TEXT);
+    return at >= TEXT && at + BigInt(length) <= end
+      ? code.slice(offset, offset + length)
+      : undefined;
+  };
+  const image = { read, text: { start: address(TEXT), end: address(end) } };
+  return findJumpTargets(
+    code,
+    TEXT,
+    pointers
+      ? { ...image, hasPointerInto: (from, to) => from < TEXT + 4n && TEXT + 4n < to }
+      : image,
+  );
+}
+
+void test('what may stay inside, and what cannot be followed, is unknown', () => {
+  const cases: [string, RegExp][] = [
+    ['push rbx\nmov rax, [rdi]\njmp rax', /pointer/],
+    ['sub rsp, 8\njmp [rdi]', /pointer/],
+    ['lea rax, [rip+1]\nnop\nmov rcx, [rdi]\njmp rcx', /pointer/],
+    ['imul rax, rdi\njmp rax', /computed/],
+    ['call .+0x20\njmp rcx', /call/],
+    ['add rax, rdx\njmp rax', /base/],
+    ['lea rdx, [rip-0x1000]\nmovsxd rax, [rdx+rax*4]\nadd rax, rdx\njmp rax', /no table/],
+    ['.byte 0x06', /decode/],
+  ];
+  for (const [source, reason] of cases) {
+    const found = analyse(source);
+    assert.match(found.kind === 'unknown' ? found.reason : 'known', reason, source);
+  }
+  assert.equal(analyse('jmp [rdi]').kind, 'known');
+  assert.equal(analyse('nop\nnop\nnop\nnop\njmp [rdi]', true).kind, 'unknown', 'pointed into');
+});
+
+void test('a jump whose register comes along two paths needs both', () => {
+  const merge = 'test edi, edi\nje 1f\nmov rax, [rsi]\njmp 2f\n1: imul rax, rsi\n2: jmp rax';
+  assert.equal(analyse(merge).kind, 'unknown');
+  const both = 'test edi, edi\nje 1f\nmov rax, [rsi]\njmp 2f\n1: mov rax, rsi\n2: jmp rax';
+  assert.deepEqual(analyse(both), { kind: 'known', targets: [] });
+  const constant = 'lea rax, [rip+3f]\njmp rax\nnop\n3: ret';
+  assert.deepEqual(analyse(constant), { kind: 'known', targets: [TEXT + 10n] });
+});
