@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -39,6 +39,9 @@ function check([title, tool, ...args]) {
   if (!ok) console.log(`${run.error?.message ?? ''}${run.stdout ?? ''}${run.stderr ?? ''}`);
   return ok;
 }
+
+// api-extractor makes neither of its folders.
+for (const folder of ['api', 'build/api']) mkdirSync(join(root, folder), { recursive: true });
 
 const all = [...checks, ...(existsSync(join(root, 'src/index.ts')) ? packageChecks : [])];
 const failed = all.filter((one) => !check(one)).map(([title]) => title);

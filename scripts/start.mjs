@@ -16,8 +16,12 @@ if (given.length === 0) {
   console.error(`$ trapline ${words}\n`);
 }
 const child = spawn(process.execPath, [main, ...args], { stdio: 'inherit' });
-// A signal of the terminal reaches the child too: it ends, and we end as it did.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+// Ctrl-C in a terminal reaches the child by itself, and twice would be once too often. It ends, and we
+// end as it did.
+const byTerminal = process.stdin.isTTY ? ['SIGINT', 'SIGHUP'] : [];
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => byTerminal.includes(signal) || child.kill(signal));
+}
 child.once('exit', (status, signal) => {
   if (signal === null) {
     process.exitCode = status;
