@@ -8,6 +8,8 @@
  *   from 1, that the thread makes after {@link enableKillSwitch};
  * - `TRAPLINE_TEST_COUNT_CALLS=FILE` writes the number of those calls to FILE when the thread ends.
  *
+ * Calls that leave no trace anywhere (a poll that found nothing, reading a clock, comparing, sleeping) are
+ * not counted: their number differs from run to run, and dying after them is dying after the call before.
  * Where neither is set, {@link counted} gives back the function it was given: no cost.
  */
 
@@ -34,14 +36,18 @@ export function enableKillSwitch(): void {
   if (countFile !== undefined) process.on('exit', () => writeFileSync(countFile, `${calls}\n`));
 }
 
-/** Wraps `call` so that the test switches see it; `call` itself where no switch is set. */
+/**
+ * Wraps `call` so that the test switches see it; `call` itself where no switch is set.
+ * @param counts whether a call that answered this is counted; every one is when absent
+ */
 export function counted<A extends readonly unknown[], R>(
   call: (...parameters: A) => R,
+  counts: (result: R) => boolean = () => true,
 ): (...parameters: A) => R {
   if (killAfter === 0 && countFile === undefined) return call;
   return (...parameters) => {
     const result = call(...parameters);
-    if (armed && ++calls === killAfter) process.kill(process.pid, 'SIGKILL');
+    if (armed && counts(result) && ++calls === killAfter) process.kill(process.pid, 'SIGKILL');
     return result;
   };
 }
@@ -52,12 +58,15 @@ const program = koffi.load(null);
 /**
  * Binds a C function that the process has loaded. `prototype` is C; the caller states the same
  * signature for TypeScript. A pointer is a bigint, or bytes that live as long as the call; a 64-bit
- * result is a number, or a bigint where a number can't hold it.
+ * result is a number, or a bigint where a number can't hold it. `counts` is as for {@link counted}.
  */
 // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- they state the C prototype
-export function bind<A extends readonly unknown[], R>(prototype: string): (...parameters: A) => R {
+export function bind<A extends readonly unknown[], R>(
+  prototype: string,
+  counts?: (result: R) => boolean,
+): (...parameters: A) => R {
   // koffi types every function as any: this is where the prototype's types are stated.
-  return counted(program.func(prototype) as unknown as (...parameters: A) => R);
+  return counted(program.func(prototype) as unknown as (...parameters: A) => R, counts);
 }
 
 /** What a pointer parameter takes. */
@@ -65,18 +74,16 @@ export type Pointer = bigint | Uint8Array | null;
 /** What a 64-bit integer parameter takes and a result is. */
 export type Long = number | bigint;
 
+type SystemCall = (number: number, a: Long, b: Long, c: Long, d: Long, e: Long, f: Long) => Long;
+
+const SYSCALL_PROTOTYPE =
+  'int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)';
+
 /** syscall(2), for calls that not every libc wraps. */
-export const systemCall: (
-  number: number,
-  a: Long,
-  b: Long,
-  c: Long,
-  d: Long,
-  e: Long,
-  f: Long,
-) => Long = bind(
-  'int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)',
-);
+export const systemCall: SystemCall = bind(SYSCALL_PROTOTYPE);
+
+/** syscall(2), for calls that only ask and change nothing: they are not counted. */
+export const systemQuestion: SystemCall = bind(SYSCALL_PROTOTYPE, () => false);
 
 /** The address of bytes that JavaScript owns; valid while `bytes` is reachable. */
 export function addressOf(bytes: Uint8Array): bigint {

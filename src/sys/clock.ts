@@ -2,13 +2,14 @@
 
 import koffi from 'koffi';
 
-import { bind, check, counted, type Pointer } from './call.ts';
+import { bind, check, type Pointer } from './call.ts';
 import { mapMemory, Protection, type Mapping } from './mapping.ts';
 
 const CLOCK_MONOTONIC = 1;
 
 const clockGettime: (clock: number, time: Uint8Array) => number = bind(
   'int clock_gettime(int clock, void *time)',
+  () => false,
 );
 
 /** CLOCK_MONOTONIC in nanoseconds. */
@@ -55,9 +56,9 @@ function clockReader(): (out: Pointer) => void {
   new Uint8Array(code.view).set(readBothClocks);
   code.protect(Protection.read | Protection.execute);
   const prototype = koffi.proto('void trapline_read_clocks(void *out)');
-  readClocks = counted((out: Pointer): void => {
+  readClocks = (out: Pointer): void => {
     koffi.call(code.address, prototype, out);
-  });
+  };
   return readClocks;
 }
 

@@ -33,6 +33,7 @@ export interface WaitOptions {
 
 const waitpid: (pid: number, status: Uint8Array, options: number) => number = bind(
   'int waitpid(int pid, void *status, int options)',
+  (result) => result !== 0,
 );
 
 /**
@@ -72,7 +73,10 @@ export function decodeStatus(tid: number, status: number): WaitStatus {
   };
 }
 
-const usleep: (microseconds: number) => number = bind('int usleep(unsigned int microseconds)');
+const usleep: (microseconds: number) => number = bind(
+  'int usleep(unsigned int microseconds)',
+  () => false,
+);
 
 /** Sleeps the calling thread, its event loop too; for waits between polls. At most a second. */
 export function sleepMicroseconds(microseconds: number): void {

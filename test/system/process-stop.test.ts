@@ -84,7 +84,7 @@ test('a process that somebody else traces is busy, and the tracer is named', asy
   await assertAlive(target);
 });
 
-function code(action: () => unknown): string {
+function codeOf(action: () => unknown): string {
   try {
     action();
   } catch (error) {
@@ -96,11 +96,11 @@ function code(action: () => unknown): string {
 
 test('no process, and our own', () => {
   assert.equal(
-    code(() => StoppedProcess.stop(brandPid(4_194_304))),
+    codeOf(() => StoppedProcess.stop(brandPid(4_194_304))),
     'no-process',
   );
   assert.equal(
-    code(() => StoppedProcess.stop(brandPid(process.pid))),
+    codeOf(() => StoppedProcess.stop(brandPid(process.pid))),
     'not-permitted',
   );
 });
