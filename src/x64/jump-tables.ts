@@ -141,7 +141,8 @@ function search(graph: FunctionGraph, position: number, register: number): Origi
     else if (typeof found === 'number') goBack(step.position, found);
     else origins.push(found);
   }
-  return origins;
+  // No path from the entry: the code is reached in a way that we do not see.
+  return origins.length > 0 ? origins : [{ kind: 'unknown', reason: 'nothing leads to a jump' }];
 }
 
 const COMPUTED: Origin = { kind: 'unknown', reason: 'the goal of a jump is computed' };

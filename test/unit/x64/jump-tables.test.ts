@@ -229,4 +229,6 @@ void test('a jump whose register comes along two paths needs both', () => {
   assert.deepEqual(analyse(both), { kind: 'known', targets: [] });
   const constant = 'lea rax, [rip+3f]\njmp rax\nnop\n3: ret';
   assert.deepEqual(analyse(constant), { kind: 'known', targets: [TEXT + 10n] });
+  const chained = 'lea rcx, [rip+2f]\nlea rax, [rip+1f]\njmp rax\nnop\n1: jmp rcx\n2: ret';
+  assert.deepEqual(analyse(chained), { kind: 'known', targets: [TEXT + 17n, TEXT + 19n] });
 });
