@@ -89,6 +89,13 @@ describe('the clock', () => {
     assert.ok(previous > 10n ** 12n);
   });
 
+  it('makes an error good within a second, without a step', () => {
+    const clock = new Clock({ ticks: 0n, nanoseconds: 0n }, 1e9);
+    clock.add({ ticks: 1_000_000_000n, nanoseconds: 1_000_500_000n });
+    assert.equal(convert(clock, 1_000_000_000n), 1_000_000_000n);
+    assert.ok(distance(convert(clock, 2_000_000_000n), 2_001_000_000n) < 1_000n);
+  });
+
   it('finds the key of a time again', () => {
     const clock = new Clock({ ticks: 10n ** 15n, nanoseconds: 10n ** 17n }, 2.5e9);
     const key = clock.keyAt(10n ** 17n + 4_000_000_000n);

@@ -60,6 +60,18 @@ describe('a ring', () => {
     assert.equal(reader.counts(0).recorded, 1000);
   });
 
+  it('finds any number of records in one scan', () => {
+    const { buffer, layout, reader } = makeSegment(1, 1 << 18);
+    const writer = new TaskWriter(buffer, layout, 0);
+    writer.claim(1, 1, 'x');
+    let written = 0;
+    while (writer.record(PAIR, 0, 0, BigInt(written), [written])) written++;
+    reader.drain((_, index) => {
+      assert.equal(index.count, written);
+      assert.equal(index.clockLow[written - 1], written - 1);
+    }, 0);
+  });
+
   it('a full ring refuses, and takes again after a drain', () => {
     const { writer, drain } = setUp();
     let written = 0;

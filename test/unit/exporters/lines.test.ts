@@ -168,6 +168,32 @@ describe('JSON', () => {
   }
 });
 
+describe('a string whose place is outside its record', () => {
+  const layout = layoutRecord([{ name: 's', type: 'string', canFault: false, maxLength: 64 }]);
+  const places: [string, number, number][] = [
+    ['in the header', 0, 4],
+    ['behind the end', layout.maxBytes + 8, 0],
+    ['across the end', layout.maxBytes - 4, 5],
+    ['longer than 32 bits can say', layout.fixedBytes, 0xffff_ffff],
+  ];
+  for (const [name, offset, length] of places) {
+    it(`${name} is a fault`, () => {
+      const { buffer, layout: segment, reader } = makeSegment(1, 8192, [layout]);
+      const clock = new Clock({ ticks: 0n, nanoseconds: 0n }, 1e9);
+      const merger = new EventMerger({ clock, now: () => 10n ** 9n });
+      merger.add(reader);
+      const writer = new TaskWriter(buffer, segment, 0);
+      writer.claim(1, 1, 'x');
+      const position = writer.reserve(layout.maxBytes) ?? 0;
+      writer.put(position, layout.sizeOffset ?? 0, layout.maxBytes);
+      writer.put(position, layout.fields[0]?.offset ?? 0, offset, length);
+      writer.commit(position, 0, 0);
+      const events = Array.from(merger.poll(), (event) => event.toEvent());
+      assert.equal(events[0]?.args['s'], FAULT);
+    });
+  }
+});
+
 describe('any values', () => {
   const types: FieldType[] = ['u8', 'u16', 'u32', 'u64', 's8', 's16', 's32', 's64', 'x8', 'x64'];
   const integer = fc.record({

@@ -71,6 +71,14 @@ describe('raw records', () => {
     assert.ok(readRaw(file.subarray(0, file.length - 1), 'test').truncated);
   });
 
+  it('a record without the stamp of its place is damaged', () => {
+    const { file } = record(1);
+    const stamp = Buffer.alloc(4);
+    stamp.writeUInt32LE((4096 + 32) / 8);
+    file.writeUInt32LE(7, file.indexOf(stamp, file.indexOf('"source"')));
+    assert.throws(() => readRaw(file, 'test'), /^TraplineError: test: a damaged record at offset/);
+  });
+
   it('another file is refused', () => {
     for (const other of ['', 'TRAP', 'hello, world']) {
       assert.throws(() => readRaw(Buffer.from(other), 'x'), { code: 'bad-input' });
