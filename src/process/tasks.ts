@@ -97,8 +97,11 @@ export function listStrangers(pid: Pid): Pid[] {
     .filter((other) => other !== pid && other !== process.pid);
   const live = listTasks(pid).find((tid) => isLive(tid));
   if (live === undefined) return [];
-  if (canCompare()) return others.filter((other) => sharesMemory(live, other) === true);
-  return others.filter((other) => looksTheSame(live, other));
+  const same = canCompare()
+    ? others.filter((other) => sharesMemory(live, other) === true)
+    : others.filter((other) => looksTheSame(live, other));
+  // A task that is ending has no memory any more, and so the same as every kernel thread.
+  return same.filter((other) => hasMemory(other));
 }
 
 /** The first letters after the name in stat; cheaper to make than status. Undefined when it is gone. */
@@ -115,6 +118,14 @@ export function readTaskState(tid: Tid | Pid): string | undefined {
 export function isLive(tid: Tid | Pid): boolean {
   const state = readTaskState(tid);
   return state !== undefined && state !== 'Z' && state !== 'X';
+}
+
+function hasMemory(other: Pid): boolean {
+  try {
+    return !readFileSync(`/proc/${other}/statm`, 'latin1').startsWith('0 ');
+  } catch {
+    return false; // gone
+  }
 }
 
 function looksTheSame(one: Tid | Pid, other: Pid): boolean {

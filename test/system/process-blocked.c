@@ -104,7 +104,33 @@ static void start_timer(int signal, long nanoseconds) {
     bad("timer");
 }
 
+/* Queued signals neither merge nor pass each other: each number must follow the last. */
+static pthread_t queue_target;
+static volatile int queue_open;
+static volatile int queued;
+static void on_queued(int signal, siginfo_t *info, void *context) {
+  if (signal != SIGRTMIN + 1 || info->si_code != SI_QUEUE || info->si_pid != getpid())
+    bad("queue: signal %d code %d", signal, info->si_code);
+  if (info->si_value.sival_int != queued + 1)
+    bad("queue: %d after %d", info->si_value.sival_int, queued);
+  queued++;
+}
+
+static void *sender(void *argument) {
+  while (!queue_open) usleep(100);
+  for (int number = 1;; number++) {
+    union sigval value = {.sival_int = number};
+    while (pthread_sigqueue(queue_target, SIGRTMIN + 1, value)) usleep(100);
+    usleep(interrupted_is_fine ? 1000 : 50);
+  }
+  return argument;
+}
+
 static void *storm(void *argument) {
+  struct sigaction queue_action = {.sa_sigaction = on_queued, .sa_flags = SA_SIGINFO | SA_RESTART};
+  sigaction(SIGRTMIN + 1, &queue_action, NULL);
+  queue_target = pthread_self();
+  queue_open = 1;
   struct sigaction action = {.sa_sigaction = on_storm, .sa_flags = SA_SIGINFO | SA_RESTART};
   sigaction(SIGRTMIN, &action, NULL);
   start_timer(SIGRTMIN, 100000);
@@ -249,6 +275,7 @@ int main(int count, char **arguments) {
   for (long kind = 0; kind < KINDS; kind++)
     if (pthread_create(&thread, NULL, starts[kind], (void *)kind)) bad("thread");
   if (pthread_create(&thread, NULL, feeder, NULL)) bad("thread");
+  if (pthread_create(&thread, NULL, sender, NULL)) bad("thread");
   const char *stuck = all_progress();
   if (stuck) bad("stuck at the start: %s", stuck);
   printf("ready\n");
@@ -257,6 +284,7 @@ int main(int count, char **arguments) {
   while (fgets(line, sizeof line, stdin)) {
     if (strcmp(line, "quit\n") == 0) {
       if (storm_hits == 0) bad("storm: no signal");
+      if (queued == 0) bad("queue: no signal");
       printf("ok\n");
       return 0;
     }
