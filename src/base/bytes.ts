@@ -164,27 +164,33 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#grow(1), value);
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
     return this;
   }
   u16(value: number): this {
-    this.#view.setUint16(this.#grow(2), value, true);
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value, true);
     return this;
   }
   u32(value: number): this {
-    this.#view.setUint32(this.#grow(4), value, true);
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value, true);
     return this;
   }
   i32(value: number): this {
-    this.#view.setInt32(this.#grow(4), value, true);
+    const at = this.#grow(4);
+    this.#view.setInt32(at, value, true);
     return this;
   }
   u64(value: bigint): this {
-    this.#view.setBigUint64(this.#grow(8), BigInt.asUintN(64, value), true);
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, BigInt.asUintN(64, value), true);
     return this;
   }
   raw(bytes: Uint8Array): this {
-    this.#bytes.set(bytes, this.#grow(bytes.byteLength));
+    const at = this.#grow(bytes.byteLength);
+    this.#bytes.set(bytes, at);
     return this;
   }
 
@@ -199,6 +205,7 @@ export class ByteWriter {
     return this.#bytes.slice(0, this.#length);
   }
 
+  /** Call it before touching the buffer or the view: it may replace both. */
   #grow(count: number): number {
     const at = this.#length;
     if (at + count > this.#bytes.byteLength) {

@@ -47,24 +47,29 @@ export const SharedCounter = {
 } as const;
 export const SHARED_COUNTER_BYTES = 16;
 
-/** Byte offsets in a context's first page. */
+/**
+ * Byte offsets in a context's first page. What a hit reads stands at 8 modulo 32, where the counters that
+ * every hit writes never stand: a processor takes a load for dependent on a store at the same place in
+ * another page, and waits for it (4K aliasing; 2 ns a hit).
+ */
 export const ContextHeader = {
-  /** u32: the owning task as its own pid namespace numbers it; 0 is free. Claimed by cmpxchg. */
-  tid: 0,
   /** u32: its process, likewise; written after the claim. */
   pid: 4,
   /** u32: 1 once pid and comm are written. */
   ready: 8,
+  /** u32: the owning task as its own pid namespace numbers it; 0 is free. Claimed by cmpxchg. */
+  tid: 12,
   /** 16 bytes: the task's name when it claimed the context (PR_GET_NAME), NUL-terminated. */
   comm: 16,
   /** u64: where the reader is; written by the reader only. */
-  tail: 64,
+  tail: 72,
   /** u64: end of the last reservation; written by the task only. */
-  head: 128,
+  head: 136,
 } as const;
 
 /** Byte offsets in one entry of a context's counters; u64 each, only ever growing. */
 export const ConsumerCounter = {
+  /** Hits, less those that `aggregated` counts: a count program writes one counter a hit, not two. */
   hits: 0,
   /** Hits that the event filter refused. */
   filtered: 8,
@@ -120,13 +125,18 @@ export interface RecordField {
 /** Everything that the reader must know about the records of one consumer. */
 export interface RecordLayout {
   readonly fields: readonly RecordField[];
-  /** Of the u64 that holds the total size of a record of variable size; undefined for fixed ones. */
+  /**
+   * Of the u64 that holds the total size of a record of variable size, which is any that has a string or
+   * reads memory; undefined for fixed ones.
+   */
   readonly sizeOffset: number | undefined;
   /** Of the first u64 of the fault mask (bit n of the mask: field with faultBit n could not be read). */
   readonly faultOffset: number | undefined;
   /** Size in bytes of the fixed part, a multiple of 8; the whole record where sizeOffset is undefined. */
   readonly fixedBytes: number;
-  /** The largest size that a record of this layout can have. */
+  /** Of the stub's working area in a record that reads memory, behind the strings; else maxBytes. */
+  readonly scratchOffset: number;
+  /** The largest size that a record of this layout can have, working area included. */
   readonly maxBytes: number;
 }
 
@@ -139,15 +149,20 @@ export interface FieldSpecification {
   readonly maxLength?: number;
 }
 
+/** Working area for one memory access: its own iovec and two of the memory's, split at a page's end. */
+const SCRATCH_BYTES_PER_ACCESS = 48;
+
 /**
- * Lays out the records of one consumer: header, size (if any field is a string), fault mask (if any
- * fetch can fault), one slot a field, then the strings' bytes.
+ * Lays out the records of one consumer: header, size (if any field is a string or read from memory),
+ * fault mask (if any fetch can fault), one slot a field, the strings' bytes, the working area. A record
+ * that nothing nested in is shrunk to what it holds before its commit.
  * @throws RangeError when the largest record would exceed {@link MAX_RECORD_BYTES}.
  */
 export function layoutRecord(fields: readonly FieldSpecification[]): RecordLayout {
   let at = RECORD_HEADER_BYTES;
   const take = (bytes: number): number => (at += bytes) - bytes;
-  const sizeOffset = fields.some((field) => field.type === 'string') ? take(8) : undefined;
+  const isVariable = fields.some((field) => field.type === 'string' || field.canFault);
+  const sizeOffset = isVariable ? take(8) : undefined;
   const faulting = fields.filter((field) => field.canFault).length;
   const faultOffset = faulting > 0 ? take(8 * Math.ceil(faulting / 64)) : undefined;
   let nextBit = 0;
@@ -158,11 +173,12 @@ export function layoutRecord(fields: readonly FieldSpecification[]): RecordLayou
     faultBit: field.canFault ? nextBit++ : undefined,
   }));
   const strings = fields.reduce((sum, field) => sum + (field.maxLength ?? 0), 0);
-  const maxBytes = at + ((strings + 7) & ~7);
+  const scratchOffset = at + ((strings + 7) & ~7);
+  const maxBytes = scratchOffset + faulting * SCRATCH_BYTES_PER_ACCESS;
   if (maxBytes > MAX_RECORD_BYTES) {
     throw new RangeError(`a record of ${maxBytes} bytes exceeds ${MAX_RECORD_BYTES}`);
   }
-  return { fields: placed, sizeOffset, faultOffset, fixedBytes: at, maxBytes };
+  return { fields: placed, sizeOffset, faultOffset, fixedBytes: at, scratchOffset, maxBytes };
 }
 
 /** The sizes that a session chooses for a segment. */

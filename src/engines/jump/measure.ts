@@ -1,0 +1,188 @@
+/**
+ * What a program costs a hit, measured: the very code that runs in the target, run in our own process
+ * on memory of the same layout. The bill of a session is made from this.
+ */
+
+import { address, type Address } from '../../base/brand.ts';
+import { DisposableStack } from '../../base/dispose.ts';
+import {
+  ContextHeader,
+  layoutRecord,
+  layoutSegment,
+  SegmentHeader,
+  type SegmentLayout,
+} from '../../events/layout.ts';
+import { formatSegment } from '../../events/segment.ts';
+import { fieldsOf, type Program } from '../../probe/program.ts';
+import { readClockPair } from '../../sys/clock.ts';
+import { runCode } from '../../sys/execute.ts';
+import { mapMemory, Protection, type Mapping } from '../../sys/mapping.ts';
+import { Assembler } from '../../x64/assembler.ts';
+import { mem } from '../../x64/operands.ts';
+import type { Register64 } from '../../x64/registers.ts';
+import { compileProgram, type StubFeatures } from './compile.ts';
+import { RED_ZONE_BYTES } from './frame.ts';
+import { CACHE_BYTES, emitRuntime, type SessionAddresses } from './runtime.ts';
+import { assembleStub } from './stub.ts';
+
+const CODE_BYTES = 64 * 1024;
+const ROUNDS = 9;
+/** Hits in a round at most; fewer where the ring holds fewer records. */
+const HITS = 4096;
+const SITE_NOP_BYTES = 5;
+
+/** What {@link measureProgram} depends on. */
+export interface MeasureOptions {
+  readonly features: StubFeatures;
+  /** Where our own runtime keeps the thread id, relative to fs. */
+  readonly tidOffset: number;
+}
+
+/**
+ * Measures one hit of a program.
+ * @returns nanoseconds that a hit adds: the median of several rounds with the probe, less that without.
+ */
+export function measureProgram(program: Program, options: MeasureOptions): number {
+  using stack = new DisposableStack();
+  const bench = new Bench(program, options, stack);
+  const bare: number[] = [];
+  const probed: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    bare.push(bench.run(bench.bare));
+    probed.push(bench.run(bench.probed));
+  }
+  return Math.max(0, median(probed) - median(bare)) * nanosecondsPerTick();
+}
+
+/** Where things lie in the code that is measured, in bytes from its start. */
+const Place = {
+  runtime: 0,
+  bare: 4096,
+  probed: 4160,
+  stub: 4224,
+  loops: 6144,
+  program: 8192,
+} as const;
+
+class Bench {
+  readonly bare: Address;
+  readonly probed: Address;
+  readonly #hits: number;
+  readonly #result = Buffer.alloc(8);
+  readonly #memory: Mapping;
+  readonly #layout: SegmentLayout;
+
+  constructor(program: Program, options: MeasureOptions, stack: DisposableStack) {
+    this.#layout = layoutSegment({
+      contextCount: 2,
+      consumerCapacity: 1,
+      ringBytes: 256 * 1024,
+    });
+    const code = stack.use(mapMemory(CODE_BYTES));
+    this.#memory = stack.use(mapMemory(this.#layout.totalBytes));
+    const at = (place: number): Address => address(code.address + BigInt(place));
+    const session: SessionAddresses = {
+      liveness: stack.use(mapMemory(4096)).address,
+      segment: this.#memory.address,
+      cache: stack.use(mapMemory(CACHE_BYTES)).address,
+      runtime: at(Place.runtime),
+    };
+    formatSegment(this.#memory.view, this.#layout);
+    const header = new DataView(this.#memory.view);
+    header.setUint32(SegmentHeader.tidOffset, options.tidOffset, true);
+    const record = layoutRecord(fieldsOf(program));
+    this.#hits = Math.min(HITS, Math.floor(this.#layout.ringBytes / record.maxBytes / 2));
+    const stub = assembleStub({
+      origin: at(Place.stub),
+      redZone: RED_ZONE_BYTES,
+      displace: () => ({ bytes: new Uint8Array(), map: [] }),
+      back: at(Place.probed + SITE_NOP_BYTES),
+    });
+    const compiled = compileProgram({
+      ...{ program, record, session, segment: this.#layout, features: options.features },
+      ...{ origin: at(Place.program), site: at(Place.probed), redZone: RED_ZONE_BYTES },
+      ...{ consumer: 0, next: stub.epilogue },
+    });
+    const loop = (place: number, site: number): Uint8Array =>
+      timedLoop(at(place), at(site), this.#hits);
+    const bareLoop = loop(Place.loops, Place.bare);
+    const probedLoopAt = (Place.loops + bareLoop.byteLength + 63) & ~63;
+    const bytes = new Uint8Array(code.view);
+    bytes.set(emitRuntime(at(Place.runtime), session, this.#layout), Place.runtime);
+    bytes.set(new Assembler(at(Place.bare)).nop(SITE_NOP_BYTES).ret().finish(), Place.bare);
+    const jump = new Assembler(at(Place.probed)).jmp(at(Place.stub), 'near').ret();
+    bytes.set(jump.finish(), Place.probed);
+    bytes.set(stub.bytes, Place.stub);
+    bytes.set(compiled.bytes, Place.program);
+    const list = Number(stub.list - code.address);
+    new DataView(code.view).setBigUint64(list, at(Place.program), true);
+    bytes.set(bareLoop, Place.loops);
+    bytes.set(loop(probedLoopAt, Place.probed), probedLoopAt);
+    this.bare = at(Place.loops);
+    this.probed = at(probedLoopAt);
+    code.protect(Protection.read | Protection.execute);
+  }
+
+  /** Ticks of one call, the loop included. */
+  run(code: Address): number {
+    runCode(code, this.#result);
+    const view = new DataView(this.#memory.view);
+    for (let context = 0; context < this.#layout.contextCount; context++) {
+      const start = this.#layout.contextsOffset + context * this.#layout.contextStride;
+      const head = view.getBigUint64(start + ContextHeader.head, true);
+      view.setBigUint64(start + ContextHeader.tail, head, true);
+    }
+    return Number(this.#result.readBigUInt64LE(0)) / this.#hits;
+  }
+}
+
+/** The registers that a C function must keep (psABI, figure 3.4); the loop points all others at memory. */
+const KEPT: readonly Register64[] = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'];
+const POINTERS: readonly Register64[] = [
+  'rax',
+  'rcx',
+  'rdx',
+  'rsi',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  ...KEPT,
+];
+
+/** `void (u64 *ticks)`: calls `site` `hits` times and stores the ticks that it took. */
+function timedLoop(origin: Address, site: Address, hits: number): Uint8Array {
+  const code = new Assembler(origin);
+  for (const register of KEPT) code.push(register);
+  // Programs follow pointers: let every register hold one that can be read.
+  code.push('rdi').mov('rax', 'rdi');
+  for (const register of POINTERS) if (register !== 'rax') code.mov(register, 'rdi');
+  code.rdtsc().shl('rdx', 32).or('rax', 'rdx').push('rax');
+  code.mov('eax', hits).push('rax');
+  const again = code.boundLabel('again');
+  code
+    .call(site)
+    .dec(mem({ base: 'rsp', width: 8 }))
+    .jcc('ne', again);
+  code.rdtsc().shl('rdx', 32).or('rax', 'rdx').pop('rcx').pop('rcx').sub('rax', 'rcx');
+  code.pop('rdi').mov(mem({ base: 'rdi' }), 'rax');
+  for (const register of KEPT.toReversed()) code.pop(register);
+  return code.ret().finish();
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((left, right) => left - right);
+  return sorted[sorted.length >> 1] ?? 0;
+}
+
+let ticks: number | undefined;
+
+/** From two readings of both clocks some milliseconds apart; measured once. */
+function nanosecondsPerTick(): number {
+  if (ticks !== undefined) return ticks;
+  const first = readClockPair();
+  let second = readClockPair();
+  while (second.nanoseconds - first.nanoseconds < 2_000_000n) second = readClockPair();
+  ticks = Number(second.nanoseconds - first.nanoseconds) / Number(second.tsc - first.tsc);
+  return ticks;
+}

@@ -1,0 +1,336 @@
+/**
+ * The memory that a session has in a target: made by the target itself, one injected call after
+ * another, and shared with us through the descriptors that it holds for that moment.
+ */
+
+import { closeSync, ftruncateSync, openSync } from 'node:fs';
+
+import { address, type Address } from '../../base/brand.ts';
+import { TraplineError } from '../../base/errors.ts';
+import {
+  layoutSegment,
+  PAGE_BYTES,
+  SegmentHeader,
+  type SegmentLayout,
+  type SegmentShape,
+} from '../../events/layout.ts';
+import { formatSegment } from '../../events/segment.ts';
+import type { BlobPlace } from '../../process/blob-place.ts';
+import type { RemoteCall } from '../../process/blob.ts';
+import { CONTROL_BYTES, CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
+import { findFreeNear, type AddressRange } from '../../process/free-space.ts';
+import type { MemoryMapping } from '../../process/maps.ts';
+import { RemoteBatch } from '../../process/remote.ts';
+import type { StoppedProcess } from '../../process/stop.ts';
+import { errnoName } from '../../sys/call.ts';
+import { mapMemory, type Mapping } from '../../sys/mapping.ts';
+import { addSeals, identifyFile, MemoryFileFlag, Seal } from '../../sys/memfd.ts';
+import type { LivenessList, LivenessWord } from '../../sys/robust.ts';
+import { CACHE_BYTES } from './runtime.ts';
+
+/** Numbers of the calls that a target makes for us (arch/x86/entry/syscalls/syscall_64.tbl). */
+const Call = { close: 3, mmap: 9, munmap: 11, madvise: 28, memfdCreate: 319 } as const;
+const PROT_READ = 1n;
+const PROT_WRITE = 2n;
+const PROT_EXEC = 4n;
+const MAP_SHARED = 1n;
+const MAP_PRIVATE = 2n;
+const MAP_ANONYMOUS = 0x20n;
+/** Fails with EEXIST where something is mapped already (Linux 4.17). */
+const MAP_FIXED_NOREPLACE = 0x10_0000n;
+const MADV_WIPEONFORK = 18n;
+
+/** Where a session's memory will be, chosen before the target is stopped. */
+export interface MemoryPlaces {
+  readonly segment: Address;
+  readonly liveness: Address;
+  readonly cache: Address;
+}
+
+/** Our side of a session's memory in one target and its children. The session owns it. */
+export class SessionMemory implements Disposable {
+  readonly places: MemoryPlaces;
+  readonly layout: SegmentLayout;
+  /** Our view of the segment. */
+  readonly mapping: Mapping;
+  /** The segment's inode: who maps it has, or is about to have, our probes. */
+  readonly inode: bigint;
+  readonly #word: LivenessWord;
+
+  constructor(
+    places: MemoryPlaces,
+    layout: SegmentLayout,
+    mapping: Mapping,
+    inode: bigint,
+    word: LivenessWord,
+  ) {
+    this.places = places;
+    this.layout = layout;
+    this.mapping = mapping;
+    this.inode = inode;
+    this.#word = word;
+  }
+
+  /** Tells the stubs where the runtime keeps the thread id; until then each hit asks the kernel. */
+  setTidOffset(offset: number): void {
+    new DataView(this.mapping.view).setUint32(SegmentHeader.tidOffset, offset, true);
+  }
+
+  /** Says to the stubs that nobody reads any more. Hits from now on are counted as `tracer gone`. */
+  end(): void {
+    this.#word[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    this.mapping[Symbol.dispose]();
+  }
+}
+
+/** Chooses free places near `text` for a session's memory. @throws TraplineError `unsupported`. */
+export function choosePlaces(
+  maps: readonly MemoryMapping[],
+  text: AddressRange,
+  shape: SegmentShape,
+): MemoryPlaces {
+  const { totalBytes } = layoutSegment(shape);
+  const segment = findPlace(maps, text, totalBytes + PAGE_BYTES + CACHE_BYTES);
+  const liveness = address(segment + BigInt(totalBytes));
+  return { segment, liveness, cache: address(liveness + BigInt(PAGE_BYTES)) };
+}
+
+/** A free place in reach of `text`. @throws TraplineError `unsupported` when there is none. */
+export function findPlace(
+  maps: readonly MemoryMapping[],
+  text: AddressRange,
+  bytes: number,
+): Address {
+  const place = findFreeNear(maps, text, bytes);
+  if (place !== undefined) return place;
+  throw new TraplineError({
+    code: 'unsupported',
+    message: `there are no ${bytes} free bytes of address space within 2 GB of the code`,
+    hint: 'The target has mapped everything around it.',
+  });
+}
+
+/**
+ * Creates a session's memory in a stopped target.
+ * @throws TraplineError when the target could not map it; nothing is left then.
+ */
+export function createSessionMemory(
+  stopped: StoppedProcess,
+  place: BlobPlace,
+  places: MemoryPlaces,
+  shape: SegmentShape,
+  liveness: LivenessList,
+): SessionMemory {
+  const layout = layoutSegment(shape);
+  const made: { mapping?: Mapping; inode?: bigint; word?: LivenessWord } = {};
+  const shared = PROT_READ | PROT_WRITE;
+  const anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+  const calls: RemoteCall[] = [
+    createFile(SEGMENT_NAME),
+    map(places.segment, layout.totalBytes, shared, MAP_SHARED, 0),
+    { number: Call.close, arguments: [{ result: 0 }] },
+    createFile(LIVENESS_NAME),
+    map(places.liveness, PAGE_BYTES, PROT_READ, MAP_SHARED, 3),
+    { number: Call.close, arguments: [{ result: 3 }] },
+    map(places.cache, CACHE_BYTES, shared, anonymous, undefined),
+    {
+      number: Call.madvise,
+      arguments: [places.cache, BigInt(CACHE_BYTES), MADV_WIPEONFORK],
+    },
+  ];
+  const mapped: MappedRange[] = [
+    { call: 1, address: places.segment, bytes: layout.totalBytes },
+    { call: 4, address: places.liveness, bytes: PAGE_BYTES },
+    { call: 6, address: places.cache, bytes: CACHE_BYTES },
+  ];
+  try {
+    runBatch(stopped, place, calls, mapped, (index, fd) => {
+      if (index === 0) {
+        ftruncateSync(fd, layout.totalBytes);
+        addSeals(fd, Seal.shrink | Seal.grow | Seal.seal);
+        made.inode = identifyFile(fd).inode;
+        made.mapping = mapMemory(layout.totalBytes, { fd });
+        formatSegment(made.mapping.view, shape);
+      } else if (index === 3) {
+        ftruncateSync(fd, PAGE_BYTES);
+        made.word = liveness.register(fd);
+        addSeals(fd, Seal.futureWrite | Seal.shrink | Seal.grow | Seal.seal);
+      }
+    });
+    const { mapping, inode, word } = made;
+    if (mapping === undefined || inode === undefined || word === undefined) {
+      throw new TraplineError({ code: 'internal', message: 'internal error: a file was not made' });
+    }
+    return new SessionMemory(places, layout, mapping, inode, word);
+  } catch (error) {
+    made.mapping?.[Symbol.dispose]();
+    made.word?.[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** An area to be mapped from a new file in memory. */
+export interface Area {
+  readonly address: Address;
+  readonly bytes: number;
+}
+
+/** Maps the control block (if `block` is given) and arenas: private, never writable for the target. */
+export function mapControl(
+  stopped: StoppedProcess,
+  place: BlobPlace,
+  block: Address | undefined,
+  arenas: readonly Area[],
+): void {
+  for (let first = 0; first < arenas.length || (first === 0 && block !== undefined); first += 6) {
+    const some = arenas.slice(first, first + 6);
+    const isFirst = first === 0 && block !== undefined;
+    const calls: RemoteCall[] = [createFile(CONTROL_NAME)];
+    const mapped: MappedRange[] = [];
+    if (isFirst) {
+      mapped.push({ call: calls.length, address: block, bytes: CONTROL_BYTES });
+      calls.push(map(block, CONTROL_BYTES, PROT_READ, MAP_PRIVATE, 0));
+    }
+    for (const area of some) {
+      mapped.push({ call: calls.length, ...area });
+      const protection = PROT_READ | PROT_EXEC;
+      calls.push(map(area.address, area.bytes, protection, MAP_PRIVATE, 0, CONTROL_BYTES));
+    }
+    calls.push({ number: Call.close, arguments: [{ result: 0 }] });
+    const largest = Math.max(0, ...some.map((area) => area.bytes));
+    runBatch(stopped, place, calls, mapped, (index, fd) => {
+      if (index === 0) ftruncateSync(fd, CONTROL_BYTES + largest);
+    });
+  }
+}
+
+/** Unmaps areas of the target. */
+export function unmapAreas(
+  stopped: StoppedProcess,
+  place: BlobPlace,
+  areas: readonly Area[],
+): void {
+  for (let first = 0; first < areas.length; first += 10) {
+    const calls = areas.slice(first, first + 10).map((area) => ({
+      number: Call.munmap,
+      arguments: [area.address, BigInt(area.bytes)],
+    }));
+    runBatch(stopped, place, calls, [], () => {});
+  }
+}
+
+function createFile(name: string): RemoteCall {
+  const flags = BigInt(MemoryFileFlag.closeOnExec | MemoryFileFlag.allowSealing);
+  return {
+    number: Call.memfdCreate,
+    arguments: [{ data: Buffer.from(`${name}\0`) }, flags],
+  };
+}
+
+function map(
+  at: Address,
+  bytes: number,
+  protection: bigint,
+  flags: bigint,
+  file: number | undefined,
+  offset = 0,
+): RemoteCall {
+  return {
+    number: Call.mmap,
+    arguments: [
+      at,
+      BigInt(bytes),
+      protection,
+      flags | MAP_FIXED_NOREPLACE,
+      file === undefined ? 0xffff_ffff_ffff_ffffn : { result: file },
+      BigInt(offset),
+    ],
+  };
+}
+
+interface MappedRange extends Area {
+  /** The call that maps it. */
+  readonly call: number;
+}
+
+/**
+ * Runs a batch. `onFile` is told each descriptor that the target has made, open on our side too.
+ * If a call fails, what the batch had mapped is unmapped again.
+ */
+function runBatch(
+  stopped: StoppedProcess,
+  place: BlobPlace,
+  calls: readonly RemoteCall[],
+  mapped: readonly MappedRange[],
+  onFile: (index: number, fd: number) => void,
+): void {
+  using batch = RemoteBatch.begin(stopped, place);
+  const results: bigint[] = [];
+  try {
+    batch.run(calls, (index, result) => {
+      results.push(result);
+      if (result < 0n) throw failedCall(stopped, calls[index], result);
+      if (calls[index]?.number !== Call.memfdCreate) return;
+      const path = `/proc/${batch.task.pid}/task/${batch.task.tid}/fd/${result}`;
+      const fd = openSync(path, 'r+');
+      try {
+        onFile(index, fd);
+      } finally {
+        closeSync(fd);
+      }
+    });
+  } catch (error) {
+    undo(batch, calls, mapped, results);
+    throw error;
+  }
+}
+
+/** Takes back what the calls before a failed one have done. */
+function undo(
+  batch: RemoteBatch,
+  calls: readonly RemoteCall[],
+  mapped: readonly MappedRange[],
+  results: readonly bigint[],
+): void {
+  const succeeded = (index: number): boolean => (results[index] ?? -1n) >= 0n;
+  const back: RemoteCall[] = mapped
+    .filter(({ call }) => succeeded(call))
+    .map((area) => ({ number: Call.munmap, arguments: [area.address, BigInt(area.bytes)] }));
+  calls.forEach((call, index) => {
+    if (call.number !== Call.memfdCreate || !succeeded(index)) return;
+    const isClosed = calls.some(
+      ({ number, arguments: [first] }, at) =>
+        number === Call.close &&
+        typeof first === 'object' &&
+        'result' in first &&
+        first.result === index &&
+        succeeded(at),
+    );
+    if (!isClosed) back.push({ number: Call.close, arguments: [results[index] ?? -1n] });
+  });
+  if (back.length > 0) batch.run(back);
+}
+
+function failedCall(
+  stopped: StoppedProcess,
+  call: RemoteCall | undefined,
+  result: bigint,
+): TraplineError {
+  const names = new Map<number, string>(Object.entries(Call).map(([name, nr]) => [nr, name]));
+  const name = names.get(call?.number ?? -1) ?? 'a system call';
+  const errno = errnoName(Number(-result));
+  return new TraplineError({
+    code: 'system',
+    errno,
+    message: `process ${stopped.pid} could not prepare itself for probes: its ${name} failed with ${errno}`,
+    hint:
+      errno === 'ENOMEM'
+        ? 'Its address space or memory is limited (ulimit -v, a cgroup): try a smaller --ring-budget.'
+        : errno === 'EMFILE'
+          ? 'It has no descriptor left (ulimit -n).'
+          : 'See the errno in mmap(2), memfd_create(2).',
+  });
+}

@@ -1,0 +1,62 @@
+/** Finding the address spaces that hold a session's memory, and reading what is in one. */
+
+import { readdirSync } from 'node:fs';
+
+import { pid as brandPid, type Pid } from '../../base/brand.ts';
+import { TraplineError } from '../../base/errors.ts';
+import { readMaps, type MemoryMapping } from '../../process/maps.ts';
+import { listTasks } from '../../process/tasks.ts';
+import { MemoryFile } from '../../sys/memory.ts';
+import type { ReadMemory } from './block.ts';
+
+/** All processes whose mappings pass a test. Those that may not be read can't have anything of ours. */
+export function findProcesses(test: (maps: readonly MemoryMapping[]) => boolean): Pid[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => brandPid(Number(name)))
+    .filter((pid) => test(mapsIfReadable(pid)));
+}
+
+/** The mappings of a process, none when it is gone or may not be looked at. */
+export function mapsIfReadable(pid: Pid): readonly MemoryMapping[] {
+  try {
+    return readMaps(liveTask(pid));
+  } catch (error) {
+    if (error instanceof TraplineError && ['no-process', 'not-permitted'].includes(error.code)) {
+      return [];
+    }
+    throw error;
+  }
+}
+
+/** Reads a running process's memory. The caller owns what {@link ReadMemory} needs. */
+export class MemoryReader implements Disposable {
+  readonly #file: MemoryFile;
+  readonly #pid: Pid;
+
+  constructor(pid: Pid) {
+    this.#pid = pid;
+    this.#file = new MemoryFile(liveTask(pid));
+  }
+
+  /** All of `length` bytes; @throws TraplineError `bad-input`. */
+  readonly read: ReadMemory = (from, length) => {
+    const bytes = new Uint8Array(length);
+    if (this.#file.read(from, bytes) === length) return bytes;
+    throw new TraplineError({
+      code: 'bad-input',
+      message: `process ${this.#pid} has no ${length} readable bytes at 0x${from.toString(16)}`,
+    });
+  };
+
+  [Symbol.dispose](): void {
+    this.#file[Symbol.dispose]();
+  }
+}
+
+/** A process whose first task has ended shows its memory under its other tasks only. */
+function liveTask(pid: Pid): Pid {
+  const [first = pid, ...others] = listTasks(pid);
+  // A task id is as good as a process id in /proc.
+  return (others.length > 0 ? others[0] : first) as unknown as Pid;
+}

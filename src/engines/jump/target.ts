@@ -1,0 +1,392 @@
+/** One target of a session under the jump engine: a process, and the children that inherit its probes. */
+
+import { randomBytes } from 'node:crypto';
+
+import { address, type Address, type Pid } from '../../base/brand.ts';
+import { debugLog } from '../../base/debug.ts';
+import { messageOf, TraplineError } from '../../base/errors.ts';
+import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
+import { findBlobPlace, type BlobPlace } from '../../process/blob-place.ts';
+import {
+  CONTROL_BYTES,
+  SEGMENT_NAME,
+  type ProgramRow,
+  type SessionRow,
+} from '../../process/control.ts';
+import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import type { StoppedProcess } from '../../process/stop.ts';
+import type { LivenessList } from '../../sys/robust.ts';
+import { sleepMicroseconds } from '../../sys/wait.ts';
+import { applyChange, writeRows, type FailedSite } from './apply.ts';
+import { ControlBlock, type ReadMemory } from './block.ts';
+import type { StubFeatures } from './compile.ts';
+import {
+  asMapping,
+  prepareConsumers,
+  type ConsumerRequest,
+  type PreparedChange,
+} from './prepare.ts';
+import { CACHE_BYTES } from './runtime.ts';
+import {
+  choosePlaces,
+  createSessionMemory,
+  findPlace,
+  mapControl,
+  type Area,
+  type MemoryPlaces,
+  type SessionMemory,
+} from './session-memory.ts';
+import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
+import { readThreadLayout } from './thread-layout.ts';
+import { releaseQuiet, unmapSession, withdrawPrograms, type OriginalBytes } from './withdraw.ts';
+
+const log = debugLog('jump');
+
+/** Bytes of the longest batch of injected calls. */
+const BLOB_BYTES = 1024;
+/** How often a stop is repeated while a task is in the way. */
+const ATTEMPTS = 40;
+/** The pause after the first attempt in microseconds; it doubles up to the longest. */
+const FIRST_PAUSE = 200;
+const LONGEST_PAUSE = 20_000;
+
+/** What the engine has to know about the files that a target maps. */
+export interface TargetFiles {
+  /** Executable bytes that are never executed, most likely ones first. */
+  blobPlaces(pid: Pid, maps: readonly MemoryMapping[]): readonly BlobPlace[];
+  /** The file's own bytes at a site. */
+  original(pid: Pid): OriginalBytes;
+  /** Where the C library that these mappings show may keep a thread's id, relative to fs. */
+  tidOffsets(pid: Pid, maps: readonly MemoryMapping[]): readonly number[];
+}
+
+/** What a session gives to each of its targets. */
+export interface TargetOptions {
+  readonly shape: SegmentShape;
+  readonly files: TargetFiles;
+  readonly liveness: LivenessList;
+  /** Our thread id, as the liveness word has it. */
+  readonly tracer: number;
+  readonly rdpid: boolean;
+  /** Stops an address space; a command that starts up is held in another way than a running one. */
+  readonly stop: (pid: Pid) => StoppedProcess;
+}
+
+/** How long targets stood still for us. */
+export interface StopAccount {
+  stops: number;
+  stoppedNanoseconds: bigint;
+  longestNanoseconds: bigint;
+}
+
+/** A place that was asked for and not probed. */
+export interface FailedRequest {
+  readonly request: ConsumerRequest;
+  readonly reason: string;
+}
+
+/** Everything worked out before a stop. */
+interface Prepared {
+  readonly block: ControlBlock;
+  readonly change: PreparedChange;
+  readonly places: MemoryPlaces;
+  /** Where the control block will be, if there is none yet. */
+  readonly newBlock: Address | undefined;
+}
+
+/** A target while a session has it. Used by the tracer's thread only; the session owns it. */
+export class JumpTarget implements Disposable {
+  readonly pid: Pid;
+  readonly stops: StopAccount = { stops: 0, stoppedNanoseconds: 0n, longestNanoseconds: 0n };
+  readonly #options: TargetOptions;
+  readonly #id = BigInt(`0x${randomBytes(8).toString('hex')}`);
+  #memory: SessionMemory | undefined;
+  #threadPointer: StubFeatures['threadPointer'] | undefined;
+
+  constructor(pid: Pid, options: TargetOptions) {
+    this.pid = pid;
+    this.#options = options;
+  }
+
+  /** Our side of the target's memory; undefined before the first probe. */
+  get memory(): SessionMemory | undefined {
+    return this.#memory;
+  }
+
+  /**
+   * Adds consumers, all in one stop, to the target and its children.
+   * @returns those that could not be added, with the reason.
+   * @throws TraplineError when nothing could be done at all.
+   */
+  add(requests: readonly ConsumerRequest[]): FailedRequest[] {
+    const children = this.children();
+    const failures = this.#addTo(this.pid, requests);
+    const failed = new Set(failures.map(({ request }) => request));
+    const added = requests.filter((request) => !failed.has(request));
+    for (const child of children) {
+      this.#ignoreGone(child, () => failures.push(...this.#addTo(child, added)));
+    }
+    return failures;
+  }
+
+  /** Takes consumers out, by their indices, of the target and its children. */
+  remove(consumers: ReadonlySet<number>): string[] {
+    const problems: string[] = [];
+    for (const pid of this.#spaces()) {
+      this.#ignoreGone(pid, () => {
+        problems.push(...this.#withdraw(pid, ({ consumer }) => consumers.has(consumer), false));
+      });
+    }
+    return problems;
+  }
+
+  /**
+   * Takes everything of the session out of the target and its children. Children that are forked
+   * meanwhile are found too: it ends when nobody maps the segment any more.
+   * @returns what had to stay, for people.
+   */
+  leave(): string[] {
+    const kept: string[] = [];
+    const done = new Set<Pid>();
+    this.#memory?.end();
+    for (;;) {
+      const pids = this.#spaces().filter((pid) => !done.has(pid));
+      if (pids.length === 0) return kept;
+      for (const pid of pids) {
+        done.add(pid);
+        this.#ignoreGone(pid, () => kept.push(...this.#withdraw(pid, () => true, true)));
+      }
+    }
+  }
+
+  /** The processes that have inherited our probes: those that map the segment. */
+  children(): Pid[] {
+    return this.#spaces().filter((pid) => pid !== this.pid);
+  }
+
+  /** Looks for the thread ids again: a command that starts up has its C library only later. */
+  learnThreads(): void {
+    this.#stopped(this.pid, (stopped) => this.#readThreads(stopped, stopped.maps()));
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory?.[Symbol.dispose]();
+    this.#memory = undefined;
+  }
+
+  #spaces(): Pid[] {
+    const memory = this.#memory;
+    if (memory === undefined) return [];
+    return findProcesses((maps) =>
+      maps.some(({ inode, path }) => inode === memory.inode && path === `/memfd:${SEGMENT_NAME}`),
+    );
+  }
+
+  /** Adds consumers to one address space, trying again while a task is in the way. */
+  #addTo(pid: Pid, requests: readonly ConsumerRequest[]): FailedRequest[] {
+    const failures: FailedRequest[] = [];
+    let left = requests;
+    let pause = FIRST_PAUSE;
+    for (let attempt = 1; left.length > 0; attempt++) {
+      const again: ConsumerRequest[] = [];
+      for (const { site, kind, reason } of this.#tryAdd(pid, left)) {
+        const same = left.filter((request) => request.address === site.row.address);
+        if (kind === 'busy' && attempt < ATTEMPTS) again.push(...same);
+        else failures.push(...same.map((request) => ({ request, reason })));
+      }
+      left = again;
+      if (left.length > 0) sleepMicroseconds(pause);
+      pause = Math.min(pause * 2, LONGEST_PAUSE);
+    }
+    return failures;
+  }
+
+  #tryAdd(pid: Pid, requests: readonly ConsumerRequest[]): FailedSite[] {
+    using reader = new MemoryReader(pid);
+    let prepared = this.#prepare(pid, mapsIfReadable(pid), reader.read, requests);
+    return this.#stopped(pid, (stopped) => {
+      const maps = stopped.maps();
+      const guess = this.#threadPointer;
+      if (this.#memory === undefined) this.#readThreads(stopped, maps);
+      if (guess !== this.#threadPointer || !this.#stillFits(stopped, maps, prepared, requests)) {
+        log('process %d changed since its probes were prepared', pid);
+        const read: ReadMemory = (from, length) => stopped.read(from, length);
+        prepared = this.#prepare(pid, maps, read, requests);
+      }
+      this.#mapWhatIsMissing(stopped, maps, prepared);
+      return applyChange(stopped, prepared.block, prepared.change);
+    });
+  }
+
+  #mapWhatIsMissing(
+    stopped: StoppedProcess,
+    maps: readonly MemoryMapping[],
+    { block, change, places, newBlock }: Prepared,
+  ): void {
+    const { shape, liveness, files } = this.#options;
+    if (this.#memory !== undefined && newBlock === undefined && change.newArenas.length === 0) {
+      return;
+    }
+    const blob = findBlobPlace(stopped, files.blobPlaces(stopped.pid, maps), BLOB_BYTES);
+    if (this.#memory === undefined) {
+      this.#memory = createSessionMemory(stopped, blob, places, shape, liveness);
+      const { tidOffset } = this;
+      if (tidOffset !== undefined) this.#memory.setTidOffset(tidOffset);
+    }
+    mapControl(stopped, blob, newBlock, change.newArenas);
+    block.address ??= newBlock;
+  }
+
+  #prepare(
+    pid: Pid,
+    maps: readonly MemoryMapping[],
+    read: ReadMemory,
+    requests: readonly ConsumerRequest[],
+  ): Prepared {
+    const { shape, tracer, rdpid, files } = this.#options;
+    const block = ControlBlock.read(maps, read);
+    const text = findMapping(maps, requests[0]?.address ?? address(0));
+    if (text === undefined) {
+      throw new TraplineError({
+        code: 'no-file',
+        message: `the file is not mapped by process ${pid} any more`,
+      });
+    }
+    this.#threadPointer ??= files.tidOffsets(pid, maps).length > 0 ? 'memory' : 'register';
+    const places = this.#memory?.places ?? choosePlaces(maps, text, shape);
+    const layout = layoutSegment(shape);
+    const session = {
+      ...{ id: this.#id, tracer, places, layout },
+      features: { rdpid, threadPointer: this.#threadPointer },
+      ...{ livenessBytes: PAGE_BYTES, cacheBytes: CACHE_BYTES },
+    };
+    const own = this.#memory === undefined ? placesAsMappings(places, layout.totalBytes) : [];
+    const taken = [...maps, ...own];
+    const newBlock =
+      block.address === undefined ? findPlace(sortMaps(taken), text, CONTROL_BYTES) : undefined;
+    if (newBlock !== undefined) taken.push(asMapping(newBlock, CONTROL_BYTES));
+    const change = prepareConsumers(sortMaps(taken), block, session, requests);
+    return { block, change, places, newBlock };
+  }
+
+  /** Whether what was worked out before the stop still holds under it. */
+  #stillFits(
+    stopped: StoppedProcess,
+    maps: readonly MemoryMapping[],
+    { block, change, places, newBlock }: Prepared,
+    requests: readonly ConsumerRequest[],
+  ): boolean {
+    const wanted: Area[] = [...change.newArenas];
+    if (newBlock !== undefined) wanted.push({ address: newBlock, bytes: CONTROL_BYTES });
+    if (this.#memory === undefined) {
+      const { totalBytes } = layoutSegment(this.#options.shape);
+      wanted.push(
+        ...placesAsMappings(places, totalBytes).map(({ start, end }) => ({
+          address: start,
+          bytes: Number(end - start),
+        })),
+      );
+    }
+    const isFree = ({ address: start, bytes }: Area): boolean =>
+      !maps.some((mapping) => mapping.start < start + BigInt(bytes) && mapping.end > start);
+    const isThere = (request: ConsumerRequest): boolean =>
+      findMapping(maps, request.address)?.inode === request.file.inode;
+    if (!wanted.every(isFree) || !requests.every(isThere)) return false;
+    const now = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
+    return (
+      now.generation === block.generation && (newBlock === undefined || now.address === undefined)
+    );
+  }
+
+  /** What the target's threads allow, verified; decided at the first probe, and again after a start. */
+  tidOffset: number | undefined;
+
+  #readThreads(stopped: StoppedProcess, maps: readonly MemoryMapping[]): void {
+    const layout = readThreadLayout(stopped, this.#options.files.tidOffsets(stopped.pid, maps));
+    this.#threadPointer = layout === undefined ? 'register' : 'memory';
+    this.tidOffset = layout?.tidOffset;
+    if (layout !== undefined) this.#memory?.setTidOffset(layout.tidOffset);
+  }
+
+  /**
+   * Takes programs of ours out of one address space, and, if `leaving`, our memory. Tries again
+   * while a task is in code that is to go.
+   */
+  #withdraw(pid: Pid, which: (program: ProgramRow) => boolean, leaving: boolean): string[] {
+    const problems: string[] = [];
+    let removed: readonly ProgramRow[] | undefined;
+    let pause = FIRST_PAUSE;
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      const isDone = this.#stopped(pid, (stopped) => {
+        const maps = stopped.maps();
+        const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
+        const session = this.#sessionRow(block);
+        if (session === undefined) return true;
+        let isQuiet: boolean;
+        if (removed === undefined) {
+          removed = [...block.programs.values()].filter(
+            (program) => program.session === session.index && which(program),
+          );
+          const original = this.#options.files.original(pid);
+          const withdrawal = withdrawPrograms(stopped, block, removed, original);
+          problems.push(...withdrawal.problems);
+          isQuiet = withdrawal.isQuiet;
+        } else {
+          isQuiet = releaseQuiet(stopped, block, removed);
+          writeRows(stopped, block);
+        }
+        if (!isQuiet || !leaving) return isQuiet;
+        const blob = findBlobPlace(stopped, this.#options.files.blobPlaces(pid, maps), BLOB_BYTES);
+        return unmapSession(stopped, blob, block, session);
+      });
+      if (isDone) return problems;
+      sleepMicroseconds(pause);
+      pause = Math.min(pause * 2, LONGEST_PAUSE);
+    }
+    if (leaving) {
+      problems.push(
+        `the stubs of process ${pid} stay: a task still stands in one, or its stack says so`,
+      );
+    }
+    return problems;
+  }
+
+  #sessionRow(block: ControlBlock): SessionRow | undefined {
+    return [...block.sessions.values()].find(({ id }) => id === this.#id);
+  }
+
+  #stopped<T>(pid: Pid, action: (stopped: StoppedProcess) => T): T {
+    const stopped = this.#options.stop(pid);
+    try {
+      return action(stopped);
+    } finally {
+      stopped[Symbol.dispose]();
+      const nanoseconds = stopped.stoppedNanoseconds;
+      this.stops.stops++;
+      this.stops.stoppedNanoseconds += nanoseconds;
+      if (nanoseconds > this.stops.longestNanoseconds) this.stops.longestNanoseconds = nanoseconds;
+    }
+  }
+
+  /** A process may end at any moment; what was in it is gone with it. */
+  #ignoreGone(pid: Pid, action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      if (!(error instanceof TraplineError) || error.code !== 'no-process') throw error;
+      log('process %d ended: %s', pid, messageOf(error));
+    }
+  }
+}
+
+function placesAsMappings(places: MemoryPlaces, segmentBytes: number): MemoryMapping[] {
+  return [
+    asMapping(places.segment, segmentBytes),
+    asMapping(places.liveness, PAGE_BYTES),
+    asMapping(places.cache, CACHE_BYTES),
+  ];
+}
+
+function sortMaps(maps: readonly MemoryMapping[]): MemoryMapping[] {
+  return [...maps].sort((a, b) => (a.start < b.start ? -1 : 1));
+}

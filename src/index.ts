@@ -1,0 +1,31 @@
+/** Trapline: dynamic probes for live Linux programs. The public API, every export explicit. */
+
+export { TraplineError } from './base/errors.ts';
+export type { ErrorCode, ErrorDetails, SourcePosition } from './base/errors.ts';
+export { attach, spawn, Session } from './session/session.ts';
+export { listFunctions } from './session/list.ts';
+export { clean, status } from './session/maintenance.ts';
+export { doctor } from './session/doctor.ts';
+export type { DoctorReport, Finding } from './session/doctor.ts';
+export type {
+  AddedProbe,
+  Bill,
+  CleanReport,
+  EventSummary,
+  HeldSession,
+  ListedFunction,
+  ProbedSite,
+  ProbeRequest,
+  ProcessStatus,
+  RefusedSite,
+  SessionOptions,
+  SpawnOptions,
+  Summary,
+  TargetEnd,
+  TargetInfo,
+  TargetSelection,
+} from './session/types.ts';
+export type { EventBatch } from './events/batch.ts';
+export type { EventView } from './events/view.ts';
+export { FAULT } from './events/event.ts';
+export type { EventValue, TraceEvent } from './events/event.ts';

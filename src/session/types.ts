@@ -1,0 +1,168 @@
+/** The public types of a session: what is asked for and what is told. */
+
+import type { Address, FileOffset } from '../base/brand.ts';
+import type { ConsumerAccount } from '../events/account.ts';
+
+/** Which processes a session is about. Nothing named means nothing probed. */
+export interface TargetSelection {
+  /** Running processes, all their tasks. */
+  readonly pids?: readonly number[];
+  /** Tasks: their processes are probed, and only their hits are events; the others are filtered. */
+  readonly tids?: readonly number[];
+  /**
+   * Every process of this user (for root: of the machine) that maps a probed file now. Never our own
+   * process, its ancestors, or process 1.
+   */
+  readonly all?: boolean;
+}
+
+/** One probe to be added. */
+export interface ProbeRequest {
+  /** The definition's text; docs/probes.md has the grammar. */
+  readonly definition: string;
+  /** Function names that a glob in the definition must not take, globs too. */
+  readonly exclude?: readonly string[];
+  /** `record` (default) makes an event of each hit, `count` only counts it. */
+  readonly action?: 'record' | 'count';
+}
+
+/** What a session may be told beside its targets. */
+export interface SessionOptions {
+  readonly probes?: readonly (string | ProbeRequest)[];
+  /** Bytes of one task's ring, a power of two from 256 KiB; 1 MiB if absent. Only what is used costs memory. */
+  readonly ringBytes?: number;
+  /** Bytes of all rings of one target together; 64 MiB if absent. It bounds the tasks that can record. */
+  readonly ringBudget?: number;
+  /** Names every stub in `/tmp/perf-PID.map`, so that profilers can show them. */
+  readonly perfMap?: boolean;
+}
+
+/** How a command is started. */
+export interface SpawnOptions extends SessionOptions {
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** One place that was made a probe in one target. */
+export interface ProbedSite {
+  readonly pid: number;
+  readonly event: string;
+  /** The function's name as people read it, with an offset: `zfree`, `ns::f(int)+0x8`; else the file offset. */
+  readonly name: string;
+  readonly file: string;
+  readonly offset: FileOffset;
+  readonly address: Address;
+  /** Bytes of instructions that its stub executes in their place. */
+  readonly displacedBytes: number;
+}
+
+/** A place that could not be probed, and why. */
+export interface RefusedSite {
+  readonly pid: number;
+  readonly name: string;
+  readonly file: string;
+  readonly reason: string;
+}
+
+/** What became of a {@link ProbeRequest}. */
+export interface AddedProbe {
+  readonly id: number;
+  readonly definition: string;
+  readonly sites: readonly ProbedSite[];
+  readonly refused: readonly RefusedSite[];
+}
+
+/** One target of a session. */
+export interface TargetInfo {
+  readonly pid: number;
+  readonly comm: string;
+  readonly executable: string;
+}
+
+/** How a target ended. */
+export interface TargetEnd {
+  readonly pid: number;
+  /** Known only of a command that the session started. */
+  readonly status?: { readonly code: number | undefined; readonly signal: string | undefined };
+}
+
+/** The counts of one event: one probe in all targets. */
+export interface EventSummary extends ConsumerAccount {
+  readonly event: string;
+  readonly definition: string;
+  /** Measured cost of one hit of this very program, in nanoseconds. */
+  readonly costNanoseconds: number;
+}
+
+/** What a session cost its targets: DESIGN 6, the bill. */
+export interface Bill {
+  /** Hits × the measured cost of their stubs, in nanoseconds. */
+  readonly stubNanoseconds: number;
+  /** Processor time that the targets used while the session watched, in nanoseconds. */
+  readonly targetNanoseconds: number;
+  /** How long targets stood still for us, in nanoseconds, in how many stops, and the longest. */
+  readonly stoppedNanoseconds: number;
+  readonly stops: number;
+  readonly longestStopNanoseconds: number;
+}
+
+/** The end of a session, or its state in between. */
+export interface Summary {
+  readonly events: readonly EventSummary[];
+  readonly bill: Bill;
+  /** Records that a task left unfinished, and garbage that a target wrote over its rings. */
+  readonly loss: { readonly abandoned: number; readonly corrupt: number; readonly overrun: number };
+  /** What could not be given back yet, with the reason; empty is the rule. */
+  readonly kept: readonly string[];
+}
+
+/** What one session holds in one process. */
+export interface HeldSession {
+  readonly tracer: number;
+  readonly alive: boolean;
+  /** Unix time in seconds. */
+  readonly began: number;
+  readonly programs: number;
+}
+
+/** What sessions, living and dead, hold in one process. */
+export interface ProcessStatus {
+  readonly pid: number;
+  readonly comm: string;
+  readonly sessions: readonly HeldSession[];
+  readonly sites: readonly {
+    readonly address: Address;
+    readonly file: string;
+    readonly offset: FileOffset;
+    readonly name: string;
+    readonly state: 'live' | 'retired';
+    /** Sessions (by tracer) whose programs run there. */
+    readonly tracers: readonly number[];
+    /** Whether the bytes in memory are the jump that belongs there; if not, what was found. */
+    readonly found: string;
+  }[];
+  /** Bytes of address space that our mappings take. */
+  readonly mappedBytes: number;
+  /** Why the control block could not be read, if so. */
+  readonly unreadable?: string;
+}
+
+/** What {@link ProcessStatus} of dead sessions became. */
+export interface CleanReport {
+  readonly pid: number;
+  readonly sessionsRemoved: number;
+  readonly sitesRestored: number;
+  /** What stays, and why. */
+  readonly kept: readonly string[];
+}
+
+/** A function that can be named in a probe. */
+export interface ListedFunction {
+  readonly name: string;
+  readonly demangled?: string;
+  readonly version?: string;
+  readonly offset: FileOffset;
+  readonly size: number;
+  readonly kind: 'function' | 'ifunc' | 'assembly';
+  readonly binding: 'local' | 'global' | 'weak';
+}
