@@ -1,0 +1,53 @@
+/** From batches of events to lines in an output. */
+
+import { JsonExporter } from '../exporters/json.ts';
+import { LineBuffer } from '../exporters/line-buffer.ts';
+import { TextExporter } from '../exporters/text.ts';
+import type { EventBatch } from '../index.ts';
+import type { Ending } from './ending.ts';
+import { ReaderGone } from './output.ts';
+
+/** Bytes of text that are made before they are written: what a slow reader can make us hold. */
+const CHUNK_BYTES = 1 << 18;
+
+/** Takes the lines. */
+interface Sink {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+/**
+ * Writes events until the session has no more, `number` of them are written, or nobody reads them; the
+ * last two ask `ending`.
+ * @throws what the session or the sink throws, but for {@link ReaderGone}.
+ */
+export async function deliver(
+  batches: AsyncIterable<EventBatch>,
+  sink: Sink,
+  options: { readonly format: 'text' | 'json'; readonly number?: number },
+  ending: Pick<Ending, 'ask'>,
+): Promise<void> {
+  const exporter = options.format === 'json' ? new JsonExporter() : new TextExporter();
+  const lines = new LineBuffer(CHUNK_BYTES * 2);
+  let left = options.number ?? Infinity;
+  const flush = async (): Promise<void> => {
+    await sink.write(lines.written());
+    lines.clear();
+  };
+  try {
+    for await (const batch of batches) {
+      for (const event of batch) {
+        exporter.format(event, lines);
+        if (--left === 0) break;
+        if (lines.length >= CHUNK_BYTES) await flush();
+      }
+      if (lines.length > 0) await flush();
+      if (left === 0) {
+        ending.ask({ kind: 'count' });
+        return;
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof ReaderGone)) throw error;
+    ending.ask({ kind: 'reader-gone' });
+  }
+}

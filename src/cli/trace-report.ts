@@ -1,0 +1,91 @@
+/** What is said when probes are in: how many, where, and what was refused. */
+
+import { hex } from '../base/brand.ts';
+import type { AddedProbe, RefusedSite, Summary, TargetInfo } from '../index.ts';
+import { PLAIN, type Painter } from '../screen/colour.ts';
+import { formatCount } from '../screen/numbers.ts';
+import { renderTable } from '../screen/table.ts';
+import { printable } from '../screen/text.ts';
+import { notice } from './messages.ts';
+import { counted, renderStops } from './summary.ts';
+
+const NAMES_SHOWN = 3;
+
+/** What was attached. */
+export interface Attached {
+  readonly targets: readonly TargetInfo[];
+  readonly probes: readonly AddedProbe[];
+  readonly bill: Summary['bill'];
+}
+
+/** A few lines: `24 probes in ls (4321), stopped for 0.8 ms, once`, and what each glob came to. */
+export function renderAttached(attached: Attached, paint: Painter = PLAIN): string[] {
+  const { targets, probes, bill } = attached;
+  const places = new Set(probes.flatMap(({ sites }) => sites.map(placeOf))).size;
+  const pids = new Set(probes.flatMap(({ sites }) => sites.map(({ pid }) => pid)));
+  const only = targets.length === 1 ? targets[0] : undefined;
+  const where =
+    only === undefined
+      ? counted(pids.size, 'process')
+      : `${printable(only.comm)} (${String(only.pid)})`;
+  const stops = bill.stops > 0 ? `, ${renderStops(bill)}` : '';
+  const several = probes.flatMap((probe) => renderMatches(probe, paint));
+  return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several];
+}
+
+/** What a glob took and what it had to leave, the reasons grouped. Nothing for a single function. */
+function renderMatches(probe: AddedProbe, paint: Painter): string[] {
+  const taken = new Set(probe.sites.map(placeOf)).size;
+  const left = new Set(probe.refused.map(({ name }) => name)).size;
+  if (taken + left === 1 && left === 0) return [];
+  const refused = left > 0 ? `, ${formatCount(left)} refused` : '';
+  const { definition } = probe;
+  return [
+    notice(`${definition}: ${counted(taken, 'function')} probed${refused}`, paint),
+    ...byReason(probe.refused).map(([reason, names]) => {
+      const rest = names.length - NAMES_SHOWN;
+      const shown = names.slice(0, rest === 1 ? names.length : NAMES_SHOWN).join(', ');
+      const more = rest > 1 ? ` and ${formatCount(rest)} more` : '';
+      return `  ${formatCount(names.length)} × ${printable(`${reason}: ${shown}${more}`)}`;
+    }),
+  ];
+}
+
+/** Reasons with the functions' names, the most frequent first. */
+export function byReason(refused: readonly RefusedSite[]): [reason: string, names: string[]][] {
+  const groups = new Map<string, Set<string>>();
+  for (const { reason, name } of refused) {
+    const names = groups.get(reason) ?? new Set<string>();
+    groups.set(reason, names.add(name));
+  }
+  return [...groups]
+    .map(([reason, names]): [string, string[]] => [reason, [...names]])
+    .toSorted(([, some], [, others]) => others.length - some.length);
+}
+
+/** For `-v`: every site, then every place that was refused. */
+export function renderSites(probes: readonly AddedProbe[], paint: Painter = PLAIN): string[] {
+  const sites = probes.flatMap((probe) => probe.sites);
+  const refused = probes.flatMap((probe) => probe.refused);
+  const style = { indent: '  ', paintHeading: paint.dim };
+  const columns = ['pid', 'event', 'place', 'address', 'method', 'file'];
+  const table = renderTable(
+    columns.map((heading) => ({ heading })),
+    sites.map((site) => [
+      String(site.pid),
+      site.event,
+      site.name,
+      hex(site.address),
+      `jump over ${site.displacedBytes} bytes`,
+      `${site.file}:${hex(site.offset)}`,
+    ]),
+    style,
+  );
+  const rows = refused.map(({ pid, name, reason }) => [String(pid), name, reason]);
+  const headings = [{ heading: 'pid' }, { heading: 'refused' }, { heading: 'why' }];
+  return [...table, ...(rows.length > 0 ? renderTable(headings, rows, style) : [])];
+}
+
+function placeOf(site: { readonly file: string; readonly offset: number | bigint }): string {
+  return `${site.file}:${site.offset}`;
+}

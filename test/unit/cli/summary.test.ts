@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { address, fileOffset } from '../../../src/base/brand.ts';
+import { counted, renderStops, renderSummary } from '../../../src/cli/summary.ts';
+import { byReason, renderAttached, renderSites } from '../../../src/cli/trace-report.ts';
+import { exitStatus } from '../../../src/cli/trace.ts';
+import type { AddedProbe, EventSummary, Summary } from '../../../src/index.ts';
+
+const none = { ringFull: 0, noContext: 0, tracerGone: 0, abandoned: 0 };
+
+function event(name: string, hits: number, more: Partial<EventSummary> = {}): EventSummary {
+  return {
+    event: name,
+    definition: name,
+    hits,
+    recorded: hits,
+    aggregated: 0,
+    filtered: 0,
+    missed: none,
+    costNanoseconds: 8.24,
+    ...more,
+  };
+}
+
+const bill: Summary['bill'] = {
+  stubNanoseconds: 10_000,
+  targetNanoseconds: 45_000_000,
+  stoppedNanoseconds: 1_200_000,
+  stops: 2,
+  longestStopNanoseconds: 800_000,
+};
+const whole: Summary = {
+  events: [event('probe_libc:malloc', 1234)],
+  bill,
+  loss: { abandoned: 0, corrupt: 0, overrun: 0 },
+  kept: [],
+};
+
+test('a quiet summary has no empty columns', () => {
+  assert.deepEqual(renderSummary(whole), [
+    'event               hits  recorded    each',
+    'probe_libc:malloc  1,234     1,234  8.2 ns',
+    'bill: 1,234 hits × 8.2 ns = 10 µs, 0.02 % of the 45 ms that the target computed',
+    '      stopped for 1.2 ms in 2 stops, the longest 800 µs',
+  ]);
+});
+
+test('what was filtered and missed is shown with its reasons', () => {
+  const missed = { ringFull: 3000, noContext: 4, tracerGone: 0, abandoned: 1 };
+  const summary = {
+    ...whole,
+    events: [
+      event('a:f', 4005, { recorded: 1000, missed }),
+      event('a:g', 1, { recorded: 0, filtered: 1, costNanoseconds: 0 }),
+    ],
+    loss: { abandoned: 1, corrupt: 2, overrun: 0 },
+    kept: ['a page of stubs in 12: a task \u001b stands in it'],
+  };
+  assert.deepEqual(renderSummary(summary), [
+    'event   hits  recorded  filtered  missed  why                                        each',
+    'a:f    4,005     1,000         0   3,005  ring full 3,000, no ring 4, abandoned 1  8.2 ns',
+    'a:g        1         0         1       0                                                –',
+    '1 record left unfinished by a task that ended or jumped away',
+    '2 records damaged: the target wrote over its rings',
+    'bill: 4,006 hits = 10 µs, 0.02 % of the 45 ms that the target computed',
+    '      stopped for 1.2 ms in 2 stops, the longest 800 µs',
+    'kept: a page of stubs in 12: a task \\x1b stands in it',
+  ]);
+});
+
+test('counting shows counts alone', () => {
+  const counting = event('a:f', 7, { recorded: 0, aggregated: 7 });
+  assert.deepEqual(renderSummary({ ...whole, events: [counting] }).slice(0, 2), [
+    'event  hits  counted    each',
+    'a:f       7        7  8.2 ns',
+  ]);
+});
+
+test('a target that used no time has no share', () => {
+  const idle = { ...bill, targetNanoseconds: 0, stubNanoseconds: 0, stops: 0 };
+  const lines = renderSummary({ ...whole, events: [event('a:f', 0)], bill: idle });
+  assert.equal(lines.at(-1), 'bill: 0 hits × 8.2 ns = 0 ns');
+});
+
+test('stops and counts in words', () => {
+  assert.equal(renderStops({ ...bill, stops: 1 }), 'stopped for 1.2 ms, once');
+  assert.equal(counted(1, 'process'), '1 process');
+  assert.equal(counted(2000, 'process'), '2,000 processes');
+  assert.equal(counted(0, 'hit'), '0 hits');
+});
+
+const site = {
+  pid: 12,
+  event: 'probe_zsh:zfree',
+  name: 'zfree',
+  file: '/bin/zsh',
+  offset: fileOffset(0x1000),
+  address: address(0x55d000001000n),
+  displacedBytes: 7,
+};
+const one: AddedProbe = { id: 0, definition: 'zfree@zsh', sites: [site], refused: [] };
+const target = { pid: 12, comm: 'zsh', executable: '/bin/zsh' };
+
+test('a single function is one line', () => {
+  assert.deepEqual(renderAttached({ targets: [target], probes: [one], bill }), [
+    'trapline: 1 probe in zsh (12), stopped for 1.2 ms in 2 stops, the longest 800 µs',
+  ]);
+});
+
+function refuse(name: string, reason: string): AddedProbe['refused'][number] {
+  return { pid: 12, name, file: '/bin/zsh', reason };
+}
+
+test('a glob says what it took and what it left, by reason', () => {
+  const glob = {
+    ...one,
+    definition: 'z*@zsh',
+    sites: [site, { ...site, pid: 13 }, { ...site, name: 'zalloc', offset: fileOffset(0x2000) }],
+    refused: [
+      refuse('zjump', 'too short'),
+      ...['a', 'b', 'c', 'd', 'e'].map((name) => refuse(name, 'a branch lands inside')),
+      refuse('a', 'a branch lands inside'),
+    ],
+  };
+  const quiet = { ...bill, stops: 0 };
+  const targets = [target, { ...target, pid: 13 }];
+  assert.deepEqual(renderAttached({ targets, probes: [glob], bill: quiet }), [
+    'trapline: 2 probes in 2 processes',
+    'trapline: z*@zsh: 2 functions probed, 6 refused',
+    '  5 × a branch lands inside: a, b, c and 2 more',
+    '  1 × too short: zjump',
+  ]);
+  assert.deepEqual(
+    byReason(glob.refused).map(([reason, names]) => [reason, names.length]),
+    [
+      ['a branch lands inside', 5],
+      ['too short', 1],
+    ],
+  );
+});
+
+test('every site and every refusal, for -v', () => {
+  const refused = [{ pid: 12, name: 'zjump', file: '/bin/zsh', reason: 'too short' }];
+  assert.deepEqual(renderSites([{ ...one, refused }]), [
+    '  pid  event            place  address         method             file',
+    '  12   probe_zsh:zfree  zfree  0x55d000001000  jump over 7 bytes  /bin/zsh:0x1000',
+    '  pid  refused  why',
+    '  12   zjump    too short',
+  ]);
+});
+
+test('exit statuses are a shell’s', () => {
+  assert.equal(exitStatus({ code: 0, signal: undefined }), 0);
+  assert.equal(exitStatus({ code: 3, signal: undefined }), 3);
+  assert.equal(exitStatus({ code: undefined, signal: 'SIGINT' }), 130);
+  assert.equal(exitStatus({ code: undefined, signal: 'SIGKILL' }), 137);
+  assert.equal(exitStatus(undefined), 1);
+});
