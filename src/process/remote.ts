@@ -93,7 +93,7 @@ export class RemoteBatch implements Disposable {
     const { tid } = this.task;
     const registers = getRegisters(tid);
     leaveRestartableSequence(this.#stopped, tid, registers);
-    const state = { registers, signalMask: getSignalMask(tid) };
+    const state = { registers, signalMask: leaveTemporaryMask(tid) };
     const bytes = assembleBlob(this.#place.address, calls, state);
     const room = this.#place.original.byteLength;
     if (bytes.byteLength > room) {
@@ -220,6 +220,19 @@ function waitBriefly(tid: Tid): WaitStatus | undefined {
     sleepMicroseconds(pause);
   }
   return undefined;
+}
+
+/**
+ * Inside sigsuspend, ppoll and their like a task has a mask for the time of the call. A signal that only this
+ * one lets in must find the call waiting, or its EINTR is lost; so the task is given the mask that it will
+ * return to. If we die next, the kernel makes the call again, with its mask (kernel/ptrace.c,
+ * PTRACE_SETSIGMASK ends the temporary one).
+ * @returns the mask
+ */
+export function leaveTemporaryMask(tid: Tid): bigint {
+  const mask = getSignalMask(tid);
+  setSignalMask(tid, mask);
+  return mask;
 }
 
 /** The `cs` of 64-bit user code (__USER_CS, arch/x86/include/asm/segment.h). */

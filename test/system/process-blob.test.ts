@@ -5,8 +5,9 @@ import { TraplineError } from '../../src/base/errors.ts';
 import { assembleBlob } from '../../src/process/blob.ts';
 import { cleanBlobPlace, findBlobPlace, type BlobPlace } from '../../src/process/blob-place.ts';
 import { readMaps } from '../../src/process/maps.ts';
+import { leaveTemporaryMask } from '../../src/process/remote.ts';
 import { StoppedProcess } from '../../src/process/stop.ts';
-import { getSignalMask } from '../../src/sys/ptrace.ts';
+
 import { assertAlive, assertEndsWell, blobPlaces, startBlocked } from './process-support.ts';
 
 /**
@@ -19,10 +20,16 @@ function leaveAlone(stopped: StoppedProcess, places: readonly BlobPlace[], round
     const task = stopped.tasks[round % stopped.tasks.length];
     assert.ok(task);
     const { registers } = task;
-    const state = { registers, signalMask: getSignalMask(task.tid) };
+    const state = { registers, signalMask: leaveTemporaryMask(task.tid) };
     const calls = [
       { number: 9, arguments: [0n, 4096n, 3n, 0x22n, -1n, 0n] },
       { number: 11, arguments: [{ result: 0 }, 4096n] },
+      // Every register that can keep a result does.
+      { number: 39, arguments: [] },
+      { number: 39, arguments: [{ result: 1 }, { result: 2 }] },
+      { number: 39, arguments: [{ result: 3 }] },
+      { number: 39, arguments: [{ result: 4 }] },
+      { number: 39, arguments: [{ result: 5 }] },
     ];
     stopped.write(place.address, assembleBlob(place.address, calls, state));
     task.setRegisters(registers.set('rip', place.address).set('origRax', -1n));
