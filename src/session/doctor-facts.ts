@@ -19,8 +19,6 @@ export interface SystemFacts {
   readonly memfdNoexec: number | undefined;
   readonly uid: number;
   readonly capabilities: bigint;
-  readonly capabilityBounds: bigint;
-  readonly noNewPrivileges: boolean;
   /** 0 none, 1 strict, 2 filter. */
   readonly seccomp: number;
   /** Inodes of our namespaces, as in `user:[4026531837]`. */
@@ -58,8 +56,6 @@ export async function readFacts(): Promise<SystemFacts> {
     memfdNoexec: numberOf('/proc/sys/vm/memfd_noexec'),
     uid: process.geteuid?.() ?? -1,
     capabilities: BigInt(`0x${field(status, 'CapEff') ?? '0'}`),
-    capabilityBounds: BigInt(`0x${field(status, 'CapBnd') ?? '0'}`),
-    noNewPrivileges: field(status, 'NoNewPrivs') === '1',
     seccomp: Number(field(status, 'Seccomp') ?? 0),
     userNamespace: linkOf('/proc/self/ns/user'),
     pidNamespace: linkOf('/proc/self/ns/pid'),

@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileOffset, address } from '../../../src/base/brand.ts';
+import { TraplineError } from '../../../src/base/errors.ts';
+import { renderReports } from '../../../src/cli/clean.ts';
+import { findFile, usualPlaces } from '../../../src/cli/find-file.ts';
+import { renderFunctions } from '../../../src/cli/list.ts';
+import { renderStatus } from '../../../src/cli/status.ts';
+import type { ProcessStatus } from '../../../src/index.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'trapline-files-'));
+after(() => rmSync(folder, { recursive: true }));
+
+function make(path: string, mode: number): string {
+  const whole = join(folder, path);
+  mkdirSync(join(whole, '..'), { recursive: true });
+  writeFileSync(whole, '');
+  chmodSync(whole, mode);
+  return whole;
+}
+
+test('programs come before libraries, whole names before parts, short versions before long', () => {
+  const program = make('bin/zsh', 0o755);
+  make('bin/notes', 0o644);
+  const notes = make('lib/notes', 0o644);
+  const library = make('lib/libssl.so.3', 0o644);
+  make('lib/libssl.so.3.0.1', 0o644);
+  make('lib/zsh', 0o644);
+  const plain = make('lib2/libz.so', 0o644);
+  make('lib2/libz.so.1', 0o644);
+  const places = {
+    programs: [join(folder, 'none'), join(folder, 'bin')],
+    libraries: [join(folder, 'lib'), join(folder, 'lib2')],
+  };
+  assert.equal(findFile('zsh', places), program);
+  assert.equal(findFile('notes', places), notes, 'a file that is no program');
+  assert.equal(findFile('libssl', places), library);
+  assert.equal(findFile('libssl.so.3', places), library);
+  assert.equal(findFile('libz', places), plain);
+  assert.equal(findFile('./anything/at/all', places), './anything/at/all');
+  assert.throws(
+    () => findFile('libss', places),
+    (error: unknown) => error instanceof TraplineError && error.code === 'no-file',
+  );
+});
+
+test('the usual places have what every Debian has', () => {
+  assert.match(findFile('sh'), /\/sh$/);
+  assert.match(findFile('libc.so.6'), /\/libc\.so\.6$/);
+  assert.match(findFile('libc'), /\/libc\.so/);
+  assert.deepEqual(usualPlaces({ PATH: '/a::/b' }).programs, ['/a', '/b']);
+  assert.equal(usualPlaces({ LD_LIBRARY_PATH: '/mine' }).libraries[0], '/mine');
+});
+
+test('functions as a table', () => {
+  const plain = { offset: fileOffset(0x1000), size: 16, kind: 'function', binding: 'global' } as const;
+  assert.deepEqual(
+    renderFunctions([
+      { ...plain, name: 'zfree' },
+      { ...plain, name: '_ZN2ns1fEi', demangled: 'ns::f(int)', offset: fileOffset(0x20) },
+      { ...plain, name: 'memcpy', version: 'GLIBC_2.14', kind: 'ifunc', binding: 'weak', size: 0 },
+    ]),
+    [
+      'offset  size  kind         name               for people',
+      '0x1000    16  function     zfree',
+      '  0x20    16  function     _ZN2ns1fEi         ns::f(int)',
+      '0x1000     0  ifunc, weak  memcpy@GLIBC_2.14',
+    ],
+  );
+});
+
+const held: ProcessStatus = {
+  pid: 12,
+  comm: 'zsh',
+  sessions: [
+    { tracer: 20, alive: true, began: 1000, programs: 1 },
+    { tracer: 21, alive: false, began: 900, programs: 2 },
+  ],
+  sites: [
+    {
+      address: address(0x5000n),
+      file: '/bin/zsh',
+      offset: fileOffset(0x10),
+      name: 'zfree',
+      state: 'live',
+      tracers: [20, 21],
+      found: 'the jump',
+    },
+  ],
+  mappedBytes: 5000,
+};
+
+test('status as a page', () => {
+  assert.deepEqual(renderStatus([held], 1005), [
+    'zsh (12): 1 place, 5 KiB mapped',
+    '  session of process 20, alive, began 5 s ago, 1 program',
+    '  session of process 21, dead, began 1m 45s ago, 2 programs',
+    '  place  address  state  in memory  sessions',
+    '  zfree  0x5000   live   the jump   20, 21',
+    '',
+    'Dead sessions do no harm; `trapline clean` takes them out.',
+    '',
+    'No kernel uprobe and no breakpoint may be set on these places meanwhile.',
+  ]);
+  assert.deepEqual(renderStatus([], 0), ['no process holds anything of Trapline']);
+  const broken = { ...held, sessions: [], sites: [], unreadable: 'its table\u0007 ends early' };
+  assert.deepEqual(renderStatus([broken], 0), [
+    'zsh (12): 0 places, 5 KiB mapped',
+    '  its table\\x07 ends early',
+  ]);
+});
+
+test('clean says what it did', () => {
+  assert.deepEqual(renderReports([]), ['nothing to clean']);
+  assert.deepEqual(
+    renderReports([{ pid: 12, sessionsRemoved: 1, sitesRestored: 2, kept: ['a page'] }]),
+    ['process 12: 1 dead session removed, 2 places restored', '  kept: a page'],
+  );
+});
