@@ -92,7 +92,7 @@ test('a handler that throws leaves the task as it was', async () => {
   await assertEndsWell(target);
 });
 
-test('every task can serve, a thousand times, and no thread notices', async () => {
+test('every task can serve, hundreds of times, and no thread notices', async () => {
   await using target = await startBlocked();
   const [place] = blobPlaces(target.pid);
   assert.ok(place);
@@ -100,8 +100,8 @@ test('every task can serve, a thousand times, and no thread notices', async () =
   for (let round = 0; round < 200; round++) {
     {
       using stopped = StoppedProcess.stop(target.pid);
-      for (let turn = 0; turn < 5; turn++) {
-        const task = stopped.tasks[(round * 5 + turn) % stopped.tasks.length];
+      for (let turn = 0; turn < 2; turn++) {
+        const task = stopped.tasks[(round * 2 + turn) % stopped.tasks.length];
         using batch = RemoteBatch.begin(stopped, place, task);
         const [mapped, unmapped] = batch.run([
           { number: MMAP, arguments: [0n, 4096n, 3n, 0x22n, -1n, 0n] },

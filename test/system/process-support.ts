@@ -31,7 +31,7 @@ export async function startBlocked(...args: string[]): Promise<Target> {
 export async function assertAlive(target: Target): Promise<void> {
   assert.deepEqual(tracedTasks(target.pid), []);
   target.send('check');
-  assert.equal(await target.waitForLine(/^(alive|stuck|bad)/, 15_000), 'alive');
+  assert.equal(await target.waitForLine(/^(alive|stuck|bad)/, 40_000), 'alive');
 }
 
 /** It ends by itself and found nothing wrong. */
