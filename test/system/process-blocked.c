@@ -172,12 +172,12 @@ static void *reader(void *argument) {
   return argument;
 }
 
+/* A wake may come late, after the word was seen changed: being woken for nothing is no error. */
 static void *waiter(void *argument) {
   for (;; rounds[FUTEX]++) {
     uint32_t seen = __atomic_load_n(&word, __ATOMIC_SEQ_CST);
     long result = syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
     if (result != 0 && errno != EAGAIN) bad("futex: %s", strerror(errno));
-    if (__atomic_load_n(&word, __ATOMIC_SEQ_CST) == seen) bad("futex: woken for nothing");
   }
   return argument;
 }

@@ -29,6 +29,8 @@ export async function startBlocked(...args: string[]): Promise<Target> {
 
 /** Nobody traces it, and every thread of it gets ahead. */
 export async function assertAlive(target: Target): Promise<void> {
+  const words = target.lines.slice(-2).join('; ');
+  assert.ok(target.running, `the target ended: ${words}`);
   assert.deepEqual(tracedTasks(target.pid), []);
   target.send('check');
   assert.equal(await target.waitForLine(/^(alive|stuck|bad)/, 40_000), 'alive');
