@@ -1,5 +1,7 @@
 /** From batches of events to lines in an output. */
 
+import { setImmediate as eventLoop } from 'node:timers/promises';
+
 import { JsonExporter } from '../exporters/json.ts';
 import { LineBuffer } from '../exporters/line-buffer.ts';
 import { TextExporter } from '../exporters/text.ts';
@@ -9,6 +11,9 @@ import { ReaderGone } from './output.ts';
 
 /** Bytes of text that are made before they are written: what a slow reader can make us hold. */
 const CHUNK_BYTES = 1 << 18;
+
+/** Events that never pause, written to a file, must not keep signals and timers from being heard. */
+const PAUSE_MILLISECONDS = 20;
 
 /** Takes the lines. */
 interface Sink {
@@ -29,9 +34,13 @@ export async function deliver(
   const exporter = options.format === 'json' ? new JsonExporter() : new TextExporter();
   const lines = new LineBuffer(CHUNK_BYTES * 2);
   let left = options.number ?? Infinity;
+  let paused = performance.now();
   const flush = async (): Promise<void> => {
     await sink.write(lines.written());
     lines.clear();
+    if (performance.now() - paused < PAUSE_MILLISECONDS) return;
+    await eventLoop();
+    paused = performance.now();
   };
   try {
     for await (const batch of batches) {

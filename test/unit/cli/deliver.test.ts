@@ -101,6 +101,26 @@ test('a large batch is written in pieces of bounded size', async () => {
   assert.ok(largest < 300_000, `${largest} bytes at once`);
 });
 
+test('events without a pause leave room for signals and timers', async () => {
+  let heard = false;
+  setTimeout(() => {
+    heard = true;
+  }, 1);
+  let batches = 0;
+  /** The same batch again and again, at once. */
+  async function* endless(): AsyncGenerator<EventBatch, void> {
+    for await (const batch of batchesOf([1], [])) {
+      for (; !heard; batches++) {
+        assert.ok(batches < 10_000_000, 'the timer was never heard');
+        yield batch;
+      }
+    }
+  }
+  const sink = { write: (): Promise<void> => Promise.resolve() };
+  await deliver(endless(), sink, { format: 'text' }, { ask: () => {} });
+  assert.ok(batches > 0);
+});
+
 test('other errors are thrown on', async () => {
   const sink = {
     write: (): Promise<void> => Promise.reject(new Error('no space left on device')),

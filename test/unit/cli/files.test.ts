@@ -56,7 +56,12 @@ test('the usual places have what every Debian has', () => {
 });
 
 test('functions as a table', () => {
-  const plain = { offset: fileOffset(0x1000), size: 16, kind: 'function', binding: 'global' } as const;
+  const plain = {
+    offset: fileOffset(0x1000),
+    size: 16,
+    kind: 'function',
+    binding: 'global',
+  } as const;
   assert.deepEqual(
     renderFunctions([
       { ...plain, name: 'zfree' },

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { address, fileOffset } from '../../../src/base/brand.ts';
 import { counted, renderStops, renderSummary } from '../../../src/cli/summary.ts';
 import { byReason, renderAttached, renderSites } from '../../../src/cli/trace-report.ts';
-import { exitStatus } from '../../../src/cli/trace.ts';
+import { exitStatus } from '../../../src/cli/follow.ts';
 import type { AddedProbe, EventSummary, Summary } from '../../../src/index.ts';
 
 const none = { ringFull: 0, noContext: 0, tracerGone: 0, abandoned: 0 };
