@@ -102,15 +102,15 @@ test('a large batch is written in pieces of bounded size', async () => {
 });
 
 test('events without a pause leave room for signals and timers', async () => {
-  let heard = false;
+  const timer = { heard: false };
   setTimeout(() => {
-    heard = true;
+    timer.heard = true;
   }, 1);
   let batches = 0;
   /** The same batch again and again, at once. */
   async function* endless(): AsyncGenerator<EventBatch, void> {
     for await (const batch of batchesOf([1], [])) {
-      for (; !heard; batches++) {
+      for (; !timer.heard; batches++) {
         assert.ok(batches < 10_000_000, 'the timer was never heard');
         yield batch;
       }
