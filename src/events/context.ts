@@ -102,13 +102,24 @@ export class ContextReader {
     return true;
   }
 
-  /** Adds the counters to `base` and clears the header, once; the ring and the id come after. */
-  finishRelease(base: Float64Array): boolean {
+  /**
+   * Whether its records have an owner that is known: one that is being claimed this moment is read the
+   * next time, so that no event comes out without its task.
+   */
+  get isReadable(): boolean {
+    return this.#ready || this.#releasing;
+  }
+
+  /**
+   * Adds the counters to `base` and clears the header, once; the ring and the id come after.
+   * @param words counters in use: those behind were never written, and reading them would make memory of them
+   */
+  finishRelease(base: Float64Array, words: number): boolean {
     if (!this.#releasing) return false;
-    for (let at = 0; at < this.#counters.length; at++) {
+    for (let at = 0; at < Math.min(words, this.#counters.length); at++) {
       base[at] = (base[at] ?? 0) + this.counter(at);
+      this.#counters[at] = 0n;
     }
-    this.#counters.fill(0n);
     this.#comm.fill(0);
     Atomics.store(this.#tid, ContextHeader.ready / 4, 0);
     Atomics.store(this.#tid, ContextHeader.pid / 4, 0);

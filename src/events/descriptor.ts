@@ -56,6 +56,11 @@ export class DescriptorTable {
     this.maxBytes[eventId] = maxBytes;
   }
 
+  /** One more than the largest event id that was ever known. */
+  get end(): number {
+    return this.#descriptors.length;
+  }
+
   /** The descriptor of an event id, or undefined. */
   get(eventId: number): EventDescriptor | undefined {
     return this.#descriptors[eventId];

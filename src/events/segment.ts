@@ -137,6 +137,7 @@ export class SegmentReader {
     const holdMilliseconds = this.#options.holdMilliseconds ?? 100;
     for (const context of this.#contexts) {
       context.refresh(nowMilliseconds, this.#options.taskName);
+      if (!context.isReadable) continue;
       const dead = this.#allDead || context.dead;
       context.ring.scan(this.#index, { nowMilliseconds, holdMilliseconds, dead });
       for (let entry = 0; entry < this.#index.count; entry++) {
@@ -145,7 +146,7 @@ export class SegmentReader {
       }
       sink(context, this.#index);
       context.ring.release();
-      if (context.finishRelease(this.#base)) context.ring.reset();
+      if (context.finishRelease(this.#base, this.table.end * COUNTERS)) context.ring.reset();
       context.freeReleased();
     }
   }

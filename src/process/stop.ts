@@ -86,13 +86,30 @@ export class StoppedProcess implements Disposable {
   readonly tasks: readonly StoppedTask[];
   readonly #memory: MemoryFile;
   readonly #since: bigint;
+  readonly #release: (tasks: readonly StoppedTask[]) => void;
   #until: bigint | undefined;
 
-  private constructor(pid: Pid, tasks: readonly StoppedTask[], memory: MemoryFile, since: bigint) {
+  private constructor(
+    pid: Pid,
+    tasks: readonly StoppedTask[],
+    memory: MemoryFile,
+    since: bigint,
+    release: (tasks: readonly StoppedTask[]) => void,
+  ) {
     this.pid = pid;
     this.tasks = tasks;
     this.#memory = memory;
     this.#since = since;
+    this.#release = release;
+  }
+
+  /**
+   * A process of one task that this thread traces and holds already, at the exit of a system call: a
+   * command that starts up. Disposing it lets nothing go: the task stays the caller's.
+   */
+  static borrow(pid: Pid, task: StoppedTask): StoppedProcess {
+    const memory = new MemoryFile(task.tid);
+    return new StoppedProcess(pid, [task], memory, monotonicNanoseconds(), () => {});
   }
 
   /**
@@ -112,7 +129,7 @@ export class StoppedProcess implements Disposable {
           const tasks = attempt.takeTasks();
           const first = tasks[0];
           if (first !== undefined) {
-            return new StoppedProcess(pid, tasks, openMemory(first, tasks), since);
+            return new StoppedProcess(pid, tasks, openMemory(first, tasks), since, releaseAll);
           }
           throw new TraplineError({ code: 'no-process', message: `there is no process ${pid}` });
         }
@@ -161,7 +178,7 @@ export class StoppedProcess implements Disposable {
   [Symbol.dispose](): void {
     if (this.#until !== undefined) return;
     this.#memory[Symbol.dispose]();
-    releaseAll(this.tasks);
+    this.#release(this.tasks);
     this.#until = monotonicNanoseconds();
   }
 }

@@ -1,14 +1,31 @@
 /** What sessions, living and dead, hold in processes; and cleaning up after dead ones. */
 
-import { TraplineError } from '../base/errors.ts';
+import { TracerClient } from './tracer-client.ts';
 import type { CleanReport, ProcessStatus } from './types.ts';
 
-/** What is held in the given processes, or in every process that may be read. */
-export async function status(_pids?: readonly number[]): Promise<ProcessStatus[]> {
-  throw new TraplineError({ code: 'internal', message: 'internal error: not there yet' });
+/**
+ * What is held in the given processes, or in every one that may be read and holds something.
+ * @throws TraplineError `no-process` for one that was named and isn't there.
+ */
+export async function status(pids?: readonly number[]): Promise<readonly ProcessStatus[]> {
+  return withTracer((client) => client.call('status', pids));
 }
 
-/** Removes what dead sessions left in the given processes, or in every process that may be changed. */
-export async function clean(_pids?: readonly number[]): Promise<CleanReport[]> {
-  throw new TraplineError({ code: 'internal', message: 'internal error: not there yet' });
+/**
+ * Removes what dead sessions left in the given processes, or in every one that holds something. Living
+ * sessions are not touched.
+ * @throws TraplineError `no-process`, `not-permitted`, `busy`.
+ */
+export async function clean(pids?: readonly number[]): Promise<readonly CleanReport[]> {
+  return withTracer((client) => client.call('clean', pids));
+}
+
+/** Runs something with a tracer of its own. */
+export async function withTracer<T>(action: (client: TracerClient) => Promise<T>): Promise<T> {
+  const client = new TracerClient();
+  try {
+    return await action(client);
+  } finally {
+    await client.end();
+  }
 }

@@ -1,8 +1,17 @@
-/** A session: one party using Trapline. */
+/** A session: one party using Trapline. The public face of everything else. */
+
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { TraplineError } from '../base/errors.ts';
 import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
+import type { Program } from '../probe/program.ts';
+import { Collector } from './collector.ts';
+import { decideShape } from './options.ts';
+import type { OpenReply } from './protocol.ts';
+import { summarise } from './summary.ts';
+import { TargetWatch } from './target-watch.ts';
+import { TracerClient } from './tracer-client.ts';
 import type {
   AddedProbe,
   ProbeRequest,
@@ -14,68 +23,235 @@ import type {
   TargetSelection,
 } from './types.ts';
 
-function later(): never {
-  throw new TraplineError({ code: 'internal', message: 'internal error: not there yet' });
-}
+/** How long a reader sleeps when nothing came: from the first, in milliseconds, doubling, to the last. */
+const FIRST_PAUSE = 1;
+const LONGEST_PAUSE = 20;
 
+/**
+ * Probes running processes.
+ * @throws TraplineError: `usage`, `bad-definition`, `no-process`, `no-file`, `no-symbol`, `not-permitted`,
+ * `refused`, `busy`, `unsupported`. Nothing is left in any target then.
+ */
 export async function attach(
-  _targets: TargetSelection,
-  _options: SessionOptions = {},
+  targets: TargetSelection,
+  options: SessionOptions = {},
 ): Promise<Session> {
-  return later();
+  return open((client) =>
+    client.call('attach', targets, decideShape(options), requestsOf(options)),
+  );
 }
 
+/**
+ * Starts a command with its probes in place: at its first instruction, and each library's before any of
+ * its code runs.
+ * @param command the program, searched for in PATH, and its arguments
+ * @throws TraplineError as {@link attach}; the command has not run any code of its own then.
+ */
 export async function spawn(
-  _command: readonly string[],
-  _options: SpawnOptions = {},
+  command: readonly string[],
+  options: SpawnOptions = {},
 ): Promise<Session> {
-  return later();
+  const { cwd, env } = options;
+  const where = { ...(cwd === undefined ? {} : { cwd }), ...(env === undefined ? {} : { env }) };
+  return open((client) =>
+    client.call('spawn', command, where, decideShape(options), requestsOf(options)),
+  );
 }
 
+async function open(begin: (client: TracerClient) => Promise<OpenReply>): Promise<Session> {
+  const client = new TracerClient();
+  try {
+    const collector = new Collector();
+    return Session.begin(client, collector, await begin(client));
+  } catch (error) {
+    await client.end();
+    throw error;
+  }
+}
+
+function requestsOf(options: SessionOptions): ProbeRequest[] {
+  return (options.probes ?? []).map((probe) =>
+    typeof probe === 'string' ? { definition: probe } : probe,
+  );
+}
+
+/** Equal for programs that do the same: they cost the same. */
+function keyOf(program: Program): string {
+  return JSON.stringify(program, (_key, value: unknown) =>
+    typeof value === 'bigint' ? `${value}n` : value,
+  );
+}
+
+/**
+ * Probes in targets, and the events that come of them. Made by {@link attach} and {@link spawn}; whoever
+ * made it stops it, or lets `await using` do so. One reader at a time iterates.
+ */
 export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   /** The targets as they were when the session began. */
-  get targets(): readonly TargetInfo[] {
-    return later();
+  readonly targets: readonly TargetInfo[];
+  readonly #client: TracerClient;
+  readonly #collector: Collector;
+  readonly #watch: TargetWatch;
+  readonly #probes = new Map<number, AddedProbe>();
+  /** Requests under way that change what events mean: no poll may see records of theirs before. */
+  #changing = 0;
+  #stopping: Promise<Summary> | undefined;
+  /** Everything is out of the targets: what is in the rings is all that will be. */
+  #isDrained = false;
+  #hasLeft = false;
+
+  private constructor(client: TracerClient, collector: Collector, reply: OpenReply) {
+    this.#client = client;
+    this.#collector = collector;
+    this.targets = reply.targets;
+    for (const added of reply.added) {
+      collector.add(added);
+      this.#probes.set(added.probe.id, added.probe);
+    }
+    this.#watch = new TargetWatch(
+      reply.targets,
+      client,
+      (pid) => collector.markDead(pid),
+      () => collector.releaseDeadTasks(),
+    );
+  }
+
+  /** Not for users: {@link attach} and {@link spawn} call it. */
+  static begin(client: TracerClient, collector: Collector, reply: OpenReply): Session {
+    return new Session(client, collector, reply);
   }
 
   /** The probes that are in now. */
   get probes(): readonly AddedProbe[] {
-    return later();
+    return [...this.#probes.values()];
   }
 
-  /** Resolves when the last target has ended by itself; also after {@link stop}. */
+  /** Resolves when the last target has ended by itself; also when the session is stopped. */
   get ended(): Promise<readonly TargetEnd[]> {
-    return later();
+    return this.#watch.ended;
   }
 
-  add(_request: string | ProbeRequest): Promise<AddedProbe> {
-    return later();
+  /**
+   * Adds a probe to every target that maps its file.
+   * @throws TraplineError as {@link attach}; the probes that are in stay in.
+   */
+  async add(request: string | ProbeRequest): Promise<AddedProbe> {
+    this.#ensureRunning();
+    this.#changing++;
+    try {
+      const wanted = typeof request === 'string' ? { definition: request } : request;
+      const reply = await this.#client.call('add', wanted);
+      this.#collector.add(reply);
+      this.#probes.set(reply.probe.id, reply.probe);
+      return reply.probe;
+    } finally {
+      this.#changing--;
+    }
   }
 
-  remove(_probe: AddedProbe): Promise<void> {
-    return later();
+  /**
+   * Takes a probe out of every target. What it recorded is still delivered, and its counts stay in the
+   * summary.
+   * @throws TraplineError `refused` when something of it had to stay, saying what.
+   */
+  async remove(probe: AddedProbe): Promise<void> {
+    this.#ensureRunning();
+    const problems = await this.#client.call('remove', probe.id);
+    this.#probes.delete(probe.id);
+    if (problems.length === 0) return;
+    throw new TraplineError({
+      code: 'refused',
+      message: `${probe.definition} could not be taken out everywhere`,
+      hint: problems.join('\n'),
+    });
   }
 
-  /** Events in order of time, many at once; a batch is valid until the next one is asked for. */
-  batches(): AsyncIterable<EventBatch> {
-    return later();
+  /**
+   * Events in order of time, many at once. A batch is valid until the next one is asked for. Ends when all
+   * targets have ended or the session is stopped, with everything that was recorded delivered.
+   */
+  async *batches(): AsyncGenerator<EventBatch, void, undefined> {
+    let pause = FIRST_PAUSE;
+    for (;;) {
+      // Read before the rings: what was written until then is in them.
+      const isLast = this.#isDrained || this.#watch.hasEnded;
+      const batch = this.#changing > 0 ? undefined : this.#poll(isLast);
+      if (batch !== undefined && batch.count > 0) {
+        pause = FIRST_PAUSE;
+        yield batch;
+      } else if (isLast && batch !== undefined) {
+        return;
+      } else {
+        await sleep(pause);
+        pause = Math.min(pause * 2, LONGEST_PAUSE);
+      }
+    }
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<TraceEvent> {
-    return later();
+  /** Events in order of time, one at a time, each owned by the caller. See {@link batches} for many. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<TraceEvent, void, undefined> {
+    for await (const batch of this.batches()) {
+      const events = Array.from(batch, (view) => view.toEvent());
+      yield* events;
+    }
   }
 
-  /** The state now. */
-  summary(): Promise<Summary> {
-    return later();
+  /** Counts and costs as they are now. */
+  async summary(): Promise<Summary> {
+    if (this.#stopping !== undefined) return this.#stopping;
+    return this.#summarise([]);
   }
 
-  /** Takes everything out of the targets; what was recorded is still delivered; then iterations end. */
+  /**
+   * Takes everything out of the targets. What was recorded until then is still delivered to whoever
+   * iterates. A second call waits for the first.
+   * @returns the final counts, and what had to stay, if anything.
+   */
   stop(): Promise<Summary> {
-    return later();
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+    if (this.#hasLeft) return;
+    this.#hasLeft = true;
+    await this.#client.call('close');
+    await this.#client.end();
+  }
+
+  #poll(isLast: boolean): EventBatch {
+    return isLast ? this.#collector.flush() : this.#collector.poll();
+  }
+
+  async #stop(): Promise<Summary> {
+    await this.#watch.sample();
+    const kept = await this.#client.call('leave');
+    this.#isDrained = true;
+    const summary = await this.#summarise(kept);
+    this.#watch[Symbol.dispose]();
+    return summary;
+  }
+
+  async #summarise(kept: readonly string[]): Promise<Summary> {
+    const accounts = this.#collector.accounts();
+    const programs = new Map(
+      accounts.map(({ consumer }) => [keyOf(consumer.program), consumer.program]),
+    );
+    const measured = await this.#client.call('measure', [...programs.values()]);
+    const costs = new Map([...programs.keys()].map((key, index) => [key, measured[index] ?? 0]));
+    return summarise({
+      accounts,
+      costOf: (program) => costs.get(keyOf(program)) ?? 0,
+      loss: this.#collector.loss(),
+      stops: await this.#client.call('stops'),
+      targetNanoseconds: this.#watch.cpuNanoseconds,
+      kept,
+    });
+  }
+
+  #ensureRunning(): void {
+    if (this.#stopping === undefined) return;
+    throw new TraplineError({ code: 'usage', message: 'the session is stopped already' });
   }
 }

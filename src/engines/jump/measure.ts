@@ -10,6 +10,7 @@ import {
   layoutRecord,
   layoutSegment,
   SegmentHeader,
+  TID_UNKNOWN,
   type SegmentLayout,
 } from '../../events/layout.ts';
 import { formatSegment } from '../../events/segment.ts';
@@ -34,8 +35,8 @@ const SITE_NOP_BYTES = 5;
 /** What {@link measureProgram} depends on. */
 export interface MeasureOptions {
   readonly features: StubFeatures;
-  /** Where our own runtime keeps the thread id, relative to fs. */
-  readonly tidOffset: number;
+  /** Where our own runtime keeps the thread id, relative to fs; undefined if that is not known. */
+  readonly tidOffset: number | undefined;
 }
 
 /**
@@ -89,7 +90,7 @@ class Bench {
     };
     formatSegment(this.#memory.view, this.#layout);
     const header = new DataView(this.#memory.view);
-    header.setUint32(SegmentHeader.tidOffset, options.tidOffset, true);
+    header.setUint32(SegmentHeader.tidOffset, options.tidOffset ?? TID_UNKNOWN, true);
     const record = layoutRecord(fieldsOf(program));
     this.#hits = Math.min(HITS, Math.floor(this.#layout.ringBytes / record.maxBytes / 2));
     const stub = assembleStub({

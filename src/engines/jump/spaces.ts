@@ -4,17 +4,30 @@ import { readdirSync } from 'node:fs';
 
 import { pid as brandPid, type Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
+import { LIVENESS_NAME } from '../../process/control.ts';
 import { readMaps, type MemoryMapping } from '../../process/maps.ts';
 import { listTasks } from '../../process/tasks.ts';
 import { MemoryFile } from '../../sys/memory.ts';
 import type { ReadMemory } from './block.ts';
 
-/** All processes whose mappings pass a test. Those that may not be read can't have anything of ours. */
+/**
+ * All processes whose mappings pass a test, tracers left out: they map what they share with their
+ * targets, and are told by a liveness page that they can write. Those that may not be read can't have
+ * anything of ours.
+ */
 export function findProcesses(test: (maps: readonly MemoryMapping[]) => boolean): Pid[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((name) => brandPid(Number(name)))
-    .filter((pid) => test(mapsIfReadable(pid)));
+    .filter((pid) => {
+      if (pid === process.pid) return false;
+      const maps = mapsIfReadable(pid);
+      return test(maps) && !maps.some(isTracersPage);
+    });
+}
+
+function isTracersPage({ path, writable }: MemoryMapping): boolean {
+  return writable && path === `/memfd:${LIVENESS_NAME}`;
 }
 
 /** The mappings of a process, none when it is gone or may not be looked at. */

@@ -17,9 +17,10 @@ import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { LivenessList } from '../../sys/robust.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
-import { applyChange, writeRows, type FailedSite } from './apply.ts';
+import { applyChange, type FailedSite } from './apply.ts';
 import { ControlBlock, type ReadMemory } from './block.ts';
 import type { StubFeatures } from './compile.ts';
+import { ATTEMPTS, BLOB_BYTES, depart, FIRST_PAUSE, nextPause } from './depart.ts';
 import {
   asMapping,
   prepareConsumers,
@@ -38,17 +39,9 @@ import {
 } from './session-memory.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { readThreadLayout } from './thread-layout.ts';
-import { releaseQuiet, unmapSession, withdrawPrograms, type OriginalBytes } from './withdraw.ts';
+import type { OriginalBytes } from './withdraw.ts';
 
 const log = debugLog('jump');
-
-/** Bytes of the longest batch of injected calls. */
-const BLOB_BYTES = 1024;
-/** How often a stop is repeated while a task is in the way. */
-const ATTEMPTS = 40;
-/** The pause after the first attempt in microseconds; it doubles up to the longest. */
-const FIRST_PAUSE = 200;
-const LONGEST_PAUSE = 20_000;
 
 /** What the engine has to know about the files that a target maps. */
 export interface TargetFiles {
@@ -85,6 +78,13 @@ export interface FailedRequest {
   readonly reason: string;
 }
 
+/** A stub and the place that jumps to it. */
+export interface StubPlace {
+  readonly site: Address;
+  readonly stub: Address;
+  readonly bytes: number;
+}
+
 /** Everything worked out before a stop. */
 interface Prepared {
   readonly block: ControlBlock;
@@ -100,6 +100,7 @@ export class JumpTarget implements Disposable {
   readonly stops: StopAccount = { stops: 0, stoppedNanoseconds: 0n, longestNanoseconds: 0n };
   readonly #options: TargetOptions;
   readonly #id = BigInt(`0x${randomBytes(8).toString('hex')}`);
+  readonly #stubs: StubPlace[] = [];
   #memory: SessionMemory | undefined;
   #threadPointer: StubFeatures['threadPointer'] | undefined;
 
@@ -164,6 +165,18 @@ export class JumpTarget implements Disposable {
     return this.#spaces().filter((pid) => pid !== this.pid);
   }
 
+  /** Where each stub of ours lies, for profilers. */
+  stubs(): readonly StubPlace[] {
+    return this.#stubs;
+  }
+
+  #noteStubs(change: PreparedChange, failed: readonly FailedSite[]): void {
+    for (const { row } of change.newSites) {
+      if (failed.some(({ site }) => site.row.index === row.index)) continue;
+      this.#stubs.push({ site: row.address, stub: row.stub, bytes: row.stubBytes });
+    }
+  }
+
   /** Looks for the thread ids again: a command that starts up has its C library only later. */
   learnThreads(): void {
     this.#stopped(this.pid, (stopped) => this.#readThreads(stopped, stopped.maps()));
@@ -196,7 +209,7 @@ export class JumpTarget implements Disposable {
       }
       left = again;
       if (left.length > 0) sleepMicroseconds(pause);
-      pause = Math.min(pause * 2, LONGEST_PAUSE);
+      pause = nextPause(pause);
     }
     return failures;
   }
@@ -214,7 +227,9 @@ export class JumpTarget implements Disposable {
         prepared = this.#prepare(pid, maps, read, requests);
       }
       this.#mapWhatIsMissing(stopped, maps, prepared);
-      return applyChange(stopped, prepared.block, prepared.change);
+      const failed = applyChange(stopped, prepared.block, prepared.change);
+      if (pid === this.pid) this.#noteStubs(prepared.change, failed);
+      return failed;
     });
   }
 
@@ -308,51 +323,11 @@ export class JumpTarget implements Disposable {
     if (layout !== undefined) this.#memory?.setTidOffset(layout.tidOffset);
   }
 
-  /**
-   * Takes programs of ours out of one address space, and, if `leaving`, our memory. Tries again
-   * while a task is in code that is to go.
-   */
   #withdraw(pid: Pid, which: (program: ProgramRow) => boolean, leaving: boolean): string[] {
-    const problems: string[] = [];
-    let removed: readonly ProgramRow[] | undefined;
-    let pause = FIRST_PAUSE;
-    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-      const isDone = this.#stopped(pid, (stopped) => {
-        const maps = stopped.maps();
-        const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
-        const session = this.#sessionRow(block);
-        if (session === undefined) return true;
-        let isQuiet: boolean;
-        if (removed === undefined) {
-          removed = [...block.programs.values()].filter(
-            (program) => program.session === session.index && which(program),
-          );
-          const original = this.#options.files.original(pid);
-          const withdrawal = withdrawPrograms(stopped, block, removed, original);
-          problems.push(...withdrawal.problems);
-          isQuiet = withdrawal.isQuiet;
-        } else {
-          isQuiet = releaseQuiet(stopped, block, removed);
-          writeRows(stopped, block);
-        }
-        if (!isQuiet || !leaving) return isQuiet;
-        const blob = findBlobPlace(stopped, this.#options.files.blobPlaces(pid, maps), BLOB_BYTES);
-        return unmapSession(stopped, blob, block, session);
-      });
-      if (isDone) return problems;
-      sleepMicroseconds(pause);
-      pause = Math.min(pause * 2, LONGEST_PAUSE);
-    }
-    if (leaving) {
-      problems.push(
-        `the stubs of process ${pid} stay: a task still stands in one, or its stack says so`,
-      );
-    }
-    return problems;
-  }
-
-  #sessionRow(block: ControlBlock): SessionRow | undefined {
-    return [...block.sessions.values()].find(({ id }) => id === this.#id);
+    const { files } = this.#options;
+    const session = (row: SessionRow): boolean => row.id === this.#id;
+    const stopped = <T>(action: (stopped: StoppedProcess) => T): T => this.#stopped(pid, action);
+    return depart({ pid, files, session, which, leaving, stopped }).problems;
   }
 
   #stopped<T>(pid: Pid, action: (stopped: StoppedProcess) => T): T {

@@ -1,0 +1,258 @@
+/** The files that targets map: found as the target sees them, read once, kept by inode. */
+
+import { closeSync, openSync, readFileSync, realpathSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+
+import { address, type Address, type FileOffset, type Pid } from '../base/brand.ts';
+import { debugLog } from '../base/debug.ts';
+import { messageOf, TraplineError } from '../base/errors.ts';
+import { Planner } from '../engines/jump/planner.ts';
+import type { TargetFiles } from '../engines/jump/target.ts';
+import type { OriginalBytes } from '../engines/jump/withdraw.ts';
+import type { BlobPlace } from '../process/blob-place.ts';
+import type { SiteRow } from '../process/control.ts';
+import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
+import { demangleCpp } from '../sys/demangle.ts';
+import { mapMemory, Protection } from '../sys/mapping.ts';
+import { identifyFile } from '../sys/memfd.ts';
+import { findCommand } from '../sys/spawn.ts';
+import { ElfFile } from '../symbols/elf.ts';
+import { SymbolTable } from '../symbols/symbol-table.ts';
+import { tidOffset } from '../symbols/thread-id.ts';
+
+const log = debugLog('session');
+
+/** Files larger than this are not read whole just to look for unused bytes in them. */
+const LARGE_FILE_BYTES = 16 << 20;
+/** musl's struct pthread: the id behind self, dtv, prev, next, sysinfo and canary (1.2); verified at use. */
+const MUSL_TID_OFFSETS = [0x30, 0x38] as const;
+
+/** A file that a target maps. */
+export class MappedFile {
+  readonly device: string;
+  readonly inode: bigint;
+  readonly path: string;
+  readonly elf: ElfFile;
+  #symbols: SymbolTable | undefined;
+  #planner: Planner | undefined;
+
+  constructor(mapping: MemoryMapping, bytes: Uint8Array) {
+    this.device = mapping.device;
+    this.inode = mapping.inode;
+    this.path = mapping.path;
+    this.elf = ElfFile.open(bytes, mapping.path);
+  }
+
+  get symbols(): SymbolTable {
+    return (this.#symbols ??= SymbolTable.of(this.elf, { demangle: demangleCpp }));
+  }
+
+  get planner(): Planner {
+    return (this.#planner ??= new Planner(this.elf));
+  }
+
+  /** Where a byte of the file is executable in these mappings; undefined where it is not mapped so. */
+  addressIn(maps: readonly MemoryMapping[], offset: FileOffset): Address | undefined {
+    const mapping = maps.find(
+      (candidate) =>
+        candidate.executable &&
+        candidate.inode === this.inode &&
+        candidate.device === this.device &&
+        BigInt(offset) >= candidate.offset &&
+        BigInt(offset) < candidate.offset + (candidate.end - candidate.start),
+    );
+    if (mapping === undefined) return undefined;
+    return address(mapping.start + BigInt(offset) - mapping.offset);
+  }
+}
+
+/** Reads files once and answers the jump engine's questions about them. */
+export class FileCache implements TargetFiles {
+  readonly #files = new Map<string, MappedFile>();
+
+  /**
+   * The file behind a mapping, as the process has it: replaced, renamed or in another mount namespace
+   * notwithstanding.
+   * @throws TraplineError `no-file` when it can't be reached, `bad-elf`, `unsupported`.
+   */
+  open(pid: Pid, mapping: MemoryMapping): MappedFile {
+    const key = keyOf(mapping);
+    const known = this.#files.get(key);
+    if (known !== undefined) return known;
+    const file = new MappedFile(mapping, readMapped(pid, mapping));
+    this.#files.set(key, file);
+    return file;
+  }
+
+  blobPlaces(pid: Pid, maps: readonly MemoryMapping[]): readonly BlobPlace[] {
+    const places: BlobPlace[] = [];
+    const wanted = 3;
+    for (const loadedOnly of [true, false]) {
+      for (const mapping of maps) {
+        if (!mapping.executable || mapping.shared || !isFile(mapping)) continue;
+        if (loadedOnly !== this.#files.has(keyOf(mapping))) continue;
+        if (!loadedOnly && (places.length >= wanted || isLarge(pid, mapping))) continue;
+        places.push(...this.#tails(pid, maps, mapping));
+      }
+      if (places.some(({ original }) => original.byteLength >= 1024)) return places;
+    }
+    return places;
+  }
+
+  original(pid: Pid): OriginalBytes {
+    return (site) => this.#originalOf(pid, site);
+  }
+
+  tidOffsets(pid: Pid, maps: readonly MemoryMapping[]): readonly number[] {
+    for (const mapping of maps) {
+      if (!mapping.executable || !isFile(mapping)) continue;
+      const name = basename(mapping.path);
+      if (/^ld-musl-|^libc\.musl-/.test(name)) return MUSL_TID_OFFSETS;
+      if (!/^(?:libc[.-]|libpthread[.-])/.test(name)) continue;
+      const offset = tidOffset(this.open(pid, mapping).elf);
+      if (offset !== undefined) return [offset];
+    }
+    return [];
+  }
+
+  #tails(pid: Pid, maps: readonly MemoryMapping[], mapping: MemoryMapping): BlobPlace[] {
+    try {
+      const file = this.open(pid, mapping);
+      return file.elf.segmentTails().flatMap((tail) => {
+        const at = file.addressIn(maps, tail.fileOffset);
+        if (at === undefined) return [];
+        const original = new Uint8Array(tail.length);
+        original.set(file.elf.bytes.subarray(tail.fileOffset, tail.fileOffset + tail.length));
+        return [{ address: at, original }];
+      });
+    } catch (error) {
+      // Not this file, then: another has room as well.
+      log('no tails in %s: %s', mapping.path, messageOf(error));
+      return [];
+    }
+  }
+
+  #originalOf(pid: Pid, site: SiteRow): Uint8Array | undefined {
+    const mapping = findMapping(readMaps(pid), site.address);
+    if (mapping === undefined || mapping.inode !== site.inode) return undefined;
+    try {
+      const { bytes } = this.open(pid, mapping).elf;
+      const offset = Number(site.address - mapping.start + mapping.offset);
+      return bytes.subarray(offset, offset + site.displacedBytes);
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      log('cannot read %s: %s', mapping.path, error.message);
+      return undefined;
+    }
+  }
+}
+
+/** What a name that a person gave means among mapped files; see docs/probes.md, FILE. */
+export function fileMatcher(name: string): (mapping: MemoryMapping) => boolean {
+  const place = name.includes('/') ? realPath(resolve(name)) : commandPath(name);
+  return (mapping) => {
+    if (!isFile(mapping)) return false;
+    if (mapping.path === place || mapping.path === name) return true;
+    const base = basename(mapping.path);
+    return base === name || base.startsWith(`${name}.so`);
+  };
+}
+
+/** Whether a mapping is of a file with a name, or that had one. */
+export function isFile(mapping: MemoryMapping): boolean {
+  return (
+    mapping.inode !== 0n && mapping.path.startsWith('/') && !mapping.path.startsWith('/memfd:')
+  );
+}
+
+/** The numbers of a device as /proc/PID/maps prints it: `fe:01`. */
+export function splitDeviceText(device: string): { deviceMajor: number; deviceMinor: number } {
+  const [major = '0', minor = '0'] = device.split(':');
+  return { deviceMajor: Number.parseInt(major, 16), deviceMinor: Number.parseInt(minor, 16) };
+}
+
+function keyOf({ device, inode }: MemoryMapping): string {
+  return `${device}:${inode}`;
+}
+
+function realPath(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch {
+    return undefined; // not there for us: the target may see it under this name
+  }
+}
+
+/** Where a command of that name lies: `python3` is mapped as `python3.11`. */
+function commandPath(name: string): string | undefined {
+  try {
+    return realpathSync(findCommand(name, process.env['PATH'], undefined));
+  } catch {
+    return undefined; // no such command
+  }
+}
+
+function isLarge(pid: Pid, mapping: MemoryMapping): boolean {
+  const fd = openAny([`/proc/${pid}/root${mapping.path}`]);
+  if (fd === undefined) return true;
+  try {
+    return identifyFile(fd).bytes > LARGE_FILE_BYTES;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Reads the file of a mapping by whatever way leads to that very inode. */
+function readMapped(pid: Pid, mapping: MemoryMapping): Uint8Array {
+  const range = `${mapping.start.toString(16)}-${mapping.end.toString(16)}`;
+  const ways = [
+    `/proc/${pid}/root${mapping.path}`,
+    `/proc/${pid}/exe`,
+    `/proc/${pid}/map_files/${range}`,
+  ];
+  for (const way of ways) {
+    const fd = openAny([way]);
+    if (fd === undefined) continue;
+    try {
+      if (isSameFile(fd, mapping)) return readFileSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+  throw new TraplineError({
+    code: 'no-file',
+    message: `${mapping.path}, as process ${pid} maps it, can't be read${mapping.deleted ? ' (it was deleted or replaced)' : ''}`,
+    hint: 'With CAP_CHECKPOINT_RESTORE (as root) it is reached through /proc/PID/map_files; or restart the process.',
+  });
+}
+
+function openAny(paths: readonly string[]): number | undefined {
+  for (const path of paths) {
+    try {
+      return openSync(path, 'r');
+    } catch (error) {
+      log('cannot open %s: %s', path, messageOf(error));
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Whether an open file is the one behind a mapping. On overlayfs stat gives another device than
+ * maps: then the file is mapped by ourselves, and our own maps tell.
+ */
+function isSameFile(fd: number, mapping: MemoryMapping): boolean {
+  const { major, minor, inode, bytes } = identifyFile(fd);
+  const hexadecimal = (value: number): string => value.toString(16).padStart(2, '0');
+  if (inode === mapping.inode && `${hexadecimal(major)}:${hexadecimal(minor)}` === mapping.device) {
+    return true;
+  }
+  if (bytes === 0) return false;
+  using probe = mapMemory(1, { fd, protection: Protection.read });
+  const own = findMapping(readMaps(ownPid()), probe.address);
+  return own?.inode === mapping.inode && own.device === mapping.device;
+}
+
+function ownPid(): Pid {
+  return process.pid as Pid; // the kernel's own number for us
+}

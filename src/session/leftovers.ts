@@ -1,0 +1,210 @@
+/** What sessions hold in processes, living and dead ones, and taking out what dead ones left. */
+
+import { address, fileOffset, hex, pid as brandPid, type Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import { ControlBlock, findControl, type ReadMemory } from '../engines/jump/block.ts';
+import { BLOB_BYTES, depart } from '../engines/jump/depart.ts';
+import { CACHE_BYTES } from '../engines/jump/runtime.ts';
+import { unmapAreas, type Area } from '../engines/jump/session-memory.ts';
+import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
+import { cleanBlobPlace, findBlobPlace } from '../process/blob-place.ts';
+import {
+  CONTROL_NAME,
+  LIVENESS_NAME,
+  SEGMENT_NAME,
+  type SessionRow,
+  type SiteRow,
+} from '../process/control.ts';
+import { findMapping, type MemoryMapping } from '../process/maps.ts';
+import { StoppedProcess } from '../process/stop.ts';
+import { readTaskStatus } from '../process/tasks.ts';
+import { FUTEX_OWNER_DIED } from '../sys/robust.ts';
+import { isFile, type FileCache } from './files.ts';
+import type { CleanReport, HeldSession, ProcessStatus } from './types.ts';
+
+const NAMES = [CONTROL_NAME, SEGMENT_NAME, LIVENESS_NAME].map((name) => `/memfd:${name}`);
+
+/** Describes what is held in the given processes, or in every one that may be read. */
+export function describeProcesses(
+  pids: readonly number[] | undefined,
+  files: FileCache,
+): ProcessStatus[] {
+  return chosen(pids).map((pid) => {
+    const maps = mapsIfReadable(pid);
+    const comm = readTaskStatus(pid)?.comm ?? '';
+    const empty = { pid, comm, sessions: [], sites: [], mappedBytes: mappedBytes(maps) };
+    if (!maps.some(isOurs)) return empty;
+    try {
+      using reader = new MemoryReader(pid);
+      return { ...empty, ...describe(pid, maps, reader.read, files) };
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      return { ...empty, unreadable: error.message };
+    }
+  });
+}
+
+/**
+ * Takes out what dead sessions left in the given processes, or in every one that holds something.
+ * @throws TraplineError when a process that was named can't be stopped.
+ */
+export function cleanProcesses(
+  pids: readonly number[] | undefined,
+  files: FileCache,
+): CleanReport[] {
+  return chosen(pids).map((pid) => cleanProcess(pid, files));
+}
+
+function chosen(pids: readonly number[] | undefined): Pid[] {
+  if (pids === undefined) return findProcesses((maps) => maps.some(isOurs));
+  return pids.map((number) => {
+    const pid = brandPid(number);
+    if (readTaskStatus(pid) !== undefined) return pid;
+    throw new TraplineError({ code: 'no-process', message: `there is no process ${number}` });
+  });
+}
+
+function isOurs(mapping: MemoryMapping): boolean {
+  return NAMES.includes(mapping.path);
+}
+
+/** A context cache has no name: it lies behind its session's liveness page. */
+function isCache(mapping: MemoryMapping, maps: readonly MemoryMapping[]): boolean {
+  const isAnonymous = mapping.path === '' && mapping.inode === 0n && mapping.writable;
+  if (!isAnonymous || mapping.end - mapping.start !== BigInt(CACHE_BYTES)) return false;
+  return maps.some(({ end, path }) => end === mapping.start && path === `/memfd:${LIVENESS_NAME}`);
+}
+
+function mappedBytes(maps: readonly MemoryMapping[]): number {
+  return maps.filter(isOurs).reduce((sum, { start, end }) => sum + Number(end - start), 0);
+}
+
+function describe(
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  read: ReadMemory,
+  files: FileCache,
+): Pick<ProcessStatus, 'sessions' | 'sites'> {
+  const block = ControlBlock.read(maps, read);
+  const programs = [...block.programs.values()];
+  const sessions: HeldSession[] = [...block.sessions.values()].map((row) => ({
+    tracer: row.tracer,
+    alive: isAlive(row, maps, read),
+    began: row.began,
+    programs: programs.filter(({ session }) => session === row.index).length,
+  }));
+  const sites = [...block.sites.values()].map((site) => ({
+    ...describePlace(pid, maps, site, files),
+    address: site.address,
+    offset: fileOffset(site.fileOffset),
+    state: site.state,
+    tracers: programs
+      .filter((program) => program.site === site.index)
+      .map(({ session }) => block.sessions.get(session)?.tracer ?? 0),
+    found: whatIsThere(site, maps, read),
+  }));
+  return { sessions, sites };
+}
+
+/** A session lives if its liveness word says so; one without a word is dead. */
+function isAlive(row: SessionRow, maps: readonly MemoryMapping[], read: ReadMemory): boolean {
+  if (findMapping(maps, row.liveness)?.path !== `/memfd:${LIVENESS_NAME}`) return false;
+  const bytes = read(row.liveness, 4);
+  const word = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+  return (word & FUTEX_OWNER_DIED) === 0;
+}
+
+function describePlace(
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  site: SiteRow,
+  files: FileCache,
+): { file: string; name: string } {
+  const mapping = findMapping(maps, site.address);
+  if (mapping === undefined || !isFile(mapping)) return { file: '', name: '' };
+  try {
+    const symbol = files.open(pid, mapping).symbols.at(fileOffset(site.fileOffset));
+    const rest = symbol === undefined ? 0 : site.fileOffset - symbol.offset;
+    const name =
+      symbol === undefined ? '' : rest === 0 ? symbol.name : `${symbol.name}+${hex(rest)}`;
+    return { file: mapping.path, name };
+  } catch (error) {
+    if (!(error instanceof TraplineError)) throw error;
+    return { file: mapping.path, name: '' };
+  }
+}
+
+/** What the bytes at a site are, compared with what the block says. */
+function whatIsThere(site: SiteRow, maps: readonly MemoryMapping[], read: ReadMemory): string {
+  if (findMapping(maps, site.address) === undefined) return 'nothing is mapped there any more';
+  const bytes = read(site.address, 5);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, 5);
+  const isJump = bytes[0] === 0xe9;
+  const target = site.address + 5n + BigInt(view.getInt32(1, true));
+  if (isJump && target === site.stub) return 'its jump';
+  return `other bytes: ${Buffer.from(bytes).toString('hex')}`;
+}
+
+function cleanProcess(pid: Pid, files: FileCache): CleanReport {
+  const kept: string[] = [];
+  let sessionsRemoved = 0;
+  let sitesRestored = 0;
+  for (const row of deadSessions(pid, kept)) {
+    const result = depart({
+      ...{ pid, files, leaving: true },
+      session: ({ id }) => id === row.id,
+      which: () => true,
+      stopped: (action) => {
+        using stopped = StoppedProcess.stop(pid);
+        return action(stopped);
+      },
+    });
+    sitesRestored += result.sitesRestored;
+    kept.push(...result.problems);
+    if (result.problems.length === 0) sessionsRemoved++;
+  }
+  if (kept.length === 0) kept.push(...cleanRest(pid, files));
+  return { pid, sessionsRemoved, sitesRestored, kept };
+}
+
+function deadSessions(pid: Pid, kept: string[]): SessionRow[] {
+  const maps = mapsIfReadable(pid);
+  if (findControl(maps) === undefined) return [];
+  try {
+    using reader = new MemoryReader(pid);
+    const block = ControlBlock.read(maps, reader.read);
+    return [...block.sessions.values()].filter((row) => !isAlive(row, maps, reader.read));
+  } catch (error) {
+    if (!(error instanceof TraplineError) || error.code === 'not-permitted') throw error;
+    kept.push(error.message);
+    return [];
+  }
+}
+
+/**
+ * What a session leaves that was killed before it could describe itself: mappings that no row names, and
+ * an injected call's code. Only where no session is left.
+ */
+function cleanRest(pid: Pid, files: FileCache): string[] {
+  const before = mapsIfReadable(pid);
+  if (before.length === 0) return [];
+  using stopped = StoppedProcess.stop(pid);
+  const maps = stopped.maps();
+  const places = files.blobPlaces(pid, maps);
+  const kept: string[] = [];
+  for (const place of places) {
+    if (!cleanBlobPlace(stopped, place)) {
+      kept.push(`process ${pid} still runs what a killed session left at ${hex(place.address)}`);
+    }
+  }
+  const ours = maps.filter((mapping) => isOurs(mapping) || isCache(mapping, maps));
+  if (ours.length === 0 || kept.length > 0) return kept;
+  const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
+  if (block.sessions.size > 0 || block.sites.size > 0) return kept;
+  const areas: Area[] = ours.map(({ start, end }) => ({
+    address: address(start),
+    bytes: Number(end - start),
+  }));
+  unmapAreas(stopped, findBlobPlace(stopped, places, BLOB_BYTES), areas);
+  return kept;
+}

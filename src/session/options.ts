@@ -1,0 +1,40 @@
+/** From what a user may say about sizes to what a session uses. */
+
+import { TraplineError } from '../base/errors.ts';
+import type { SessionShape } from './protocol.ts';
+import type { SessionOptions } from './types.ts';
+
+const DEFAULT_RING_BYTES = 1 << 20;
+const SMALLEST_RING_BYTES = 256 << 10;
+const LARGEST_RING_BYTES = 1 << 30;
+const DEFAULT_BUDGET = 64 << 20;
+/** Tasks of one target that can record at the same time, whatever the budget. */
+const MOST_CONTEXTS = 4096;
+/** Consumers of one target: places × probes. */
+const CONSUMER_CAPACITY = 16_384;
+
+/** @throws TraplineError `usage` for sizes that can't be. */
+export function decideShape(options: SessionOptions): SessionShape {
+  const ringBytes = options.ringBytes ?? DEFAULT_RING_BYTES;
+  const isPowerOfTwo = Number.isInteger(Math.log2(ringBytes));
+  if (!isPowerOfTwo || ringBytes < SMALLEST_RING_BYTES || ringBytes > LARGEST_RING_BYTES) {
+    throw new TraplineError({
+      code: 'usage',
+      message: `a ring can't have ${ringBytes} bytes`,
+      hint: 'It has to be a power of two from 256 KiB to 1 GiB.',
+    });
+  }
+  const budget = options.ringBudget ?? Math.max(DEFAULT_BUDGET, ringBytes);
+  if (!(budget >= ringBytes)) {
+    throw new TraplineError({
+      code: 'usage',
+      message: `a budget of ${budget} bytes does not hold one ring of ${ringBytes}`,
+      hint: 'Raise the budget or make rings smaller.',
+    });
+  }
+  const contextCount = Math.min(MOST_CONTEXTS, Math.floor(budget / ringBytes));
+  return {
+    segment: { contextCount, consumerCapacity: CONSUMER_CAPACITY, ringBytes },
+    perfMap: options.perfMap === true,
+  };
+}

@@ -1,0 +1,56 @@
+/**
+ * `/tmp/perf-PID.map`: the names of generated code, as perf and other profilers read them
+ * (tools/perf/Documentation/jit-interface.txt: start, size, name, in hexadecimal).
+ */
+
+import { closeSync, constants, fstatSync, openSync, rmSync, writeSync } from 'node:fs';
+
+import type { Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import type { JumpTarget } from '../engines/jump/target.ts';
+import { readTaskStatus } from '../process/tasks.ts';
+import type { AddedProbe } from './types.ts';
+
+/** Writes the names of a session's stubs. Disposing it takes away the files that it made. */
+export class PerfMap implements Disposable {
+  readonly #made = new Set<string>();
+
+  /**
+   * Appends a probe's stubs in one target.
+   * @throws TraplineError `refused` when the file is not the target's user's: /tmp is everybody's.
+   */
+  write(target: JumpTarget, probe: AddedProbe): void {
+    const lines = target.stubs().flatMap(({ site, stub, bytes }) => {
+      const named = probe.sites.find(({ pid, address }) => pid === target.pid && address === site);
+      if (named === undefined) return [];
+      return `${stub.toString(16)} ${bytes.toString(16)} trapline:${named.name}\n`;
+    });
+    if (lines.length > 0) this.#append(target.pid, lines.join(''));
+  }
+
+  [Symbol.dispose](): void {
+    for (const path of this.#made) rmSync(path, { force: true });
+  }
+
+  #append(pid: Pid, text: string): void {
+    const path = `/tmp/perf-${pid}.map`;
+    const flags =
+      constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
+    const fd = openSync(path, flags, 0o644);
+    try {
+      const { uid, size, isFile } = { ...fstatSync(fd), isFile: fstatSync(fd).isFile() };
+      const owners = [process.geteuid?.(), readTaskStatus(pid)?.uid];
+      if (!isFile || !owners.includes(uid)) {
+        throw new TraplineError({
+          code: 'refused',
+          message: `${path} belongs to somebody else (uid ${uid})`,
+          hint: 'Remove it, or do without --perf-map.',
+        });
+      }
+      if (size === 0) this.#made.add(path);
+      writeSync(fd, text);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}

@@ -1,0 +1,213 @@
+/** Adding a probe to targets: resolve, plan, install, and say what became of every place. */
+
+import type { Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import type { ConsumerRequest } from '../engines/jump/prepare.ts';
+import type { JumpTarget } from '../engines/jump/target.ts';
+import { layoutRecord, type RecordLayout } from '../events/layout.ts';
+import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
+import { generateEventName, type EventName, type EventNames } from '../probe/names.ts';
+import { fieldsOf, type Program } from '../probe/program.ts';
+import { readMaps } from '../process/maps.ts';
+import { splitDeviceText, type FileCache } from './files.ts';
+import type { ConsumerHandle } from './protocol.ts';
+import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
+import type { AddedProbe, ProbedSite, ProbeRequest, RefusedSite } from './types.ts';
+
+/** A process that probes are added to. */
+export interface ProbeTarget {
+  readonly pid: Pid;
+  readonly jump: JumpTarget;
+  /** Tasks whose hits are events, as the target's pid namespace numbers them; all if undefined. */
+  readonly tids: readonly number[] | undefined;
+  /** The next free index in its segment. */
+  nextConsumer: number;
+}
+
+/** A request, parsed, while it is added to one target after another. */
+export class ProbeAddition {
+  readonly id: number;
+  readonly definition: ProbeDefinition;
+  readonly consumers: ConsumerHandle[] = [];
+  readonly #request: ProbeRequest;
+  readonly #files: FileCache;
+  readonly #names: EventNames;
+  /** One event for one place of a file, in whatever process. */
+  readonly #events = new Map<string, EventName>();
+  readonly #sites: ProbedSite[] = [];
+  readonly #refused: RefusedSite[] = [];
+  #isMapped = false;
+
+  /** @throws TraplineError `bad-definition`. */
+  constructor(id: number, request: ProbeRequest, files: FileCache, names: EventNames) {
+    this.id = id;
+    this.definition = parseDefinition(request.definition);
+    this.#request = request;
+    this.#files = files;
+    this.#names = names;
+  }
+
+  /** Whether some target maps the file. */
+  get isMapped(): boolean {
+    return this.#isMapped;
+  }
+
+  /** The names of the events that were made. */
+  get events(): readonly EventName[] {
+    return [...this.#events.values()];
+  }
+
+  /**
+   * Adds the probe to a target, in one stop.
+   * @returns whether the target maps the file; if not, nothing was done.
+   * @throws TraplineError as resolving and stopping do.
+   */
+  addTo(target: ProbeTarget): boolean {
+    const maps = readMaps(target.pid);
+    const exclude = this.#request.exclude ?? [];
+    const resolution = resolveDefinition(target.pid, maps, this.definition, exclude, this.#files);
+    if (resolution === undefined) return false;
+    this.#isMapped = true;
+    for (const { file, name, reason } of resolution.unresolved) {
+      this.#refused.push({ pid: target.pid, name, file: file.path, reason });
+    }
+    const program = this.#programFor(target);
+    const requests = this.#plan(target, resolution.places, program);
+    if (requests.size === 0) return true;
+    const failed = target.jump.add([...requests.keys()]);
+    const reasons = new Map(failed.map(({ request, reason }) => [request, reason]));
+    const layout = layoutRecord(fieldsOf(program));
+    for (const [request, place] of requests) {
+      const reason = reasons.get(request);
+      if (reason === undefined) this.#note(target, request, place, program, layout);
+      else this.#refuse(target, place, reason);
+    }
+    return true;
+  }
+
+  /**
+   * What became of it.
+   * @throws TraplineError `no-file` when no target maps the file, `refused` when no place could be probed.
+   */
+  result(pids: readonly Pid[]): AddedProbe {
+    if (!this.#isMapped) throw this.#notMapped(pids);
+    if (this.#sites.length === 0) throw this.#allRefused();
+    return {
+      id: this.id,
+      definition: this.definition.text,
+      sites: this.#sites,
+      refused: this.#refused,
+    };
+  }
+
+  #programFor(target: ProbeTarget): Program {
+    return {
+      arguments: this.#request.action === 'count' ? [] : this.definition.arguments,
+      filter: target.tids === undefined ? undefined : { kind: 'tasks', tids: target.tids },
+      action: this.#request.action ?? 'record',
+    };
+  }
+
+  /** Plans the places of each file together: its text is searched once. */
+  #plan(
+    target: ProbeTarget,
+    places: readonly ResolvedPlace[],
+    program: Program,
+  ): Map<ConsumerRequest, ResolvedPlace> {
+    const requests = new Map<ConsumerRequest, ResolvedPlace>();
+    for (const file of new Set(places.map((place) => place.file))) {
+      const inFile = places.filter((place) => place.file === file);
+      const plans = file.planner.plan(inFile.map(({ offset }) => offset));
+      inFile.forEach((place, index) => {
+        const plan = plans[index];
+        if (plan === undefined || plan.kind === 'refused') {
+          this.#refuse(target, place, plan?.reason ?? 'it was not planned');
+          return;
+        }
+        requests.set(
+          {
+            ...{ plan, address: place.address, program, probe: this.id },
+            file: { ...splitDeviceText(file.device), inode: file.inode },
+            consumer: target.nextConsumer++,
+          },
+          place,
+        );
+      });
+    }
+    return requests;
+  }
+
+  #note(
+    target: ProbeTarget,
+    request: ConsumerRequest,
+    place: ResolvedPlace,
+    program: Program,
+    layout: RecordLayout,
+  ): void {
+    const { group, event } = this.#eventFor(place);
+    this.consumers.push({
+      ...{ pid: target.pid, consumer: request.consumer, probe: this.id, layout, program },
+      ...{ event: `${group}:${event}`, definition: this.definition.text, address: place.address },
+    });
+    this.#sites.push({
+      ...{ pid: target.pid, event: `${group}:${event}`, name: place.name },
+      ...{ file: place.file.path, offset: place.offset, address: place.address },
+      displacedBytes: request.plan.displaced.byteLength,
+    });
+  }
+
+  #refuse(target: ProbeTarget, place: ResolvedPlace, reason: string): void {
+    this.#refused.push({ pid: target.pid, name: place.name, file: place.file.path, reason });
+  }
+
+  #eventFor(place: ResolvedPlace): EventName {
+    const key = `${place.file.device}:${place.file.inode}:${place.offset}`;
+    const known = this.#events.get(key);
+    if (known !== undefined) return known;
+    const { location } = this.definition;
+    const named =
+      location.kind === 'function' && place.eventName !== undefined
+        ? { ...location, name: place.eventName, isGlob: false }
+        : location;
+    const name = this.#names.take(generateEventName(named));
+    this.#events.set(key, name);
+    return name;
+  }
+
+  #notMapped(pids: readonly Pid[]): TraplineError {
+    const { file } = this.definition.location;
+    const many = pids.length === 1 ? `process ${pids[0]}` : `any of the ${pids.length} processes`;
+    return new TraplineError({
+      code: 'no-file',
+      message: `${file} is not mapped by ${many}`,
+      hint: `Give the path, or the name as the program loads it: \`grep r-xp /proc/${pids[0] ?? 'PID'}/maps\` shows them.`,
+      position: { text: this.definition.text, column: this.definition.text.lastIndexOf(file) },
+    });
+  }
+
+  #allRefused(): TraplineError {
+    const [first] = this.#refused;
+    const count = this.#refused.length;
+    const what = count === 1 && first !== undefined ? first.name : `all ${count} places`;
+    return new TraplineError({
+      code: 'refused',
+      message: `${this.definition.text}: ${what} can't be probed safely`,
+      hint: groupReasons(this.#refused).slice(0, 5).join('\n'),
+    });
+  }
+}
+
+/** The reasons of refusals, each once, the commonest first, with how often it came. */
+function groupReasons(refused: readonly RefusedSite[]): string[] {
+  if (refused.length === 1) return refused.map(({ reason }) => reason);
+  const counts = new Map<string, { count: number; example: string }>();
+  for (const { reason, name } of refused) {
+    const general = reason.replace(/0x[0-9a-f]+/g, '0x…');
+    const known = counts.get(general);
+    if (known === undefined) counts.set(general, { count: 1, example: name });
+    else known.count++;
+  }
+  return [...counts]
+    .sort(([, a], [, b]) => b.count - a.count)
+    .map(([reason, { count, example }]) => `${count} × ${reason} (${example})`);
+}

@@ -1,0 +1,114 @@
+/** What the main thread asks of the tracer's thread, and what it is answered. All of it survives a message. */
+
+import type { RecordLayout, SegmentShape } from '../events/layout.ts';
+import type { Program } from '../probe/program.ts';
+import type {
+  AddedProbe,
+  CleanReport,
+  ListedFunction,
+  ProbeRequest,
+  ProcessStatus,
+  TargetInfo,
+  TargetSelection,
+} from './types.ts';
+
+/** The sizes of a session's memory, decided. */
+export interface SessionShape {
+  readonly segment: SegmentShape;
+  readonly perfMap: boolean;
+}
+
+/** One target's segment: mapped by the tracer's thread, read by the main thread. */
+export interface SegmentHandle {
+  readonly pid: number;
+  /** Where it is in our own process. Valid until `close`. */
+  readonly address: bigint;
+  readonly shape: SegmentShape;
+  /** Whether the pids that its contexts show are ours to look up in /proc. */
+  readonly samePidNamespace: boolean;
+}
+
+/** One consumer in one target: what its events mean. */
+export interface ConsumerHandle {
+  readonly pid: number;
+  /** Its index in the target's segment: the event id of its records. */
+  readonly consumer: number;
+  readonly probe: number;
+  readonly event: string;
+  readonly definition: string;
+  readonly layout: RecordLayout;
+  readonly address: bigint;
+  readonly program: Program;
+}
+
+/** What became of a request for probes. */
+export interface AddReply {
+  readonly probe: AddedProbe;
+  /** Segments that are new since the last reply. */
+  readonly segments: readonly SegmentHandle[];
+  readonly consumers: readonly ConsumerHandle[];
+}
+
+/** What became of a session's beginning. */
+export interface OpenReply {
+  readonly targets: readonly TargetInfo[];
+  readonly added: readonly AddReply[];
+}
+
+/** How a command ended. */
+export interface EndReply {
+  readonly pid: number;
+  readonly code: number | undefined;
+  readonly signal: string | undefined;
+  /** Processor time that it used, with its waited-for children, in nanoseconds. */
+  readonly cpuNanoseconds: number;
+}
+
+/** How long targets stood still. */
+export interface StopReply {
+  readonly stops: number;
+  readonly stoppedNanoseconds: number;
+  readonly longestNanoseconds: number;
+}
+
+/** What is asked of the tracer: one at a time, each answered by a value or an error. */
+export interface TracerMethods {
+  attach(
+    selection: TargetSelection,
+    shape: SessionShape,
+    probes: readonly ProbeRequest[],
+  ): OpenReply;
+  spawn(
+    command: readonly string[],
+    where: { readonly cwd?: string; readonly env?: Readonly<Record<string, string | undefined>> },
+    shape: SessionShape,
+    probes: readonly ProbeRequest[],
+  ): OpenReply;
+  add(request: ProbeRequest): AddReply;
+  /** @returns what had to stay. */
+  remove(probe: number): readonly string[];
+  /** How the command that was started has ended, if it has. */
+  pollEnd(): EndReply | undefined;
+  /** Nanoseconds that one hit of each program costs. */
+  measure(programs: readonly Program[]): readonly number[];
+  stops(): StopReply;
+  /** Takes everything out of all targets. @returns what had to stay. */
+  leave(): readonly string[];
+  /** Unmaps the segments on our side; the main thread reads them no more. */
+  close(): void;
+  status(pids: readonly number[] | undefined): readonly ProcessStatus[];
+  clean(pids: readonly number[] | undefined): readonly CleanReport[];
+  list(file: string, glob: string | undefined): readonly ListedFunction[];
+}
+
+/** A request as it is posted. */
+export interface RequestMessage {
+  readonly id: number;
+  readonly method: keyof TracerMethods;
+  readonly arguments: readonly unknown[];
+}
+
+/** An answer as it is posted. */
+export type ReplyMessage =
+  | { readonly id: number; readonly value: unknown }
+  | { readonly id: number; readonly error: unknown };

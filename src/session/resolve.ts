@@ -1,0 +1,191 @@
+/** From a definition's text to places in the files that one process maps. */
+
+import { fileOffset, hex, type Address, type FileOffset, type Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import { compileGlob } from '../base/glob.ts';
+import type { ProbeDefinition } from '../probe/definition.ts';
+import type { FunctionLocation } from '../probe/location.ts';
+import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
+import { resolveOwnSymbol } from '../sys/dlsym.ts';
+import type { FunctionSymbol } from '../symbols/function-symbol.ts';
+import { fileMatcher, type FileCache, type MappedFile } from './files.ts';
+
+/** One place that a definition names. */
+export interface ResolvedPlace {
+  readonly file: MappedFile;
+  readonly offset: FileOffset;
+  readonly address: Address;
+  /** For people: `zfree`, `ns::f(int)+0x8`, `zsh+0x1234`. */
+  readonly name: string;
+  /** What its event is named after: the name without parameters; undefined for a file offset. */
+  readonly eventName: string | undefined;
+}
+
+/** A place that was named but can't be told. */
+export interface UnresolvedPlace {
+  readonly file: MappedFile;
+  readonly name: string;
+  readonly reason: string;
+}
+
+/** What a definition means in one process. */
+export interface Resolution {
+  readonly places: readonly ResolvedPlace[];
+  readonly unresolved: readonly UnresolvedPlace[];
+}
+
+/** How many near names an error proposes. */
+const PROPOSALS = 5;
+
+/**
+ * Finds what a definition means in a process.
+ * @returns undefined when the process does not map the file (yet).
+ * @throws TraplineError `no-symbol` with near names, `no-file`, `bad-elf`, `refused`.
+ */
+export function resolveDefinition(
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  definition: ProbeDefinition,
+  exclude: readonly string[],
+  files: FileCache,
+): Resolution | undefined {
+  const { location } = definition;
+  const found = filesNamed(pid, maps, location.file, files);
+  if (found.length === 0) return undefined;
+  const results = found.map((file) => {
+    if (location.kind === 'offset') return resolveOffset(maps, file, location.offset);
+    return resolveFunction(maps, file, location, exclude);
+  });
+  return {
+    places: results.flatMap(({ places }) => places),
+    unresolved: results.flatMap(({ unresolved }) => unresolved),
+  };
+}
+
+/** The mapped files that a name means, each once; those with executable parts only. */
+function filesNamed(
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  name: string,
+  files: FileCache,
+): MappedFile[] {
+  const matches = fileMatcher(name);
+  const found = new Set<MappedFile>();
+  for (const mapping of maps) {
+    if (mapping.executable && matches(mapping)) found.add(files.open(pid, mapping));
+  }
+  return [...found];
+}
+
+function resolveOffset(
+  maps: readonly MemoryMapping[],
+  file: MappedFile,
+  offset: FileOffset,
+): Resolution {
+  const at = file.addressIn(maps, offset);
+  if (at === undefined) {
+    throw new TraplineError({
+      code: 'refused',
+      message: `the offset ${hex(offset)} of ${file.path} is not mapped executable`,
+      hint: 'It has to be a file offset (not an address) within the code: `readelf -lW FILE` shows where that is.',
+    });
+  }
+  const symbol = file.symbols.at(offset);
+  const name =
+    symbol === undefined
+      ? `${file.path}:${hex(offset)}`
+      : withOffset(readable(file, symbol), offset - symbol.offset);
+  return { places: [{ file, offset, address: at, name, eventName: undefined }], unresolved: [] };
+}
+
+function resolveFunction(
+  maps: readonly MemoryMapping[],
+  file: MappedFile,
+  location: FunctionLocation,
+  exclude: readonly string[],
+): Resolution {
+  const symbols = location.isGlob ? file.symbols.glob(location.name) : exact(file, location);
+  const excluded = exclude.map((glob) => compileGlob(glob));
+  const places: ResolvedPlace[] = [];
+  const unresolved: UnresolvedPlace[] = [];
+  const seen = new Set<number>();
+  for (const symbol of symbols) {
+    const name = readable(file, symbol);
+    if (excluded.some((matches) => matches(symbol.name) || matches(name))) continue;
+    const start = symbol.kind === 'ifunc' ? chosenImplementation(file, symbol) : symbol.offset;
+    if (typeof start === 'string') {
+      unresolved.push({ file, name, reason: start });
+      continue;
+    }
+    if (
+      location.offset >= Math.max(symbol.size, 1) &&
+      symbol.sizeKnown &&
+      symbol.kind !== 'ifunc'
+    ) {
+      throw beyondEnd(file, symbol, location.offset);
+    }
+    const offset = fileOffset(start + location.offset);
+    if (seen.has(offset)) continue;
+    seen.add(offset);
+    const at = file.addressIn(maps, offset);
+    if (at === undefined) {
+      unresolved.push({ file, name, reason: 'it is not mapped executable' });
+      continue;
+    }
+    const shown = withOffset(name, location.offset);
+    const eventName = file.symbols.readable(symbol)?.path ?? symbol.name;
+    places.push({ file, offset, address: at, name: shown, eventName });
+  }
+  if (places.length === 0 && unresolved.length === 0) throw nothingFound(file, location);
+  return { places, unresolved };
+}
+
+/** The default version where a name has several and none was asked for. */
+function exact(file: MappedFile, location: FunctionLocation): FunctionSymbol[] {
+  const found = file.symbols.find(location.name);
+  const defaults = found.filter(({ isDefaultVersion }) => isDefaultVersion);
+  return defaults.length > 0 ? defaults : found;
+}
+
+/** Where the implementation of an IFUNC begins that this machine chose, or why that can't be told. */
+function chosenImplementation(file: MappedFile, symbol: FunctionSymbol): number | string {
+  const at = resolveOwnSymbol(file.path, symbol.name, symbol.version);
+  const unknown =
+    'it is an IFUNC of a library that Trapline itself has not loaded: which implementation was chosen is not known';
+  if (at === undefined) return unknown;
+  // The resolver decides by the processor, which the target and we share, if it is the same file.
+  // Our own process id is the kernel's own number.
+  const mapping = findMapping(readMaps(process.pid as Pid), at);
+  if (mapping?.inode !== file.inode || mapping.device !== file.device) return unknown;
+  return Number(at - mapping.start + mapping.offset);
+}
+
+function readable(file: MappedFile, symbol: FunctionSymbol): string {
+  return file.symbols.readable(symbol)?.signature ?? symbol.name;
+}
+
+function withOffset(name: string, offset: number): string {
+  return offset === 0 ? name : `${name}+${hex(offset)}`;
+}
+
+function beyondEnd(file: MappedFile, symbol: FunctionSymbol, offset: number): TraplineError {
+  return new TraplineError({
+    code: 'refused',
+    message: `${symbol.name}+${hex(offset)} is outside of the function: ${symbol.name} in ${file.path} has ${symbol.size} bytes`,
+    hint: `Name an offset from 0 to ${hex(symbol.size - 1)} at which an instruction begins.`,
+  });
+}
+
+function nothingFound(file: MappedFile, location: FunctionLocation): TraplineError {
+  const near = location.isGlob ? [] : file.symbols.near(location.name, PROPOSALS);
+  return new TraplineError({
+    code: 'no-symbol',
+    message: location.isGlob
+      ? `no function of ${file.path} matches ${location.name}`
+      : `there is no function ${location.name} in ${file.path}`,
+    hint:
+      near.length > 0
+        ? `Did you mean ${near.join(', ')}?`
+        : `\`trapline list ${file.path}\` shows what there is.`,
+  });
+}

@@ -1,0 +1,140 @@
+/** From what a person named to the processes that are meant. */
+
+import { readFileSync, readlinkSync } from 'node:fs';
+
+import { pid as brandPid, tid as brandTid, type Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import { findProcesses } from '../engines/jump/spaces.ts';
+import { parseDefinition } from '../probe/definition.ts';
+import { readTaskStatus } from '../process/tasks.ts';
+import { fileMatcher } from './files.ts';
+import type { ProbeRequest, TargetInfo, TargetSelection } from './types.ts';
+
+/** A process that was selected, with the tasks that were, if only some are. */
+export interface SelectedProcess {
+  readonly pid: Pid;
+  /** As the process's own pid namespace numbers them. */
+  readonly tids: readonly number[] | undefined;
+}
+
+/**
+ * The selected processes, each once.
+ * @throws TraplineError `usage` when nothing is named, `no-process`, `refused` for ourselves.
+ */
+export function selectProcesses(
+  selection: TargetSelection,
+  probes: readonly ProbeRequest[],
+): SelectedProcess[] {
+  const selected = new Map<Pid, number[] | undefined>();
+  for (const number of selection.pids ?? []) selected.set(existing(number), undefined);
+  for (const number of selection.tids ?? []) {
+    const status = statusOf(number);
+    const known = selected.get(status.pid);
+    if (selected.has(status.pid) && known === undefined) continue;
+    selected.set(status.pid, [...(known ?? []), status.namespaceTid]);
+  }
+  if (selection.all === true) {
+    for (const pid of processesThatMap(probes)) selected.set(pid, undefined);
+  }
+  if (selected.size === 0) {
+    throw new TraplineError(
+      selection.all === true
+        ? { code: 'no-process', message: 'no process of yours maps a file that was named' }
+        : {
+            code: 'usage',
+            message: 'no target was named',
+            hint: 'Name a process (-p PID), a command (-- COMMAND), or every process (--all).',
+          },
+    );
+  }
+  if (selected.has(ownPid())) {
+    throw new TraplineError({
+      code: 'refused',
+      message: `process ${process.pid} is Trapline itself`,
+      hint: 'A tracer that stops itself would never go on. Name another process.',
+    });
+  }
+  return [...selected].map(([pid, tids]) => ({ pid, tids }));
+}
+
+/** What people are shown of a target. */
+export function describeTarget(pid: Pid): TargetInfo {
+  return { pid, comm: readTaskStatus(pid)?.comm ?? '', executable: executableOf(pid) };
+}
+
+/** The processor time of a process and the children that it waited for, in nanoseconds; 0 when it is gone. */
+export function cpuNanoseconds(pid: number): number {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch {
+    return 0; // gone
+  }
+  // Fields 14 to 17 (utime, stime, cutime, cstime) in clock ticks of 10 ms; the name may hold spaces.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+  return ticks * 10_000_000;
+}
+
+function existing(number: number): Pid {
+  const status = statusOf(number);
+  if (status.pid !== brandPid(number)) {
+    throw new TraplineError({
+      code: 'no-process',
+      message: `${number} is a task of process ${status.pid}, not a process`,
+      hint: `Use -p ${status.pid} for all its tasks, or --tid ${number} for this one.`,
+    });
+  }
+  if (status.state === 'Z' || status.state === 'X') {
+    throw new TraplineError({
+      code: 'no-process',
+      message: `process ${number} (${status.comm}) has ended already`,
+    });
+  }
+  return status.pid;
+}
+
+function statusOf(number: number): NonNullable<ReturnType<typeof readTaskStatus>> {
+  const isNumber = Number.isInteger(number) && number > 0 && number <= 1 << 22;
+  const status = isNumber ? readTaskStatus(brandTid(number)) : undefined;
+  if (status !== undefined) return status;
+  throw new TraplineError({ code: 'no-process', message: `there is no process or task ${number}` });
+}
+
+/** Rule 14: never ourselves, our ancestors, or process 1. */
+function processesThatMap(probes: readonly ProbeRequest[]): Pid[] {
+  const matchers = probes.map(({ definition }) =>
+    fileMatcher(parseDefinition(definition).location.file),
+  );
+  const spared = new Set<Pid>([brandPid(1), ...ancestors()]);
+  const uid = process.geteuid?.() ?? 0;
+  return findProcesses((maps) =>
+    maps.some((mapping) => mapping.executable && matchers.some((matches) => matches(mapping))),
+  ).filter((pid) => {
+    const status = readTaskStatus(pid);
+    return !spared.has(pid) && status !== undefined && (uid === 0 || status.uid === uid);
+  });
+}
+
+function ancestors(): Pid[] {
+  const chain: Pid[] = [];
+  for (let pid = process.pid; pid > 0; pid = parentOf(pid)) chain.push(brandPid(pid));
+  return chain;
+}
+
+function parentOf(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1]);
+}
+
+function ownPid(): Pid {
+  return brandPid(process.pid);
+}
+
+function executableOf(pid: Pid): string {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`);
+  } catch {
+    return ''; // gone, or not ours to look at: nothing depends on it
+  }
+}

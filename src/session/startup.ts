@@ -1,0 +1,159 @@
+/**
+ * A command that starts up under our eyes. It is led from system call to system call through the
+ * dynamic linker, so that each library is probed as soon as it is mapped and before any of its code
+ * runs, its initialisers and IFUNC resolvers included. No breakpoint is used: if we die, it just goes on.
+ */
+
+import { basename } from 'node:path';
+
+import { address, type Pid, type Tid } from '../base/brand.ts';
+import { debugLog } from '../base/debug.ts';
+import { TraplineError } from '../base/errors.ts';
+import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
+import { StoppedProcess, StoppedTask } from '../process/stop.ts';
+import {
+  detach,
+  getRegisters,
+  resume,
+  resumeToSystemCall,
+  seize,
+  TraceEvent,
+  TraceOption,
+} from '../sys/ptrace.ts';
+import { sendSignal, Signal } from '../sys/signals.ts';
+import { spawnStopped } from '../sys/spawn.ts';
+import { waitFor, type WaitStatus } from '../sys/wait.ts';
+
+const log = debugLog('session');
+
+const SYS_MMAP = 9n;
+const PROT_EXEC = 4n;
+
+type Stopped = WaitStatus & { readonly kind: 'stopped' };
+
+/** A command between its exec and the moment at which its own code begins. Disposing it lets it run. */
+export class CommandStart implements Disposable {
+  readonly pid: Pid;
+  readonly #task: StoppedTask;
+  /** The dynamic linker's mapping as exec left it; undefined for a static program. */
+  readonly #loader: MemoryMapping | undefined;
+  #held = true;
+
+  private constructor(pid: Pid) {
+    this.pid = pid;
+    // The first task of a process has the process's id.
+    this.#task = new StoppedTask(pid, pid as unknown as Tid, 'interrupt');
+    this.#loader = this.#findLoader();
+  }
+
+  /**
+   * Starts a command and holds it before its first instruction.
+   * @throws TraplineError `no-file` or `not-permitted` when it can't be executed.
+   */
+  static begin(
+    command: readonly string[],
+    where: { readonly cwd?: string; readonly env?: Readonly<Record<string, string | undefined>> },
+  ): CommandStart {
+    const pid = spawnStopped(command, {
+      // Named, though they are the same: Node marks what it inherits to be closed by an exec.
+      stdio: [0, 1, 2],
+      ...(where.env === undefined ? {} : { environment: where.env }),
+      ...(where.cwd === undefined ? {} : { directory: where.cwd }),
+    });
+    // As above.
+    const tid = pid as unknown as Tid;
+    seize(tid, TraceOption.sysgood | TraceOption.exec);
+    sendSignal(pid, Signal.continue);
+    for (;;) {
+      const status = waitFor(pid);
+      if (status?.kind !== 'stopped') throw notExecuted(command, status);
+      if (status.event === TraceEvent.exec) break;
+      resume(tid, status.event === 0 && status.signal !== Signal.trap ? status.signal : 0);
+    }
+    // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
+    resumeToSystemCall(tid);
+    const exit = waitFor(pid);
+    if (exit?.kind !== 'stopped') throw notExecuted(command, exit);
+    return new CommandStart(pid);
+  }
+
+  /** The process as if stopped; letting that go leaves it held. */
+  borrow(): StoppedProcess {
+    this.#task.forgetRegisters();
+    return StoppedProcess.borrow(this.pid, this.#task);
+  }
+
+  /**
+   * Goes on to the next point at which something executable was mapped.
+   * @returns false when the dynamic linker is done: the program's own code, or a library's, is about to
+   * make its first system call; or when the process has ended.
+   */
+  advance(): boolean {
+    if (this.#loader === undefined) return false;
+    for (;;) {
+      const entry = this.#step();
+      if (entry === undefined) return false;
+      const registers = getRegisters(this.#task.tid);
+      const rip = registers.get('rip');
+      const isMap =
+        registers.get('origRax') === SYS_MMAP && (registers.get('rdx') & PROT_EXEC) !== 0n;
+      if (rip < this.#loader.start || rip >= this.#loader.end) {
+        log('command %d: first system call outside of the dynamic linker', this.pid);
+        return false;
+      }
+      if (this.#step() === undefined) return false;
+      if (isMap) return true;
+    }
+  }
+
+  /** Ends a command that was not to be started after all: it has not run any code of its own. */
+  abandon(): void {
+    sendSignal(this.pid, Signal.kill);
+    this.#held = false;
+    for (;;) {
+      const status = waitFor(this.pid);
+      if (status?.kind !== 'stopped') return;
+      resume(this.#task.tid);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#held) detach(this.#task.tid);
+    this.#held = false;
+  }
+
+  /** To the next entry into, or exit from, a system call; signals are passed on. */
+  #step(): Stopped | undefined {
+    this.#task.forgetRegisters();
+    let signal = 0;
+    for (;;) {
+      resumeToSystemCall(this.#task.tid, signal);
+      const status = waitFor(this.pid);
+      if (status?.kind !== 'stopped') {
+        this.#held = false;
+        return undefined;
+      }
+      if (status.systemCall && status.event === 0) return status;
+      signal = status.event === 0 ? status.signal : 0;
+    }
+  }
+
+  /** The file in which the first instruction lies, unless that is the program itself. */
+  #findLoader(): MemoryMapping | undefined {
+    const maps = readMaps(this.pid);
+    const first = findMapping(maps, address(this.#task.registers.get('rip')));
+    const program = maps.find(({ path }) => path.startsWith('/'));
+    if (first === undefined || first.inode !== program?.inode) return first;
+    // A linker that was started by hand loads the program that it was told; all others are static.
+    return /^ld[-.]/.test(basename(first.path)) ? first : undefined;
+  }
+}
+
+function notExecuted(command: readonly string[], status: WaitStatus | undefined): TraplineError {
+  const code = status?.kind === 'exited' ? ` (status ${status.code})` : '';
+  return new TraplineError({
+    code: 'no-file',
+    message: `the command ${command.join(' ')} could not be executed${code}`,
+    hint: 'Is it a program, or a script whose interpreter is there?',
+  });
+}

@@ -1,0 +1,58 @@
+/** The account of a session: every hit explained, and the bill. */
+
+import type { SegmentLoss } from '../events/segment.ts';
+import type { Program } from '../probe/program.ts';
+import type { CollectedAccount } from './collector.ts';
+import type { StopReply } from './protocol.ts';
+import type { EventSummary, Summary } from './types.ts';
+
+/** What a summary is made from. */
+export interface SummaryParts {
+  readonly accounts: readonly CollectedAccount[];
+  /** Nanoseconds of one hit. */
+  readonly costOf: (program: Program) => number;
+  readonly loss: SegmentLoss;
+  readonly stops: StopReply;
+  readonly targetNanoseconds: number;
+  readonly kept: readonly string[];
+}
+
+/** Adds up the consumers of each event, in the order in which the events were added. */
+export function summarise(parts: SummaryParts): Summary {
+  const events = new Map<string, EventSummary>();
+  let stubNanoseconds = 0;
+  for (const { consumer, account } of parts.accounts) {
+    const cost = parts.costOf(consumer.program);
+    stubNanoseconds += account.hits * cost;
+    const { event, definition } = consumer;
+    const known = events.get(event);
+    const sum = { event, definition, costNanoseconds: cost, ...account };
+    events.set(event, known === undefined ? sum : addUp(known, sum));
+  }
+  const { stops, stoppedNanoseconds, longestNanoseconds } = parts.stops;
+  return {
+    events: [...events.values()],
+    bill: {
+      ...{ stubNanoseconds, targetNanoseconds: parts.targetNanoseconds, stops },
+      ...{ stoppedNanoseconds, longestStopNanoseconds: longestNanoseconds },
+    },
+    loss: parts.loss,
+    kept: parts.kept,
+  };
+}
+
+function addUp(one: EventSummary, other: EventSummary): EventSummary {
+  return {
+    ...one,
+    hits: one.hits + other.hits,
+    recorded: one.recorded + other.recorded,
+    aggregated: one.aggregated + other.aggregated,
+    filtered: one.filtered + other.filtered,
+    missed: {
+      ringFull: one.missed.ringFull + other.missed.ringFull,
+      noContext: one.missed.noContext + other.missed.noContext,
+      tracerGone: one.missed.tracerGone + other.missed.tracerGone,
+      abandoned: one.missed.abandoned + other.missed.abandoned,
+    },
+  };
+}

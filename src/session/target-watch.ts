@@ -1,0 +1,116 @@
+/** Watches a session's targets: whether they live, what processor time they used, whose tasks ended. */
+
+import { readFileSync } from 'node:fs';
+
+import { cpuNanoseconds } from './selection.ts';
+import type { TracerClient } from './tracer-client.ts';
+import type { TargetEnd, TargetInfo } from './types.ts';
+
+/** Between two looks, in milliseconds. */
+const INTERVAL = 50;
+/** Looks between two searches for dead tasks. */
+const SEARCH_EVERY = 4;
+
+interface Watched {
+  readonly pid: number;
+  /** Processor time at the beginning, and the last that was seen. */
+  readonly first: number;
+  last: number;
+  end: TargetEnd | undefined;
+}
+
+/** Polls; disposing it ends that. */
+export class TargetWatch implements Disposable {
+  readonly ended: Promise<readonly TargetEnd[]>;
+  readonly #targets: readonly Watched[];
+  readonly #client: TracerClient;
+  readonly #onEnd: (pid: number) => void;
+  readonly #onSearch: () => void;
+  readonly #timer: NodeJS.Timeout;
+  #resolve: (ends: readonly TargetEnd[]) => void = () => {};
+  #looks = 0;
+  #looking: Promise<void> | undefined;
+
+  constructor(
+    targets: readonly TargetInfo[],
+    client: TracerClient,
+    onEnd: (pid: number) => void,
+    onSearch: () => void,
+  ) {
+    this.#targets = targets.map(({ pid }) => {
+      const first = cpuNanoseconds(pid);
+      return { pid, first, last: first, end: undefined };
+    });
+    this.#client = client;
+    this.#onEnd = onEnd;
+    this.#onSearch = onSearch;
+    this.ended = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    this.#timer = setInterval(() => {
+      this.#looking ??= this.#look().finally(() => {
+        this.#looking = undefined;
+      });
+    }, INTERVAL);
+    // Whoever waits for events keeps the program alive; a session that nobody reads does not.
+    this.#timer.unref();
+  }
+
+  /** Whether all targets have ended. */
+  get hasEnded(): boolean {
+    return this.#targets.every(({ end }) => end !== undefined);
+  }
+
+  /** Processor time that the targets used since the beginning, in nanoseconds. */
+  get cpuNanoseconds(): number {
+    return this.#targets.reduce((sum, { first, last }) => sum + last - first, 0);
+  }
+
+  /** Looks once more, now. */
+  async sample(): Promise<void> {
+    await this.#looking;
+    await this.#look();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#resolve(this.#ends());
+  }
+
+  async #look(): Promise<void> {
+    const command = await this.#client.call('pollEnd');
+    for (const target of this.#targets) {
+      if (target.end !== undefined) continue;
+      if (command?.pid === target.pid) {
+        target.last = Math.max(target.last, command.cpuNanoseconds);
+        const { pid, code, signal } = command;
+        this.#note(target, { pid, status: { code, signal } });
+      } else {
+        target.last = Math.max(target.last, cpuNanoseconds(target.pid));
+        if (!isRunning(target.pid)) this.#note(target, { pid: target.pid });
+      }
+    }
+    if (this.#looks++ % SEARCH_EVERY === 0) this.#onSearch();
+    if (this.hasEnded) this[Symbol.dispose]();
+  }
+
+  #note(target: Watched, end: TargetEnd): void {
+    target.end = end;
+    this.#onEnd(target.pid);
+  }
+
+  #ends(): TargetEnd[] {
+    return this.#targets.flatMap(({ end }) => (end === undefined ? [] : [end]));
+  }
+}
+
+/** A zombie has ended: only its parent has not asked for its status yet. */
+function isRunning(pid: number): boolean {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const state = text.charAt(text.lastIndexOf(')') + 2);
+    return state !== 'Z' && state !== 'X';
+  } catch {
+    return false; // gone
+  }
+}

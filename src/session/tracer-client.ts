@@ -1,0 +1,77 @@
+/** The main thread's side of the tracer's thread. */
+
+import { Worker } from 'node:worker_threads';
+
+import { TraplineError, type ErrorDetails } from '../base/errors.ts';
+import type { ReplyMessage, RequestMessage, TracerMethods } from './protocol.ts';
+
+interface Waiting {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Asks the tracer; owns its thread. Dispose it when nothing of the session is in a target any more. */
+export class TracerClient {
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, Waiting>();
+  #nextId = 1;
+  #failure: unknown;
+
+  constructor() {
+    this.#worker = new Worker(new URL('./tracer-worker.js', import.meta.url));
+    this.#worker.on('message', (reply: ReplyMessage) => this.#receive(reply));
+    this.#worker.on('error', (error) => this.#fail(error));
+    this.#worker.on('exit', () => this.#fail(threadEnded()));
+    // A session that is forgotten doesn't keep the process alive; a request under way does.
+    this.#worker.unref();
+  }
+
+  /** Calls a method of the tracer. @throws what the tracer threw. */
+  call<Name extends keyof TracerMethods>(
+    method: Name,
+    ...parameters: Parameters<TracerMethods[Name]>
+  ): Promise<ReturnType<TracerMethods[Name]>> {
+    if (this.#failure !== undefined) return Promise.reject(asError(this.#failure));
+    const id = this.#nextId++;
+    const request: RequestMessage = { id, method, arguments: parameters };
+    this.#worker.ref();
+    this.#worker.postMessage(request);
+    return new Promise((resolve, reject) => {
+      const settle = (value: unknown): void => {
+        // The tracer answers by the type of the method that was called.
+        resolve(value as ReturnType<TracerMethods[Name]>);
+      };
+      this.#waiting.set(id, { resolve: settle, reject });
+    });
+  }
+
+  /** Ends the thread. */
+  async end(): Promise<void> {
+    this.#failure ??= threadEnded();
+    await this.#worker.terminate();
+  }
+
+  #receive(reply: ReplyMessage): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (this.#waiting.size === 0) this.#worker.unref();
+    if ('value' in reply) waiting?.resolve(reply.value);
+    else waiting?.reject(asError(reply.error));
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    for (const { reject } of this.#waiting.values()) reject(asError(error));
+    this.#waiting.clear();
+  }
+}
+
+function threadEnded(): TraplineError {
+  return new TraplineError({ code: 'internal', message: 'the session has ended' });
+}
+
+function asError(error: unknown): Error {
+  if (error instanceof Error) return error;
+  // What the worker sends instead of an error is the parts of one.
+  return TraplineError.revive(error as ErrorDetails);
+}
