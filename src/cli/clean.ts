@@ -21,8 +21,10 @@ export async function cleanUp(pids: readonly number[] | undefined, json: boolean
 export function renderReports(reports: readonly CleanReport[]): string[] {
   if (reports.length === 0) return ['nothing to clean'];
   return reports.flatMap(({ pid, sessionsRemoved, sitesRestored, kept }) => [
-    `process ${pid}: ${counted(sessionsRemoved, 'dead session')} removed, ` +
-      `${counted(sitesRestored, 'place')} restored`,
+    sessionsRemoved + sitesRestored + kept.length === 0
+      ? `process ${pid}: nothing to clean`
+      : `process ${pid}: ${counted(sessionsRemoved, 'dead session')} removed, ` +
+        `${counted(sitesRestored, 'place')} restored`,
     ...kept.map((what) => `  kept: ${printable(what)}`),
   ]);
 }

@@ -15,7 +15,10 @@ export interface SignalSource {
 
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
-/** Waits for the first reason to end. Holds signal handlers until it is disposed. */
+/**
+ * Waits for the first reason to end. Until it is disposed it holds signal handlers, and keeps Node from
+ * ending because nothing else is to be done.
+ */
 export class Ending implements Disposable {
   /** Resolves with the first reason; never rejects. */
   readonly asked: Promise<EndReason>;
@@ -25,6 +28,7 @@ export class Ending implements Disposable {
   readonly #listener: (signal: NodeJS.Signals) => void;
   #resolve: (reason: EndReason) => void = () => {};
   #timer: NodeJS.Timeout | undefined;
+  readonly #keepAlive: NodeJS.Timeout = setInterval(() => {}, 0x7fff_ffff);
   #reason: EndReason | undefined;
 
   constructor(source: SignalSource = process) {
@@ -60,6 +64,7 @@ export class Ending implements Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
+    clearInterval(this.#keepAlive);
     for (const signal of SIGNALS) this.#source.off(signal, this.#listener);
   }
 }

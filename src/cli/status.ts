@@ -46,13 +46,17 @@ export function renderStatus(
 }
 
 function renderProcess(each: ProcessStatus, now: number, paint: Painter): string[] {
-  const size = `${formatCount(Math.ceil(each.mappedBytes / 1024))} KiB mapped`;
+  const { sessions, sites, mappedBytes, unreadable } = each;
+  if (sessions.length + sites.length + mappedBytes === 0 && unreadable === undefined) {
+    return [`${paint.bold(`${printable(each.comm)} (${each.pid})`)}: nothing of Trapline`];
+  }
+  const size = `${formatCount(Math.ceil(mappedBytes / 1024))} KiB mapped`;
   const name = paint.bold(`${printable(each.comm)} (${each.pid})`);
-  const places = counted(each.sites.length, 'place');
+  const places = counted(sites.length, 'place');
   const style = { indent: '  ', paintHeading: paint.dim };
-  const broken = each.unreadable === undefined ? [] : [`  ${printable(each.unreadable)}`];
+  const broken = unreadable === undefined ? [] : [`  ${printable(unreadable)}`];
   const columns = ['place', 'address', 'state', 'in memory', 'sessions'];
-  const rows = each.sites.map((site) => [
+  const rows = sites.map((site) => [
     site.name,
     hex(site.address),
     site.state,
@@ -62,7 +66,7 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
   return [
     `${name}: ${places}, ${size}`,
     ...broken,
-    ...each.sessions.map((session) => `  ${sessionLine(session, now, paint)}`),
+    ...sessions.map((session) => `  ${sessionLine(session, now, paint)}`),
     ...(rows.length === 0
       ? []
       : renderTable(

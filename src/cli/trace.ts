@@ -18,7 +18,7 @@ export async function trace(request: TraceRequest): Promise<number> {
   // Before anything is attached to: a file that can't be written leaves no trace.
   using output = openOutput(request.options.output);
   using ending = new Ending();
-  const session = await begin(request);
+  await using session = await begin(request);
   return await follow(request, session, {
     output,
     ending,

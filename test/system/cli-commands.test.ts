@@ -95,7 +95,7 @@ test('status sees a session, and clean leaves it alone', async () => {
   await using target = await startSelfCheck();
   const pid = String(target.pid);
   await leavingClean(target, async () => {
-    assert.match((await run('status', '-p', pid)).out, /no process holds/);
+    assert.match((await run('status', '-p', pid)).out, /nothing of Trapline/);
     await using running = new Running(['trace', '-p', pid, PROBE]);
     await running.until('out', /work_step/);
     const { status, out, err } = await run('status', '-p', pid);
@@ -107,7 +107,7 @@ test('status sees a session, and clean leaves it alone', async () => {
     assert.match((await run('status', '-p', pid)).out, /, alive/);
     running.child.kill('SIGINT');
     assert.equal((await running.result()).status, 0);
-    assert.match((await run('status', '-p', pid)).out, /no process holds/);
+    assert.match((await run('status', '-p', pid)).out, /nothing of Trapline/);
   });
 });
 

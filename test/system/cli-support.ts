@@ -83,7 +83,7 @@ export function selfCheck(): string {
 export async function startSelfCheck(parked = false, threads = 1): Promise<Target> {
   const pace = ['1000', ...(parked ? ['paused'] : [])];
   const target = await startTarget(selfCheck(), [String(threads), ...pace]);
-  await target.waitForLine(parked ? 'paused' : 'ready');
+  await target.waitForLine('ready');
   return target;
 }
 

@@ -228,7 +228,7 @@ test('errors have their words, their place and their status', async () => {
   const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
     [['-p', pid, 'work_stap@self-check'], 1, /work_step/],
     [['-p', pid, 'f@no-such-file'], 1, /no-such-file/],
-    [['-p', pid, 'work_step@self-check a=%zz'], 2, /\n {2}work_step@self-check a=%zz\n {26}\^/],
+    [['-p', pid, 'work_step@self-check a=%zz'], 2, /\n {2}work_step@self-check a=%zz\n {25}\^/],
     [['-p', '4194304', PROBE], 1, /4194304/],
     [[PROBE, '--', '/no/such/command'], 1, /no\/such\/command/],
     [['-p', pid], 2, /probe/],

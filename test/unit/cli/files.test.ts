@@ -111,6 +111,8 @@ test('status as a page', () => {
     'No kernel uprobe and no breakpoint may be set on these places meanwhile.',
   ]);
   assert.deepEqual(renderStatus([], 0), ['no process holds anything of Trapline']);
+  const untouched = { ...held, sessions: [], sites: [], mappedBytes: 0 };
+  assert.deepEqual(renderStatus([untouched], 0), ['zsh (12): nothing of Trapline']);
   const broken = { ...held, sessions: [], sites: [], unreadable: 'its table\u0007 ends early' };
   assert.deepEqual(renderStatus([broken], 0), [
     'zsh (12): 0 places, 5 KiB mapped',
@@ -120,6 +122,9 @@ test('status as a page', () => {
 
 test('clean says what it did', () => {
   assert.deepEqual(renderReports([]), ['nothing to clean']);
+  assert.deepEqual(renderReports([{ pid: 12, sessionsRemoved: 0, sitesRestored: 0, kept: [] }]), [
+    'process 12: nothing to clean',
+  ]);
   assert.deepEqual(
     renderReports([{ pid: 12, sessionsRemoved: 1, sitesRestored: 2, kept: ['a page'] }]),
     ['process 12: 1 dead session removed, 2 places restored', '  kept: a page'],
