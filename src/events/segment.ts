@@ -133,7 +133,7 @@ export class SegmentReader {
    * rings there are is read at the start, so a time read before this call bounds all that is missing.
    */
   drain(sink: RecordSink, nowMilliseconds: number): void {
-    this.#discover();
+    this.discover();
     const holdMilliseconds = this.#options.holdMilliseconds ?? 100;
     for (const context of this.#contexts) {
       context.refresh(nowMilliseconds, this.#options.taskName);
@@ -206,7 +206,8 @@ export class SegmentReader {
   }
 
   /** Contexts are found in the order of their indices; a target can't make us look past the last. */
-  #discover(): void {
+  /** Takes note of the contexts that were claimed since the last look. */
+  discover(): void {
     const claimed = Number(Atomics.load(this.#header, SegmentHeader.claimed / 8));
     const count = Math.min(claimed, this.layout.contextCount);
     for (let index = this.#contexts.length; index < count; index++) {

@@ -56,7 +56,9 @@ export class Collector {
       this.#consumers.push(consumer);
       const { event, layout, address: site } = consumer;
       this.#sources.get(consumer.pid)?.table.set(consumer.consumer, {
-        ...{ name: event, layout, address: site },
+        name: event,
+        layout,
+        address: site,
       });
     }
   }
@@ -96,6 +98,8 @@ export class Collector {
   accounts(): CollectedAccount[] {
     const accounts: CollectedAccount[] = [];
     for (const [pid, { reader }] of this.#sources) {
+      // Counts are asked for where nobody reads events, too.
+      reader.discover();
       const consumers = this.#consumers.filter((consumer) => consumer.pid === pid);
       const ids = consumers.map(({ consumer }) => consumer);
       accountFor(reader, ids).consumers.forEach((account, index) => {

@@ -243,7 +243,6 @@ function openAny(paths: readonly string[]): number | undefined {
  */
 function isSameFile(fd: number, mapping: MemoryMapping): boolean {
   const { major, minor, inode, bytes } = identifyFile(fd);
-  const hexadecimal = (value: number): string => value.toString(16).padStart(2, '0');
   if (inode === mapping.inode && `${hexadecimal(major)}:${hexadecimal(minor)}` === mapping.device) {
     return true;
   }
@@ -251,6 +250,11 @@ function isSameFile(fd: number, mapping: MemoryMapping): boolean {
   using probe = mapMemory(1, { fd, protection: Protection.read });
   const own = findMapping(readMaps(ownPid()), probe.address);
   return own?.inode === mapping.inode && own.device === mapping.device;
+}
+
+/** As /proc/PID/maps writes the parts of a device number. */
+function hexadecimal(value: number): string {
+  return value.toString(16).padStart(2, '0');
 }
 
 function ownPid(): Pid {

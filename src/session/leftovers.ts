@@ -22,7 +22,7 @@ import { FUTEX_OWNER_DIED } from '../sys/robust.ts';
 import { isFile, type FileCache } from './files.ts';
 import type { CleanReport, HeldSession, ProcessStatus } from './types.ts';
 
-const NAMES = [CONTROL_NAME, SEGMENT_NAME, LIVENESS_NAME].map((name) => `/memfd:${name}`);
+const NAMES = new Set([CONTROL_NAME, SEGMENT_NAME, LIVENESS_NAME].map((name) => `/memfd:${name}`));
 
 /** Describes what is held in the given processes, or in every one that may be read. */
 export function describeProcesses(
@@ -65,7 +65,7 @@ function chosen(pids: readonly number[] | undefined): Pid[] {
 }
 
 function isOurs(mapping: MemoryMapping): boolean {
-  return NAMES.includes(mapping.path);
+  return NAMES.has(mapping.path);
 }
 
 /** A context cache has no name: it lies behind its session's liveness page. */
@@ -151,7 +151,9 @@ function cleanProcess(pid: Pid, files: FileCache): CleanReport {
   let sitesRestored = 0;
   for (const row of deadSessions(pid, kept)) {
     const result = depart({
-      ...{ pid, files, leaving: true },
+      pid,
+      files,
+      leaving: true,
       session: ({ id }) => id === row.id,
       which: () => true,
       stopped: (action) => {

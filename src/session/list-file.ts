@@ -26,7 +26,11 @@ export function listFile(path: string, glob: string | undefined): ListedFunction
       continue;
     const { name, version, offset, size, kind, binding } = symbol;
     listed.push({
-      ...{ name, offset, size, kind, binding },
+      name,
+      offset,
+      size,
+      kind,
+      binding,
       ...(readable === undefined ? {} : { demangled: readable.signature }),
       ...(version === undefined ? {} : { version }),
     });

@@ -38,16 +38,16 @@ export class PerfMap implements Disposable {
       constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
     const fd = openSync(path, flags, 0o644);
     try {
-      const { uid, size, isFile } = { ...fstatSync(fd), isFile: fstatSync(fd).isFile() };
+      const file = fstatSync(fd);
       const owners = [process.geteuid?.(), readTaskStatus(pid)?.uid];
-      if (!isFile || !owners.includes(uid)) {
+      if (!file.isFile() || !owners.includes(file.uid)) {
         throw new TraplineError({
           code: 'refused',
-          message: `${path} belongs to somebody else (uid ${uid})`,
+          message: `${path} belongs to somebody else (uid ${file.uid})`,
           hint: 'Remove it, or do without --perf-map.',
         });
       }
-      if (size === 0) this.#made.add(path);
+      if (file.size === 0) this.#made.add(path);
       writeSync(fd, text);
     } finally {
       closeSync(fd);

@@ -3,8 +3,8 @@
 import type { Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
-import type { JumpTarget } from '../engines/jump/target.ts';
-import { layoutRecord, type RecordLayout } from '../events/layout.ts';
+import type { FailedRequest, JumpTarget } from '../engines/jump/target.ts';
+import { layoutRecord } from '../events/layout.ts';
 import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
 import { generateEventName, type EventName, type EventNames } from '../probe/names.ts';
 import { fieldsOf, type Program } from '../probe/program.ts';
@@ -22,6 +22,25 @@ export interface ProbeTarget {
   readonly tids: readonly number[] | undefined;
   /** The next free index in its segment. */
   nextConsumer: number;
+}
+
+/**
+ * Adds probes to a target, all in one stop.
+ * @returns those whose file the target does not map; nothing was done about them.
+ * @throws TraplineError as resolving and stopping do.
+ */
+export function addToTarget(
+  target: ProbeTarget,
+  additions: readonly ProbeAddition[],
+): ProbeAddition[] {
+  const prepared = additions.map((addition) => ({ addition, requests: addition.prepare(target) }));
+  const all = prepared.flatMap(({ requests }) => [...(requests?.keys() ?? [])]);
+  const failed = all.length > 0 ? target.jump.add(all) : [];
+  return prepared.flatMap(({ addition, requests }) => {
+    if (requests === undefined) return [addition];
+    addition.settle(target, requests, failed);
+    return [];
+  });
 }
 
 /** A request, parsed, while it is added to one target after another. */
@@ -58,31 +77,34 @@ export class ProbeAddition {
   }
 
   /**
-   * Adds the probe to a target, in one stop.
-   * @returns whether the target maps the file; if not, nothing was done.
-   * @throws TraplineError as resolving and stopping do.
+   * Works out what the probe means in a target.
+   * @returns the consumers to be added, each with its place; undefined if the target does not map the file.
+   * @throws TraplineError as resolving does.
    */
-  addTo(target: ProbeTarget): boolean {
+  prepare(target: ProbeTarget): Map<ConsumerRequest, ResolvedPlace> | undefined {
     const maps = readMaps(target.pid);
     const exclude = this.#request.exclude ?? [];
     const resolution = resolveDefinition(target.pid, maps, this.definition, exclude, this.#files);
-    if (resolution === undefined) return false;
+    if (resolution === undefined) return undefined;
     this.#isMapped = true;
     for (const { file, name, reason } of resolution.unresolved) {
       this.#refused.push({ pid: target.pid, name, file: file.path, reason });
     }
-    const program = this.#programFor(target);
-    const requests = this.#plan(target, resolution.places, program);
-    if (requests.size === 0) return true;
-    const failed = target.jump.add([...requests.keys()]);
+    return this.#plan(target, resolution.places);
+  }
+
+  /** Notes what became of the consumers of {@link prepare}. */
+  settle(
+    target: ProbeTarget,
+    requests: ReadonlyMap<ConsumerRequest, ResolvedPlace>,
+    failed: readonly FailedRequest[],
+  ): void {
     const reasons = new Map(failed.map(({ request, reason }) => [request, reason]));
-    const layout = layoutRecord(fieldsOf(program));
     for (const [request, place] of requests) {
       const reason = reasons.get(request);
-      if (reason === undefined) this.#note(target, request, place, program, layout);
+      if (reason === undefined) this.#note(target, request, place);
       else this.#refuse(target, place, reason);
     }
-    return true;
   }
 
   /**
@@ -112,8 +134,8 @@ export class ProbeAddition {
   #plan(
     target: ProbeTarget,
     places: readonly ResolvedPlace[],
-    program: Program,
   ): Map<ConsumerRequest, ResolvedPlace> {
+    const program = this.#programFor(target);
     const requests = new Map<ConsumerRequest, ResolvedPlace>();
     for (const file of new Set(places.map((place) => place.file))) {
       const inFile = places.filter((place) => place.file === file);
@@ -126,8 +148,14 @@ export class ProbeAddition {
         }
         requests.set(
           {
-            ...{ plan, address: place.address, program, probe: this.id },
-            file: { ...splitDeviceText(file.device), inode: file.inode },
+            plan,
+            address: place.address,
+            program,
+            probe: this.id,
+            file: {
+              ...splitDeviceText(file.device),
+              inode: file.inode,
+            },
             consumer: target.nextConsumer++,
           },
           place,
@@ -137,21 +165,28 @@ export class ProbeAddition {
     return requests;
   }
 
-  #note(
-    target: ProbeTarget,
-    request: ConsumerRequest,
-    place: ResolvedPlace,
-    program: Program,
-    layout: RecordLayout,
-  ): void {
+  #note(target: ProbeTarget, request: ConsumerRequest, place: ResolvedPlace): void {
     const { group, event } = this.#eventFor(place);
+    const { consumer, program } = request;
+    const layout = layoutRecord(fieldsOf(program));
+    const name = `${group}:${event}`;
     this.consumers.push({
-      ...{ pid: target.pid, consumer: request.consumer, probe: this.id, layout, program },
-      ...{ event: `${group}:${event}`, definition: this.definition.text, address: place.address },
+      pid: target.pid,
+      consumer,
+      probe: this.id,
+      event: name,
+      layout,
+      program,
+      definition: this.definition.text,
+      address: place.address,
     });
     this.#sites.push({
-      ...{ pid: target.pid, event: `${group}:${event}`, name: place.name },
-      ...{ file: place.file.path, offset: place.offset, address: place.address },
+      pid: target.pid,
+      event: name,
+      name: place.name,
+      file: place.file.path,
+      offset: place.offset,
+      address: place.address,
       displacedBytes: request.plan.displaced.byteLength,
     });
   }

@@ -49,8 +49,15 @@ export interface AddReply {
   readonly consumers: readonly ConsumerHandle[];
 }
 
+/** What a process had used of the processor before its first probe, in nanoseconds. */
+export interface ProcessorTime {
+  readonly pid: number;
+  readonly nanoseconds: number;
+}
+
 /** What became of a session's beginning. */
 export interface OpenReply {
+  readonly processorTimes: readonly ProcessorTime[];
   readonly targets: readonly TargetInfo[];
   readonly added: readonly AddReply[];
 }

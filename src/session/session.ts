@@ -96,8 +96,9 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   /** Requests under way that change what events mean: no poll may see records of theirs before. */
   #changing = 0;
   #stopping: Promise<Summary> | undefined;
-  /** Everything is out of the targets: what is in the rings is all that will be. */
-  #isDrained = false;
+  /** What was left when everything was out of the targets. */
+  #rest: EventBatch | undefined;
+  #isRestDelivered = false;
   #hasLeft = false;
 
   private constructor(client: TracerClient, collector: Collector, reply: OpenReply) {
@@ -109,7 +110,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       this.#probes.set(added.probe.id, added.probe);
     }
     this.#watch = new TargetWatch(
-      reply.targets,
+      reply.processorTimes,
       client,
       (pid) => collector.markDead(pid),
       () => collector.releaseDeadTasks(),
@@ -172,20 +173,24 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
    */
   async *batches(): AsyncGenerator<EventBatch, void, undefined> {
     let pause = FIRST_PAUSE;
-    for (;;) {
-      // Read before the rings: what was written until then is in them.
-      const isLast = this.#isDrained || this.#watch.hasEnded;
-      const batch = this.#changing > 0 ? undefined : this.#poll(isLast);
+    while (this.#rest === undefined) {
+      if (this.#watch.hasEnded) {
+        await this.stop();
+        continue;
+      }
+      const batch = this.#changing > 0 ? undefined : this.#collector.poll();
       if (batch !== undefined && batch.count > 0) {
         pause = FIRST_PAUSE;
         yield batch;
-      } else if (isLast && batch !== undefined) {
-        return;
       } else {
         await sleep(pause);
         pause = Math.min(pause * 2, LONGEST_PAUSE);
       }
     }
+    const rest = this.#rest;
+    if (this.#isRestDelivered || rest.count === 0) return;
+    this.#isRestDelivered = true;
+    yield rest;
   }
 
   /** Events in order of time, one at a time, each owned by the caller. See {@link batches} for many. */
@@ -220,14 +225,11 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     await this.#client.end();
   }
 
-  #poll(isLast: boolean): EventBatch {
-    return isLast ? this.#collector.flush() : this.#collector.poll();
-  }
-
   async #stop(): Promise<Summary> {
-    await this.#watch.sample();
     const kept = await this.#client.call('leave');
-    this.#isDrained = true;
+    await this.#watch.sample();
+    // A batch that a reader still holds stays valid: this fills the other one.
+    this.#rest = this.#collector.flush();
     const summary = await this.#summarise(kept);
     this.#watch[Symbol.dispose]();
     return summary;

@@ -33,8 +33,11 @@ export function summarise(parts: SummaryParts): Summary {
   return {
     events: [...events.values()],
     bill: {
-      ...{ stubNanoseconds, targetNanoseconds: parts.targetNanoseconds, stops },
-      ...{ stoppedNanoseconds, longestStopNanoseconds: longestNanoseconds },
+      stubNanoseconds,
+      targetNanoseconds: parts.targetNanoseconds,
+      stops,
+      stoppedNanoseconds,
+      longestStopNanoseconds: longestNanoseconds,
     },
     loss: parts.loss,
     kept: parts.kept,

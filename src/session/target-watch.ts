@@ -3,8 +3,9 @@
 import { readFileSync } from 'node:fs';
 
 import { cpuNanoseconds } from './selection.ts';
+import type { ProcessorTime } from './protocol.ts';
 import type { TracerClient } from './tracer-client.ts';
-import type { TargetEnd, TargetInfo } from './types.ts';
+import type { TargetEnd } from './types.ts';
 
 /** Between two looks, in milliseconds. */
 const INTERVAL = 50;
@@ -32,14 +33,13 @@ export class TargetWatch implements Disposable {
   #looking: Promise<void> | undefined;
 
   constructor(
-    targets: readonly TargetInfo[],
+    targets: readonly ProcessorTime[],
     client: TracerClient,
     onEnd: (pid: number) => void,
     onSearch: () => void,
   ) {
-    this.#targets = targets.map(({ pid }) => {
-      const first = cpuNanoseconds(pid);
-      return { pid, first, last: first, end: undefined };
+    this.#targets = targets.map(({ pid, nanoseconds }) => {
+      return { pid, first: nanoseconds, last: nanoseconds, end: undefined };
     });
     this.#client = client;
     this.#onEnd = onEnd;

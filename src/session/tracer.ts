@@ -17,7 +17,7 @@ import { FileCache } from './files.ts';
 import { cleanProcesses, describeProcesses } from './leftovers.ts';
 import { listFile } from './list-file.ts';
 import { PerfMap } from './perf-map.ts';
-import { ProbeAddition, type ProbeTarget } from './probing.ts';
+import { addToTarget, ProbeAddition, type ProbeTarget } from './probing.ts';
 import type {
   AddReply,
   EndReply,
@@ -69,10 +69,14 @@ export class Tracer implements TracerMethods {
     for (const { pid, tids } of selectProcesses(selection, probes)) {
       this.#addTarget(pid, tids, (id) => StoppedProcess.stop(id));
     }
-    return {
-      targets: this.#describe(),
-      added: this.#orLeave(() => probes.map((probe) => this.add(probe))),
-    };
+    const processorTimes = this.#processorTimes();
+    try {
+      return { processorTimes, targets: this.#describe(), added: this.#addAll(probes) };
+    } catch (error) {
+      // A session that can't begin leaves nothing behind.
+      this.leave();
+      throw error;
+    }
   }
 
   spawn(
@@ -88,11 +92,12 @@ export class Tracer implements TracerMethods {
       isStarting && pid === start.pid ? start.borrow() : StoppedProcess.stop(pid),
     );
     try {
+      const processorTimes = this.#processorTimes();
       const added = this.#probeWhileStarting(start, target, probes);
       if (target.jump.memory !== undefined) target.jump.learnThreads();
       isStarting = false;
       this.#command = { pid: start.pid, end: undefined };
-      return { targets: this.#describe(), added };
+      return { processorTimes, targets: this.#describe(), added };
     } catch (error) {
       start.abandon();
       throw error;
@@ -100,9 +105,9 @@ export class Tracer implements TracerMethods {
   }
 
   add(request: ProbeRequest): AddReply {
-    const addition = new ProbeAddition(this.#nextProbe++, request, this.#files, this.#names);
-    for (const target of this.#targets.values()) addition.addTo(target);
-    return this.#reply(addition);
+    const [reply] = this.#addAll([request]);
+    ensure(reply !== undefined, 'one request, one reply');
+    return reply;
   }
 
   remove(probe: number): readonly string[] {
@@ -205,20 +210,30 @@ export class Tracer implements TracerMethods {
     return target;
   }
 
+  #addAll(requests: readonly ProbeRequest[]): AddReply[] {
+    const additions = this.#additions(requests);
+    for (const target of this.#targets.values()) addToTarget(target, additions);
+    return additions.map((addition) => this.#reply(addition));
+  }
+
   /** Adds each probe as soon as its file is mapped. */
   #probeWhileStarting(
     start: CommandStart,
     target: Target,
-    probes: readonly ProbeRequest[],
+    requests: readonly ProbeRequest[],
   ): AddReply[] {
-    const additions = probes.map(
-      (request) => new ProbeAddition(this.#nextProbe++, request, this.#files, this.#names),
-    );
+    const additions = this.#additions(requests);
     let waiting = additions;
     do {
-      waiting = waiting.filter((addition) => !addition.addTo(target));
+      waiting = addToTarget(target, waiting);
     } while (waiting.length > 0 && start.advance());
     return additions.map((addition) => this.#reply(addition));
+  }
+
+  #additions(requests: readonly ProbeRequest[]): ProbeAddition[] {
+    return requests.map(
+      (request) => new ProbeAddition(this.#nextProbe++, request, this.#files, this.#names),
+    );
   }
 
   #reply(addition: ProbeAddition): AddReply {
@@ -250,14 +265,8 @@ export class Tracer implements TracerMethods {
     return handles;
   }
 
-  /** A session that can't begin leaves nothing behind. */
-  #orLeave<T>(action: () => T): T {
-    try {
-      return action();
-    } catch (error) {
-      this.leave();
-      throw error;
-    }
+  #processorTimes(): OpenReply['processorTimes'] {
+    return [...this.#targets.keys()].map((pid) => ({ pid, nanoseconds: cpuNanoseconds(pid) }));
   }
 
   #describe(): OpenReply['targets'] {

@@ -182,7 +182,7 @@ export class ControlBlock {
 
   #rows(table: ControlTable): Map<number, { readonly index: number }> {
     // Reading through the common part of the row types; the typed maps are written by their own methods.
-    return this[table] as Map<number, { readonly index: number }>;
+    return this[table];
   }
 }
 

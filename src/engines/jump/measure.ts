@@ -100,9 +100,16 @@ class Bench {
       back: at(Place.probed + SITE_NOP_BYTES),
     });
     const compiled = compileProgram({
-      ...{ program, record, session, segment: this.#layout, features: options.features },
-      ...{ origin: at(Place.program), site: at(Place.probed), redZone: RED_ZONE_BYTES },
-      ...{ consumer: 0, next: stub.epilogue },
+      program,
+      record,
+      session,
+      segment: this.#layout,
+      features: options.features,
+      origin: at(Place.program),
+      site: at(Place.probed),
+      redZone: RED_ZONE_BYTES,
+      consumer: 0,
+      next: stub.epilogue,
     });
     const loop = (place: number, site: number): Uint8Array =>
       timedLoop(at(place), at(site), this.#hits);

@@ -144,9 +144,15 @@ class Preparation {
     const room = ROOM.program + request.program.arguments.length * ROOM.programArgument;
     const program = this.#place(text, room, left, (origin) =>
       compileProgram({
-        ...{ program: request.program, record: this.#layoutOf(request.program), origin },
-        ...{ site: request.address, redZone: site.redZone },
-        session: { ...this.#session.places, runtime },
+        program: request.program,
+        record: this.#layoutOf(request.program),
+        origin,
+        site: request.address,
+        redZone: site.redZone,
+        session: {
+          ...this.#session.places,
+          runtime,
+        },
         segment: this.#session.layout,
         consumer: request.consumer,
         next: site.epilogue,
@@ -154,9 +160,13 @@ class Preparation {
       }),
     );
     this.#block.addProgram({
-      ...{ session: session.index, site: site.index },
-      ...{ code: program.origin, codeBytes: program.bytes.byteLength, next: program.next },
-      ...{ consumer: request.consumer, probe: request.probe },
+      session: session.index,
+      site: site.index,
+      code: program.origin,
+      codeBytes: program.bytes.byteLength,
+      next: program.next,
+      consumer: request.consumer,
+      probe: request.probe,
     });
     const list = new Uint8Array(8);
     new DataView(list.buffer).setBigUint64(0, program.origin, true);
@@ -212,12 +222,17 @@ class Preparation {
       bytes: emitRuntime(origin, addresses, layout),
     }));
     const row = this.#block.addSession({
-      ...{ id, tracer, livenessBytes, cacheBytes },
-      ...{ liveness: places.liveness, segment: places.segment, cache: places.cache },
+      id,
+      tracer,
+      livenessBytes,
+      cacheBytes,
+      liveness: places.liveness,
+      segment: places.segment,
+      cache: places.cache,
       segmentBytes: layout.totalBytes,
       runtime: runtime.origin,
       runtimeBytes: runtime.bytes.byteLength,
-      began: Math.floor(Date.now() / 1000),
+      began: Math.floor(Date.now() / 1e3),
     });
     return { row, runtime: runtime.origin };
   }
@@ -278,7 +293,14 @@ export function asMapping(start: Address, bytes: number): MemoryMapping {
   return {
     start,
     end: address(start + BigInt(bytes)),
-    ...{ readable: true, writable: false, executable: false, shared: false },
-    ...{ offset: 0n, device: '00:00', inode: 0n, path: '', deleted: false },
+    readable: true,
+    writable: false,
+    executable: false,
+    shared: false,
+    offset: 0n,
+    device: '00:00',
+    inode: 0n,
+    path: '',
+    deleted: false,
   };
 }

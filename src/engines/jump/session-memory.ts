@@ -185,26 +185,34 @@ export function mapControl(
   block: Address | undefined,
   arenas: readonly Area[],
 ): void {
-  for (let first = 0; first < arenas.length || (first === 0 && block !== undefined); first += 6) {
-    const some = arenas.slice(first, first + 6);
-    const isFirst = first === 0 && block !== undefined;
-    const calls: RemoteCall[] = [createFile(CONTROL_NAME)];
-    const mapped: MappedRange[] = [];
-    if (isFirst) {
-      mapped.push({ call: calls.length, address: block, bytes: CONTROL_BYTES });
-      calls.push(map(block, CONTROL_BYTES, PROT_READ, MAP_PRIVATE, 0));
-    }
-    for (const area of some) {
-      mapped.push({ call: calls.length, ...area });
-      const protection = PROT_READ | PROT_EXEC;
-      calls.push(map(area.address, area.bytes, protection, MAP_PRIVATE, 0, CONTROL_BYTES));
-    }
-    calls.push({ number: Call.close, arguments: [{ result: 0 }] });
-    const largest = Math.max(0, ...some.map((area) => area.bytes));
-    runBatch(stopped, place, calls, mapped, (index, fd) => {
-      if (index === 0) ftruncateSync(fd, CONTROL_BYTES + largest);
-    });
+  if (block !== undefined) {
+    mapPrivate(stopped, place, [{ address: block, bytes: CONTROL_BYTES }], PROT_READ, 0);
   }
+  // A batch can hold only so many calls.
+  for (let first = 0; first < arenas.length; first += 6) {
+    const some = arenas.slice(first, first + 6);
+    mapPrivate(stopped, place, some, PROT_READ | PROT_EXEC, CONTROL_BYTES);
+  }
+}
+
+/** Maps areas of one new file in memory, all from the same offset: what is private is not shared. */
+function mapPrivate(
+  stopped: StoppedProcess,
+  place: BlobPlace,
+  areas: readonly Area[],
+  protection: bigint,
+  offset: number,
+): void {
+  const calls = [
+    createFile(CONTROL_NAME),
+    ...areas.map((area) => map(area.address, area.bytes, protection, MAP_PRIVATE, 0, offset)),
+    { number: Call.close, arguments: [{ result: 0 }] },
+  ];
+  const mapped = areas.map((area, index) => ({ call: index + 1, ...area }));
+  const largest = Math.max(...areas.map((area) => area.bytes));
+  runBatch(stopped, place, calls, mapped, (index, fd) => {
+    if (index === 0) ftruncateSync(fd, offset + largest);
+  });
 }
 
 /** Unmaps areas of the target. */

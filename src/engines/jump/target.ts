@@ -149,15 +149,17 @@ export class JumpTarget implements Disposable {
   leave(): string[] {
     const kept: string[] = [];
     const done = new Set<Pid>();
-    this.#memory?.end();
     for (;;) {
       const pids = this.#spaces().filter((pid) => !done.has(pid));
-      if (pids.length === 0) return kept;
+      if (pids.length === 0) break;
       for (const pid of pids) {
         done.add(pid);
         this.#ignoreGone(pid, () => kept.push(...this.#withdraw(pid, () => true, true)));
       }
     }
+    // Last: what is hit until its site is restored is still recorded.
+    this.#memory?.end();
+    return kept;
   }
 
   /** The processes that have inherited our probes: those that map the segment. */
@@ -271,9 +273,16 @@ export class JumpTarget implements Disposable {
     const places = this.#memory?.places ?? choosePlaces(maps, text, shape);
     const layout = layoutSegment(shape);
     const session = {
-      ...{ id: this.#id, tracer, places, layout },
-      features: { rdpid, threadPointer: this.#threadPointer },
-      ...{ livenessBytes: PAGE_BYTES, cacheBytes: CACHE_BYTES },
+      id: this.#id,
+      tracer,
+      places,
+      layout,
+      features: {
+        rdpid,
+        threadPointer: this.#threadPointer,
+      },
+      livenessBytes: PAGE_BYTES,
+      cacheBytes: CACHE_BYTES,
     };
     const own = this.#memory === undefined ? placesAsMappings(places, layout.totalBytes) : [];
     const taken = [...maps, ...own];

@@ -66,9 +66,9 @@ export function withdrawPrograms(
       problems.push(problem);
     }
   }
-  const isQuiet = releaseQuiet(stopped, block, programs);
+  const isReleased = releaseQuiet(stopped, block, programs);
   writeRows(stopped, block);
-  return { sitesRestored, isQuiet, problems };
+  return { sitesRestored, isQuiet: isReleased, problems };
 }
 
 /**
