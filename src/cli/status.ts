@@ -80,7 +80,7 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
 function sessionLine(session: HeldSession, now: number, paint: Painter): string {
   const state = session.alive ? paint.green('alive') : paint.yellow('dead');
   const age = formatDuration(Math.max(0, now - session.began) * 1e9);
-  return `session of process ${session.tracer}, ${state}, began ${age} ago, ${counted(session.programs, 'program')}`;
+  return `session of tracer ${session.tracer}, ${state}, began ${age} ago, ${counted(session.programs, 'program')}`;
 }
 
 function toJson(each: ProcessStatus): string {

@@ -100,7 +100,10 @@ test('status sees a session, and clean leaves it alone', async () => {
     await running.until('out', /work_step/);
     const { status, out, err } = await run('status', '-p', pid);
     assert.equal(status, 0, err);
-    assert.match(out, new RegExp(`session of process ${running.child.pid}, alive`));
+    // The tracer is a thread of the process that was started.
+    const tracer = /session of tracer (\d+), alive/.exec(out)?.[1];
+    const tracerStatus = readFileSync(`/proc/${tracer}/status`, 'utf8');
+    assert.match(tracerStatus, new RegExp(`^Tgid:\\s*${running.child.pid}$`, 'm'));
     assert.match(out, /work_step/);
     const cleaned = await run('clean', '-p', pid);
     assert.equal(cleaned.status, 0, cleaned.err);

@@ -101,8 +101,8 @@ const held: ProcessStatus = {
 test('status as a page', () => {
   assert.deepEqual(renderStatus([held], 1005), [
     'zsh (12): 1 place, 5 KiB mapped',
-    '  session of process 20, alive, began 5 s ago, 1 program',
-    '  session of process 21, dead, began 1m 45s ago, 2 programs',
+    '  session of tracer 20, alive, began 5 s ago, 1 program',
+    '  session of tracer 21, dead, began 1m 45s ago, 2 programs',
     '  place  address  state  in memory  sessions',
     '  zfree  0x5000   live   the jump   20, 21',
     '',
