@@ -24,7 +24,8 @@ import { assembleBlob, BLOB_PROLOGUE_CALLS, type RemoteCall, type TaskState } fr
 import { type BlobPlace } from './blob-place.ts';
 import { isRestarting, restartOf } from './restart.ts';
 import { allowCalls } from './seccomp.ts';
-import { type StoppedProcess, type StoppedTask } from './stop.ts';
+import { type StoppedProcess } from './stop.ts';
+import { type StoppedTask } from './stopped-task.ts';
 
 /** How long one system call of the target may take, in milliseconds. */
 const STEP_PATIENCE = 10_000;

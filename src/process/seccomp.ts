@@ -6,7 +6,7 @@ import { pid as brandPid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { Capability, hasCapability, ownCredentials } from '../sys/credentials.ts';
 import { setOptions, TraceOption } from '../sys/ptrace.ts';
-import { type StoppedTask } from './stop.ts';
+import { type StoppedTask } from './stopped-task.ts';
 import { readTaskStatus, type TaskStatus } from './tasks.ts';
 
 /**

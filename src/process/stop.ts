@@ -12,23 +12,14 @@ import { debugLog } from '../base/debug.ts';
 import { TraplineError } from '../base/errors.ts';
 import { monotonicNanoseconds } from '../sys/clock.ts';
 import { MemoryFile } from '../sys/memory.ts';
-import {
-  detach,
-  getRegisters,
-  interrupt,
-  resume,
-  seize,
-  setRegisters,
-  TraceEvent,
-  TraceOption,
-} from '../sys/ptrace.ts';
-import { type Registers } from '../sys/registers.ts';
+import { detach, interrupt, resume, seize, TraceEvent, TraceOption } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
 import { sleepMicroseconds, waitFor, type WaitStatus } from '../sys/wait.ts';
 import { linger, releaseLingering, tryRelease } from './lingering.ts';
 import { readMaps, type MemoryMapping } from './maps.ts';
 import { explainRefusal } from './permission.ts';
 import { keepInterruptedCall } from './restart.ts';
+import { StoppedTask } from './stopped-task.ts';
 import { isLive, listStrangers, listTasks, readTaskState } from './tasks.ts';
 
 const log = debugLog('process');
@@ -37,39 +28,6 @@ const log = debugLog('process');
 const DEFAULT_PATIENCE = 2000;
 /** How long one attempt waits for the tasks that it interrupted, in milliseconds. */
 const ATTEMPT_PATIENCE = 100;
-
-/** How a task came to its stop: by us, or its process was stopped already (SIGSTOP) and will stay so. */
-export type StopKind = 'interrupt' | 'group-stop';
-
-/** One task, held in a stop. Valid until its StoppedProcess is disposed. */
-export class StoppedTask {
-  readonly tid: Tid;
-  readonly pid: Pid;
-  readonly kind: StopKind;
-  #registers: Registers | undefined;
-
-  constructor(pid: Pid, tid: Tid, kind: StopKind) {
-    this.pid = pid;
-    this.tid = tid;
-    this.kind = kind;
-  }
-
-  /** The general registers; a change counts only when given to {@link setRegisters}. */
-  get registers(): Registers {
-    this.#registers ??= getRegisters(this.tid);
-    return this.#registers.copy();
-  }
-
-  setRegisters(registers: Registers): void {
-    setRegisters(this.tid, registers);
-    this.#registers = registers.copy();
-  }
-
-  /** Forgets what is known of the registers: the task ran. */
-  forgetRegisters(): void {
-    this.#registers = undefined;
-  }
-}
 
 /** How a process is stopped. */
 export interface StopOptions {

@@ -5,7 +5,7 @@ import { TraplineError } from '../base/errors.ts';
 import { ControlBlock, findControl, type ReadMemory } from '../engines/jump/block.ts';
 import { BLOB_BYTES, depart } from '../engines/jump/depart.ts';
 import { CACHE_BYTES } from '../engines/jump/runtime.ts';
-import { unmapAreas, type Area } from '../engines/jump/session-memory.ts';
+import { unmapAreas, type Area } from '../engines/jump/injection.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
 import { cleanBlobPlace, findBlobPlace } from '../process/blob-place.ts';
 import {

@@ -58,6 +58,8 @@ export interface ProcessorTime {
 /** What became of a session's beginning. */
 export interface OpenReply {
   readonly processorTimes: readonly ProcessorTime[];
+  /** Whether the target is a command that the session started. */
+  readonly isCommand: boolean;
   readonly targets: readonly TargetInfo[];
   readonly added: readonly AddReply[];
 }

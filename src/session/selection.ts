@@ -7,6 +7,7 @@ import { TraplineError } from '../base/errors.ts';
 import { findProcesses } from '../engines/jump/spaces.ts';
 import { parseDefinition } from '../probe/definition.ts';
 import { readTaskStatus } from '../process/tasks.ts';
+import { processorNanoseconds } from '../sys/clock.ts';
 import { fileMatcher } from './files.ts';
 import type { ProbeRequest, TargetInfo, TargetSelection } from './types.ts';
 
@@ -62,18 +63,23 @@ export function describeTarget(pid: Pid): TargetInfo {
   return { pid, comm: readTaskStatus(pid)?.comm ?? '', executable: executableOf(pid) };
 }
 
-/** The processor time of a process and the children that it waited for, in nanoseconds; 0 when it is gone. */
+/** The processor time of a process and of the children that it waited for, in nanoseconds; 0 when gone. */
 export function cpuNanoseconds(pid: number): number {
+  const own = processorNanoseconds(brandPid(pid));
+  return own === undefined ? 0 : Number(own) + childrenNanoseconds(pid);
+}
+
+/** Of children that were waited for, only clock ticks of 10 ms are known. */
+function childrenNanoseconds(pid: number): number {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   } catch {
     return 0; // gone
   }
-  // Fields 14 to 17 (utime, stime, cutime, cstime) in clock ticks of 10 ms; the name may hold spaces.
+  // Fields 16 and 17, cutime and cstime (proc_pid_stat(5)); the name in field 2 may hold spaces.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
-  return ticks * 10_000_000;
+  return fields.slice(13, 15).reduce((sum, field) => sum + Number(field), 0) * 10_000_000;
 }
 
 function existing(number: number): Pid {

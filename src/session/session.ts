@@ -111,6 +111,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     }
     this.#watch = new TargetWatch(
       reply.processorTimes,
+      reply.isCommand,
       client,
       (pid) => collector.markDead(pid),
       () => collector.releaseDeadTasks(),
@@ -127,7 +128,10 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     return [...this.#probes.values()];
   }
 
-  /** Resolves when the last target has ended by itself; also when the session is stopped. */
+  /**
+   * Resolves when the last target has ended by itself. Targets that were attached to also count as ended
+   * when the session is stopped; a command that was started does not, unless the session is disposed.
+   */
   get ended(): Promise<readonly TargetEnd[]> {
     return this.#watch.ended;
   }
@@ -221,6 +225,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     await this.stop();
     if (this.#hasLeft) return;
     this.#hasLeft = true;
+    this.#watch[Symbol.dispose]();
     await this.#client.call('close');
     await this.#client.end();
   }
@@ -231,7 +236,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     // A batch that a reader still holds stays valid: this fills the other one.
     this.#rest = this.#collector.flush();
     const summary = await this.#summarise(kept);
-    this.#watch[Symbol.dispose]();
+    this.#watch.letGo();
     return summary;
   }
 

@@ -10,7 +10,8 @@ import { address, type Pid, type Tid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
 import { TraplineError } from '../base/errors.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
-import { StoppedProcess, StoppedTask } from '../process/stop.ts';
+import { StoppedProcess } from '../process/stop.ts';
+import { StoppedTask } from '../process/stopped-task.ts';
 import {
   detach,
   getRegisters,

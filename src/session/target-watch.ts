@@ -24,6 +24,7 @@ interface Watched {
 export class TargetWatch implements Disposable {
   readonly ended: Promise<readonly TargetEnd[]>;
   readonly #targets: readonly Watched[];
+  readonly #isCommand: boolean;
   readonly #client: TracerClient;
   readonly #onEnd: (pid: number) => void;
   readonly #onSearch: () => void;
@@ -34,6 +35,7 @@ export class TargetWatch implements Disposable {
 
   constructor(
     targets: readonly ProcessorTime[],
+    isCommand: boolean,
     client: TracerClient,
     onEnd: (pid: number) => void,
     onSearch: () => void,
@@ -41,6 +43,7 @@ export class TargetWatch implements Disposable {
     this.#targets = targets.map(({ pid, nanoseconds }) => {
       return { pid, first: nanoseconds, last: nanoseconds, end: undefined };
     });
+    this.#isCommand = isCommand;
     this.#client = client;
     this.#onEnd = onEnd;
     this.#onSearch = onSearch;
@@ -52,8 +55,6 @@ export class TargetWatch implements Disposable {
         this.#looking = undefined;
       });
     }, INTERVAL);
-    // Whoever waits for events keeps the program alive; a session that nobody reads does not.
-    this.#timer.unref();
   }
 
   /** Whether all targets have ended. */
@@ -64,6 +65,14 @@ export class TargetWatch implements Disposable {
   /** Processor time that the targets used since the beginning, in nanoseconds. */
   get cpuNanoseconds(): number {
     return this.#targets.reduce((sum, { first, last }) => sum + last - first, 0);
+  }
+
+  /**
+   * The session lets go of its targets. Those that it attached to count as ended; a command that it
+   * started is watched to its end, whose status only we can be told.
+   */
+  letGo(): void {
+    if (!this.#isCommand || this.hasEnded) this[Symbol.dispose]();
   }
 
   /** Looks once more, now. */

@@ -71,7 +71,8 @@ export class Tracer implements TracerMethods {
     }
     const processorTimes = this.#processorTimes();
     try {
-      return { processorTimes, targets: this.#describe(), added: this.#addAll(probes) };
+      const targets = this.#describe();
+      return { processorTimes, isCommand: false, targets, added: this.#addAll(probes) };
     } catch (error) {
       // A session that can't begin leaves nothing behind.
       this.leave();
@@ -97,7 +98,7 @@ export class Tracer implements TracerMethods {
       if (target.jump.memory !== undefined) target.jump.learnThreads();
       isStarting = false;
       this.#command = { pid: start.pid, end: undefined };
-      return { processorTimes, targets: this.#describe(), added };
+      return { processorTimes, isCommand: true, targets: this.#describe(), added };
     } catch (error) {
       start.abandon();
       throw error;

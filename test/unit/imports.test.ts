@@ -43,8 +43,8 @@ const rules: readonly Rule[] = [
   { folder: 'src/session', text: 'all but exporters', mayImport: most },
   {
     folder: 'src/index.ts',
-    text: 'session, and types of the above',
-    mayImport: ['src/session'],
+    text: 'session; errors of base, constants of events; types of the above',
+    mayImport: ['src/session', 'src/base', 'src/events'],
     typesOf: [...most, 'src/exporters'],
   },
   { folder: 'src/screen', text: 'base', mayImport: ['src/base'] },
@@ -64,7 +64,9 @@ const packages: Readonly<Record<string, string>> = {
 };
 
 /** Source files above the cap of 300 lines (blank ones not counted), with the reason. */
-const longFiles: Readonly<Record<string, string>> = {};
+const longFiles: Readonly<Record<string, string>> = {
+  'src/process/control.ts': 'the rows of four tables and their encodings',
+};
 
 /*
  * ---- Debts: imports against the table that are to go. Each: `FILE -> FOLDER: reason`. ----

@@ -3,7 +3,7 @@
  * another, and shared with us through the descriptors that it holds for that moment.
  */
 
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { ftruncateSync } from 'node:fs';
 
 import { address, type Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
@@ -20,25 +20,26 @@ import type { RemoteCall } from '../../process/blob.ts';
 import { CONTROL_BYTES, CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import { findFreeNear, type AddressRange } from '../../process/free-space.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
-import { RemoteBatch } from '../../process/remote.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { errnoName } from '../../sys/call.ts';
 import { mapMemory, type Mapping } from '../../sys/mapping.ts';
-import { addSeals, identifyFile, MemoryFileFlag, Seal } from '../../sys/memfd.ts';
+import { addSeals, identifyFile, Seal } from '../../sys/memfd.ts';
 import type { LivenessList, LivenessWord } from '../../sys/robust.ts';
+import {
+  Call,
+  createFile,
+  MADV_WIPEONFORK,
+  map,
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+  runBatch,
+  type Area,
+  type MappedRange,
+} from './injection.ts';
 import { CACHE_BYTES } from './runtime.ts';
-
-/** Numbers of the calls that a target makes for us (arch/x86/entry/syscalls/syscall_64.tbl). */
-const Call = { close: 3, mmap: 9, munmap: 11, madvise: 28, memfdCreate: 319 } as const;
-const PROT_READ = 1n;
-const PROT_WRITE = 2n;
-const PROT_EXEC = 4n;
-const MAP_SHARED = 1n;
-const MAP_PRIVATE = 2n;
-const MAP_ANONYMOUS = 0x20n;
-/** Fails with EEXIST where something is mapped already (Linux 4.17). */
-const MAP_FIXED_NOREPLACE = 0x10_0000n;
-const MADV_WIPEONFORK = 18n;
 
 /** Where a session's memory will be, chosen before the target is stopped. */
 export interface MemoryPlaces {
@@ -172,12 +173,6 @@ export function createSessionMemory(
   }
 }
 
-/** An area to be mapped from a new file in memory. */
-export interface Area {
-  readonly address: Address;
-  readonly bytes: number;
-}
-
 /** Maps the control block (if `block` is given) and arenas: private, never writable for the target. */
 export function mapControl(
   stopped: StoppedProcess,
@@ -212,133 +207,5 @@ function mapPrivate(
   const largest = Math.max(...areas.map((area) => area.bytes));
   runBatch(stopped, place, calls, mapped, (index, fd) => {
     if (index === 0) ftruncateSync(fd, offset + largest);
-  });
-}
-
-/** Unmaps areas of the target. */
-export function unmapAreas(
-  stopped: StoppedProcess,
-  place: BlobPlace,
-  areas: readonly Area[],
-): void {
-  for (let first = 0; first < areas.length; first += 10) {
-    const calls = areas.slice(first, first + 10).map((area) => ({
-      number: Call.munmap,
-      arguments: [area.address, BigInt(area.bytes)],
-    }));
-    runBatch(stopped, place, calls, [], () => {});
-  }
-}
-
-function createFile(name: string): RemoteCall {
-  const flags = BigInt(MemoryFileFlag.closeOnExec | MemoryFileFlag.allowSealing);
-  return {
-    number: Call.memfdCreate,
-    arguments: [{ data: Buffer.from(`${name}\0`) }, flags],
-  };
-}
-
-function map(
-  at: Address,
-  bytes: number,
-  protection: bigint,
-  flags: bigint,
-  file: number | undefined,
-  offset = 0,
-): RemoteCall {
-  return {
-    number: Call.mmap,
-    arguments: [
-      at,
-      BigInt(bytes),
-      protection,
-      flags | MAP_FIXED_NOREPLACE,
-      file === undefined ? 0xffff_ffff_ffff_ffffn : { result: file },
-      BigInt(offset),
-    ],
-  };
-}
-
-interface MappedRange extends Area {
-  /** The call that maps it. */
-  readonly call: number;
-}
-
-/**
- * Runs a batch. `onFile` is told each descriptor that the target has made, open on our side too.
- * If a call fails, what the batch had mapped is unmapped again.
- */
-function runBatch(
-  stopped: StoppedProcess,
-  place: BlobPlace,
-  calls: readonly RemoteCall[],
-  mapped: readonly MappedRange[],
-  onFile: (index: number, fd: number) => void,
-): void {
-  using batch = RemoteBatch.begin(stopped, place);
-  const results: bigint[] = [];
-  try {
-    batch.run(calls, (index, result) => {
-      results.push(result);
-      if (result < 0n) throw failedCall(stopped, calls[index], result);
-      if (calls[index]?.number !== Call.memfdCreate) return;
-      const path = `/proc/${batch.task.pid}/task/${batch.task.tid}/fd/${result}`;
-      const fd = openSync(path, 'r+');
-      try {
-        onFile(index, fd);
-      } finally {
-        closeSync(fd);
-      }
-    });
-  } catch (error) {
-    undo(batch, calls, mapped, results);
-    throw error;
-  }
-}
-
-/** Takes back what the calls before a failed one have done. */
-function undo(
-  batch: RemoteBatch,
-  calls: readonly RemoteCall[],
-  mapped: readonly MappedRange[],
-  results: readonly bigint[],
-): void {
-  const succeeded = (index: number): boolean => (results[index] ?? -1n) >= 0n;
-  const back: RemoteCall[] = mapped
-    .filter(({ call }) => succeeded(call))
-    .map((area) => ({ number: Call.munmap, arguments: [area.address, BigInt(area.bytes)] }));
-  calls.forEach((call, index) => {
-    if (call.number !== Call.memfdCreate || !succeeded(index)) return;
-    const isClosed = calls.some(
-      ({ number, arguments: [first] }, at) =>
-        number === Call.close &&
-        typeof first === 'object' &&
-        'result' in first &&
-        first.result === index &&
-        succeeded(at),
-    );
-    if (!isClosed) back.push({ number: Call.close, arguments: [results[index] ?? -1n] });
-  });
-  if (back.length > 0) batch.run(back);
-}
-
-function failedCall(
-  stopped: StoppedProcess,
-  call: RemoteCall | undefined,
-  result: bigint,
-): TraplineError {
-  const names = new Map<number, string>(Object.entries(Call).map(([name, nr]) => [nr, name]));
-  const name = names.get(call?.number ?? -1) ?? 'a system call';
-  const errno = errnoName(Number(-result));
-  return new TraplineError({
-    code: 'system',
-    errno,
-    message: `process ${stopped.pid} could not prepare itself for probes: its ${name} failed with ${errno}`,
-    hint:
-      errno === 'ENOMEM'
-        ? 'Its address space or memory is limited (ulimit -v, a cgroup): try a smaller --ring-budget.'
-        : errno === 'EMFILE'
-          ? 'It has no descriptor left (ulimit -n).'
-          : 'See the errno in mmap(2), memfd_create(2).',
   });
 }

@@ -33,10 +33,10 @@ import {
   createSessionMemory,
   findPlace,
   mapControl,
-  type Area,
   type MemoryPlaces,
   type SessionMemory,
 } from './session-memory.ts';
+import type { Area } from './injection.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { readThreadLayout } from './thread-layout.ts';
 import type { OriginalBytes } from './withdraw.ts';

@@ -1,7 +1,8 @@
 /** Whether a target's runtime keeps each task's id where a stub can read it. */
 
 import { address } from '../../base/brand.ts';
-import type { StoppedProcess, StoppedTask } from '../../process/stop.ts';
+import type { StoppedProcess } from '../../process/stop.ts';
+import type { StoppedTask } from '../../process/stopped-task.ts';
 import { readTaskStatus } from '../../process/tasks.ts';
 
 /** What stubs may rely on. */

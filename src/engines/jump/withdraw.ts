@@ -19,7 +19,7 @@ import { Assembler } from '../../x64/assembler.ts';
 import { readWord, writeRows, writeWord } from './apply.ts';
 import type { ControlBlock } from './block.ts';
 import { JUMP_BYTES } from './planner.ts';
-import { unmapAreas, type Area } from './session-memory.ts';
+import { unmapAreas, type Area } from './injection.ts';
 
 /** The file's own bytes at a site, or undefined when the file can't be read any more. */
 export type OriginalBytes = (site: SiteRow) => Uint8Array | undefined;
