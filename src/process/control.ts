@@ -185,6 +185,11 @@ export function decodeExtent(header: Uint8Array): ControlExtent {
   };
 }
 
+/** The generation in a header; 0 in a blank one. */
+export function decodeGeneration(header: Uint8Array): bigint {
+  return viewOf(header).getBigUint64(Header.generation, true);
+}
+
 /** The ranges of the block that hold an extent's rows, to be read in one go. */
 export function extentRanges(extent: ControlExtent): { offset: number; bytes: number }[] {
   return [

@@ -7,6 +7,7 @@ import {
   CONTROL_HEADER_BYTES,
   CONTROL_NAME,
   decodeExtent,
+  decodeGeneration,
   decodeTables,
   encodeArena,
   encodeHeader,
@@ -76,6 +77,14 @@ export class ControlBlock {
       read(address(mapping.start + BigInt(offset)), bytes),
     );
     return new ControlBlock(mapping.start, decodeTables(parts));
+  }
+
+  /** The generation of the block that a target's mappings show; undefined when there is none. */
+  static readGeneration(maps: readonly MemoryMapping[], read: ReadMemory): bigint | undefined {
+    const mapping = findControl(maps);
+    return mapping === undefined
+      ? undefined
+      : decodeGeneration(read(mapping.start, CONTROL_HEADER_BYTES));
   }
 
   /** The rows as they are now, changes included. */

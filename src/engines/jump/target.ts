@@ -2,42 +2,24 @@
 
 import { randomBytes } from 'node:crypto';
 
-import { address, type Address, type Pid } from '../../base/brand.ts';
+import type { Address, Pid } from '../../base/brand.ts';
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
-import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
+import type { SegmentShape } from '../../events/layout.ts';
 import { findBlobPlace, type BlobPlace } from '../../process/blob-place.ts';
-import {
-  CONTROL_BYTES,
-  SEGMENT_NAME,
-  type ProgramRow,
-  type SessionRow,
-} from '../../process/control.ts';
-import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import { SEGMENT_NAME, type ProgramRow, type SessionRow } from '../../process/control.ts';
+import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { LivenessList } from '../../sys/robust.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { applyChange, type FailedSite } from './apply.ts';
-import { ControlBlock, type ReadMemory } from './block.ts';
+import type { ReadMemory } from './block.ts';
 import type { StubFeatures } from './compile.ts';
 import { ATTEMPTS, BLOB_BYTES, depart, FIRST_PAUSE, nextPause } from './depart.ts';
-import {
-  asMapping,
-  prepareConsumers,
-  type ConsumerRequest,
-  type PreparedChange,
-} from './prepare.ts';
-import { CACHE_BYTES } from './runtime.ts';
-import {
-  choosePlaces,
-  createSessionMemory,
-  findPlace,
-  mapControl,
-  type MemoryPlaces,
-  type SessionMemory,
-} from './session-memory.ts';
-import type { Area } from './injection.ts';
+import type { ConsumerRequest, PreparedChange } from './prepare.ts';
+import { createSessionMemory, mapControl, type SessionMemory } from './session-memory.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
+import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
 import { readThreadLayout } from './thread-layout.ts';
 import type { OriginalBytes } from './withdraw.ts';
 
@@ -83,15 +65,6 @@ export interface StubPlace {
   readonly site: Address;
   readonly stub: Address;
   readonly bytes: number;
-}
-
-/** Everything worked out before a stop. */
-interface Prepared {
-  readonly block: ControlBlock;
-  readonly change: PreparedChange;
-  readonly places: MemoryPlaces;
-  /** Where the control block will be, if there is none yet. */
-  readonly newBlock: Address | undefined;
 }
 
 /** A target while a session has it. Used by the tracer's thread only; the session owns it. */
@@ -218,19 +191,19 @@ export class JumpTarget implements Disposable {
 
   #tryAdd(pid: Pid, requests: readonly ConsumerRequest[]): FailedSite[] {
     using reader = new MemoryReader(pid);
-    let prepared = this.#prepare(pid, mapsIfReadable(pid), reader.read, requests);
+    let staged = this.#stage(pid, mapsIfReadable(pid), reader.read, requests);
     return this.#stopped(pid, (stopped) => {
       const maps = stopped.maps();
       const guess = this.#threadPointer;
       if (this.#memory === undefined) this.#readThreads(stopped, maps);
-      if (guess !== this.#threadPointer || !this.#stillFits(stopped, maps, prepared, requests)) {
+      if (guess !== this.#threadPointer || !stillFits(stopped, maps, staged, requests)) {
         log('process %d changed since its probes were prepared', pid);
         const read: ReadMemory = (from, length) => stopped.read(from, length);
-        prepared = this.#prepare(pid, maps, read, requests);
+        staged = this.#stage(pid, maps, read, requests);
       }
-      this.#mapWhatIsMissing(stopped, maps, prepared);
-      const failed = applyChange(stopped, prepared.block, prepared.change);
-      if (pid === this.pid) this.#noteStubs(prepared.change, failed);
+      this.#mapWhatIsMissing(stopped, maps, staged);
+      const failed = applyChange(stopped, staged.block, staged.change);
+      if (pid === this.pid) this.#noteStubs(staged.change, failed);
       return failed;
     });
   }
@@ -238,7 +211,7 @@ export class JumpTarget implements Disposable {
   #mapWhatIsMissing(
     stopped: StoppedProcess,
     maps: readonly MemoryMapping[],
-    { block, change, places, newBlock }: Prepared,
+    { block, change, places, newBlock }: StagedChange,
   ): void {
     const { shape, liveness, files } = this.#options;
     if (this.#memory !== undefined && newBlock === undefined && change.newArenas.length === 0) {
@@ -254,72 +227,22 @@ export class JumpTarget implements Disposable {
     block.address ??= newBlock;
   }
 
-  #prepare(
+  #stage(
     pid: Pid,
     maps: readonly MemoryMapping[],
     read: ReadMemory,
     requests: readonly ConsumerRequest[],
-  ): Prepared {
+  ): StagedChange {
     const { shape, tracer, rdpid, files } = this.#options;
-    const block = ControlBlock.read(maps, read);
-    const text = findMapping(maps, requests[0]?.address ?? address(0));
-    if (text === undefined) {
-      throw new TraplineError({
-        code: 'no-file',
-        message: `the file is not mapped by process ${pid} any more`,
-      });
-    }
     this.#threadPointer ??= files.tidOffsets(pid, maps).length > 0 ? 'memory' : 'register';
-    const places = this.#memory?.places ?? choosePlaces(maps, text, shape);
-    const layout = layoutSegment(shape);
-    const session = {
+    const session: StagingSession = {
       id: this.#id,
       tracer,
-      places,
-      layout,
-      features: {
-        rdpid,
-        threadPointer: this.#threadPointer,
-      },
-      livenessBytes: PAGE_BYTES,
-      cacheBytes: CACHE_BYTES,
+      shape,
+      places: this.#memory?.places,
+      features: { rdpid, threadPointer: this.#threadPointer },
     };
-    const own = this.#memory === undefined ? placesAsMappings(places, layout.totalBytes) : [];
-    const taken = [...maps, ...own];
-    const newBlock =
-      block.address === undefined ? findPlace(sortMaps(taken), text, CONTROL_BYTES) : undefined;
-    if (newBlock !== undefined) taken.push(asMapping(newBlock, CONTROL_BYTES));
-    const change = prepareConsumers(sortMaps(taken), block, session, requests);
-    return { block, change, places, newBlock };
-  }
-
-  /** Whether what was worked out before the stop still holds under it. */
-  #stillFits(
-    stopped: StoppedProcess,
-    maps: readonly MemoryMapping[],
-    { block, change, places, newBlock }: Prepared,
-    requests: readonly ConsumerRequest[],
-  ): boolean {
-    const wanted: Area[] = [...change.newArenas];
-    if (newBlock !== undefined) wanted.push({ address: newBlock, bytes: CONTROL_BYTES });
-    if (this.#memory === undefined) {
-      const { totalBytes } = layoutSegment(this.#options.shape);
-      wanted.push(
-        ...placesAsMappings(places, totalBytes).map(({ start, end }) => ({
-          address: start,
-          bytes: Number(end - start),
-        })),
-      );
-    }
-    const isFree = ({ address: start, bytes }: Area): boolean =>
-      !maps.some((mapping) => mapping.start < start + BigInt(bytes) && mapping.end > start);
-    const isThere = (request: ConsumerRequest): boolean =>
-      findMapping(maps, request.address)?.inode === request.file.inode;
-    if (!wanted.every(isFree) || !requests.every(isThere)) return false;
-    const now = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
-    return (
-      now.generation === block.generation && (newBlock === undefined || now.address === undefined)
-    );
+    return stageChange(pid, maps, read, session, requests);
   }
 
   /** What the target's threads allow, verified; decided at the first probe, and again after a start. */
@@ -361,16 +284,4 @@ export class JumpTarget implements Disposable {
       log('process %d ended: %s', pid, messageOf(error));
     }
   }
-}
-
-function placesAsMappings(places: MemoryPlaces, segmentBytes: number): MemoryMapping[] {
-  return [
-    asMapping(places.segment, segmentBytes),
-    asMapping(places.liveness, PAGE_BYTES),
-    asMapping(places.cache, CACHE_BYTES),
-  ];
-}
-
-function sortMaps(maps: readonly MemoryMapping[]): MemoryMapping[] {
-  return [...maps].sort((a, b) => (a.start < b.start ? -1 : 1));
 }

@@ -1,0 +1,111 @@
+/** Working out a change of an address space, and where its memory goes, before anything is stopped. */
+
+import { address, type Address, type Pid } from '../../base/brand.ts';
+import { TraplineError } from '../../base/errors.ts';
+import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
+import { CONTROL_BYTES } from '../../process/control.ts';
+import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import type { StoppedProcess } from '../../process/stop.ts';
+import { ControlBlock, type ReadMemory } from './block.ts';
+import type { StubFeatures } from './compile.ts';
+import {
+  asMapping,
+  prepareConsumers,
+  type ConsumerRequest,
+  type PreparedChange,
+} from './prepare.ts';
+import { CACHE_BYTES } from './runtime.ts';
+import { choosePlaces, findPlace, type MemoryPlaces } from './session-memory.ts';
+
+/** The session that a change is for. */
+export interface StagingSession {
+  readonly id: bigint;
+  readonly tracer: number;
+  readonly shape: SegmentShape;
+  /** Where its memory is; undefined before it has any. */
+  readonly places: MemoryPlaces | undefined;
+  readonly features: StubFeatures;
+}
+
+/** Everything worked out before a stop. */
+export interface StagedChange {
+  readonly block: ControlBlock;
+  readonly change: PreparedChange;
+  readonly places: MemoryPlaces;
+  /** Where the control block will be, if there is none yet. */
+  readonly newBlock: Address | undefined;
+  /** What is about to be mapped. */
+  readonly wanted: readonly MemoryMapping[];
+}
+
+/**
+ * Works out the addition of consumers to an address space as its mappings and memory show it now.
+ * @throws TraplineError `no-file` when the file is gone, `unsupported`, `limit`, `busy`, `bad-input`.
+ */
+export function stageChange(
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  read: ReadMemory,
+  session: StagingSession,
+  requests: readonly ConsumerRequest[],
+): StagedChange {
+  const block = ControlBlock.read(maps, read);
+  const text = findMapping(maps, requests[0]?.address ?? address(0));
+  if (text === undefined) {
+    throw new TraplineError({
+      code: 'no-file',
+      message: `the file is not mapped by process ${pid} any more`,
+    });
+  }
+  const { shape, id, tracer, features } = session;
+  const places = session.places ?? choosePlaces(maps, text, shape);
+  const layout = layoutSegment(shape);
+  const wanted = session.places === undefined ? asMappings(places, layout.totalBytes) : [];
+  let newBlock: Address | undefined;
+  if (block.address === undefined) {
+    newBlock = findPlace(sorted([...maps, ...wanted]), text, CONTROL_BYTES);
+    wanted.push(asMapping(newBlock, CONTROL_BYTES));
+  }
+  const preparing = {
+    id,
+    tracer,
+    places,
+    layout,
+    features,
+    livenessBytes: PAGE_BYTES,
+    cacheBytes: CACHE_BYTES,
+  };
+  const change = prepareConsumers(sorted([...maps, ...wanted]), block, preparing, requests);
+  wanted.push(...change.newArenas.map((arena) => asMapping(arena.address, arena.bytes)));
+  return { block, change, places, newBlock, wanted };
+}
+
+/** Whether what was worked out before a stop still holds under it. */
+export function stillFits(
+  stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
+  staged: StagedChange,
+  requests: readonly ConsumerRequest[],
+): boolean {
+  const isFree = ({ start, end }: MemoryMapping): boolean =>
+    !maps.some((mapping) => mapping.start < end && mapping.end > start);
+  const isThere = (request: ConsumerRequest): boolean =>
+    findMapping(maps, request.address)?.inode === request.file.inode;
+  if (!staged.wanted.every(isFree) || !requests.every(isThere)) return false;
+  const generation = ControlBlock.readGeneration(maps, (from, length) =>
+    stopped.read(from, length),
+  );
+  return generation === (staged.newBlock === undefined ? staged.block.generation : undefined);
+}
+
+function asMappings(places: MemoryPlaces, segmentBytes: number): MemoryMapping[] {
+  return [
+    asMapping(places.segment, segmentBytes),
+    asMapping(places.liveness, PAGE_BYTES),
+    asMapping(places.cache, CACHE_BYTES),
+  ];
+}
+
+function sorted(maps: readonly MemoryMapping[]): MemoryMapping[] {
+  return [...maps].sort((a, b) => (a.start < b.start ? -1 : 1));
+}
