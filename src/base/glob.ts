@@ -1,10 +1,5 @@
 /** The shell's globs, for function names: `*`, `?` and `[…]`. */
 
-/** Whether a text holds a character that a glob gives a meaning to. */
-export function isGlob(text: string): boolean {
-  return /[*?[]/.test(text);
-}
-
 /**
  * Compiles a glob. `*` any run of characters (none included), `?` one character, `[a-z]` and `[!a-z]`
  * one of, or none of, a set; a backslash takes the next character as it is. As fnmatch(3) without

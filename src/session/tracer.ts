@@ -3,7 +3,8 @@
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
 import { measureProgram } from '../engines/jump/measure.ts';
-import { JumpTarget, type StopAccount } from '../engines/jump/target.ts';
+import { JumpTarget } from '../engines/jump/target.ts';
+import type { StopAccount } from '../probe/engine.ts';
 import { EventNames, type EventName } from '../probe/names.ts';
 import type { Program } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';

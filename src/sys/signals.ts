@@ -2,11 +2,10 @@
 
 import { constants } from 'node:os';
 
-import { type Pid, type Tid } from '../base/brand.ts';
+import { type Pid } from '../base/brand.ts';
 import { bind, check, systemCall } from './call.ts';
 
 const SYS_GETTID = 186;
-const SYS_TGKILL = 234;
 
 const killProcess: (pid: number, signal: number) => number = bind('int kill(int pid, int signal)');
 
@@ -25,12 +24,6 @@ export function signalName(signal: number): string {
 /** Sends a signal to a process. @throws TraplineError `no-process`, `not-permitted`. */
 export function sendSignal(pid: Pid, signal: number): void {
   check(killProcess(pid, signal), `send ${signalName(signal)} to process ${pid}`);
-}
-
-/** Sends a signal to one task. @throws TraplineError `no-process`, `not-permitted`. */
-export function sendTaskSignal(pid: Pid, tid: Tid, signal: number): void {
-  const what = `send ${signalName(signal)} to task ${tid}`;
-  check(systemCall(SYS_TGKILL, pid, tid, signal, 0, 0, 0), what);
 }
 
 /** The calling thread's id in its own pid namespace. */

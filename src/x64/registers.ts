@@ -112,10 +112,7 @@ export const REGISTERS: readonly RegisterNames[] = [
   { number: 15, 8: 'r15', 4: 'r15d', 2: 'r15w', 1: 'r15b' },
 ];
 
-/** Which registers hold the integer arguments of a function, in order (psABI x86-64, 3.2.3). */
-export const ARGUMENT_REGISTERS: readonly Register64[] = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'];
-
-/** Which hold those of a system call (psABI x86-64, A.2.1). The kernel destroys rcx and r11. */
+/** Which registers hold the arguments of a system call (psABI x86-64, A.2.1). The kernel destroys rcx and r11. */
 export const SYSCALL_REGISTERS: readonly Register64[] = ['rdi', 'rsi', 'rdx', 'r10', 'r8', 'r9'];
 
 /** What a register's name means. */

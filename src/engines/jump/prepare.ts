@@ -6,6 +6,7 @@
 import { address, type Address } from '../../base/brand.ts';
 import { ensure, TraplineError } from '../../base/errors.ts';
 import { layoutRecord, type RecordLayout, type SegmentLayout } from '../../events/layout.ts';
+import type { EngineConsumer } from '../../probe/engine.ts';
 import { fieldsOf, type Program } from '../../probe/program.ts';
 import type { ArenaRow, SessionRow, SiteRow } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
@@ -22,20 +23,13 @@ import { assembleStub, type StubCode } from './stub.ts';
 import type { CodeWrite } from './writes.ts';
 
 /** One consumer to be added at one place of one address space. */
-export interface ConsumerRequest {
+export interface ConsumerRequest extends EngineConsumer {
   readonly plan: SitePlan;
-  /** Where the place is in this address space. */
-  readonly address: Address;
   readonly file: {
     readonly deviceMajor: number;
     readonly deviceMinor: number;
     readonly inode: bigint;
   };
-  readonly program: Program;
-  /** Its index in the session's segment. */
-  readonly consumer: number;
-  /** Its probe in the session. */
-  readonly probe: number;
 }
 
 /** The session that the change is made for, as far as its code has to know it. */

@@ -7,6 +7,7 @@ import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type { SegmentShape } from '../../events/layout.ts';
 import { findBlobPlace, type BlobPlace } from '../../process/blob-place.ts';
+import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
 import { SEGMENT_NAME, type ProgramRow, type SessionRow } from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
@@ -47,18 +48,8 @@ export interface TargetOptions {
   readonly stop: (pid: Pid) => StoppedProcess;
 }
 
-/** How long targets stood still for us. */
-export interface StopAccount {
-  stops: number;
-  stoppedNanoseconds: bigint;
-  longestNanoseconds: bigint;
-}
-
 /** A place that was asked for and not probed. */
-export interface FailedRequest {
-  readonly request: ConsumerRequest;
-  readonly reason: string;
-}
+export type FailedRequest = FailedConsumer<ConsumerRequest>;
 
 /** A stub and the place that jumps to it. */
 export interface StubPlace {
@@ -68,7 +59,7 @@ export interface StubPlace {
 }
 
 /** A target while a session has it. Used by the tracer's thread only; the session owns it. */
-export class JumpTarget implements Disposable {
+export class JumpTarget implements EngineTarget<ConsumerRequest> {
   readonly pid: Pid;
   readonly stops: StopAccount = { stops: 0, stoppedNanoseconds: 0n, longestNanoseconds: 0n };
   readonly #options: TargetOptions;
