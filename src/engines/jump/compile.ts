@@ -19,7 +19,7 @@ import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { Register64 } from '../../x64/registers.ts';
 import { emitAccesses } from './access.ts';
 import { emitRestoreMore, emitSaveMore, flagsSlot, FRAME_BYTES, savedSlot } from './frame.ts';
-import { CacheEntry, emitCacheSlot, type SessionAddresses } from './runtime.ts';
+import { CacheEntry, emitCacheSlot, emitForgetCall, type SessionAddresses } from './runtime.ts';
 
 /** What the processor and the machine's clock allow a stub to use. */
 export interface StubFeatures {
@@ -159,6 +159,7 @@ class ProgramEmitter implements EmitContext {
     this.#cold.push(() => {
       code.bind(miss);
       code.mov('rcx', parts.session.runtime).call('rcx');
+      emitForgetCall(code);
       code.test('rcx', 'rcx').jcc('ne', have, 'near');
       this.#countShared(SharedCounter.noContext);
       code.jmp(this.#leave, 'near');

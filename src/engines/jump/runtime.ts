@@ -67,6 +67,7 @@ export function emitRuntime(
   const code = new Assembler(origin);
   const work = code.label('work');
   code.push('rsi').push('rdi').push('r8').push('r11').call(work);
+  emitForgetCall(code);
   code.pop('r11').pop('r8').pop('rdi').pop('rsi').ret();
   code.bind(work);
   const ask = code.label('ask');
@@ -84,6 +85,15 @@ export function emitRuntime(
   code.bind(found);
   emitRemember(code, session.segment);
   return code.finish();
+}
+
+/**
+ * Wipes the return address of a call that has returned. In an uninitialised part of a later frame it would
+ * look, to the scan before code is freed, as if somebody were still to return there: for as long as
+ * a task sleeps in that frame.
+ */
+export function emitForgetCall(code: Assembler): void {
+  code.mov(mem({ base: 'rsp', displacement: -8, width: 8 }), 0);
 }
 
 /** Tries the entries behind the first; falls to `ask` when none is the task's own. */
