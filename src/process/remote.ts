@@ -23,7 +23,7 @@ import { sleepMicroseconds, waitFor, type WaitStatus } from '../sys/wait.ts';
 import { assembleBlob, BLOB_PROLOGUE_CALLS, type RemoteCall, type TaskState } from './blob.ts';
 import { type BlobPlace } from './blob-place.ts';
 import { isRestarting, restartOf } from './restart.ts';
-import { allowCalls } from './seccomp.ts';
+import { ensureCallsPass } from './seccomp.ts';
 import { type StoppedProcess } from './stop.ts';
 import { type StoppedTask } from './stopped-task.ts';
 
@@ -40,7 +40,6 @@ export class RemoteBatch implements Disposable {
   readonly task: StoppedTask;
   readonly #stopped: StoppedProcess;
   readonly #place: BlobPlace;
-  #restoreSeccomp: (() => void) | undefined;
   #written = false;
 
   private constructor(stopped: StoppedProcess, place: BlobPlace, task: StoppedTask) {
@@ -52,14 +51,13 @@ export class RemoteBatch implements Disposable {
   /**
    * Picks the task. Its descriptors are in `/proc/PID/task/TID/fd`.
    * @param place see `findBlobPlace`
-   * @throws TraplineError `not-permitted` when the target's seccomp filters could kill it for our calls;
+   * @throws TraplineError `not-permitted` when a seccomp filter does not let our calls through;
    * `unsupported` for 32-bit tasks.
    */
   static begin(stopped: StoppedProcess, place: BlobPlace, task?: StoppedTask): RemoteBatch {
     const chosen = task ?? chooseTask(stopped);
-    const batch = new RemoteBatch(stopped, place, chosen);
-    batch.#restoreSeccomp = allowCalls(chosen);
-    return batch;
+    ensureCallsPass(stopped.tasks);
+    return new RemoteBatch(stopped, place, chosen);
   }
 
   /**
@@ -82,8 +80,6 @@ export class RemoteBatch implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#restoreSeccomp?.();
-    this.#restoreSeccomp = undefined;
     if (!this.#written) return;
     this.#written = false;
     this.#stopped.write(this.#place.address, this.#place.original);

@@ -13,13 +13,13 @@ const SETREGS = 13;
 const DETACH = 17;
 const CONT = 7;
 const SYSCALL = 24;
-const SETOPTIONS = 0x4200;
 const GETEVENTMSG = 0x4201;
 const GETSIGINFO = 0x4202;
 const SEIZE = 0x4206;
 const INTERRUPT = 0x4207;
 const GETSIGMASK = 0x420a;
 const SETSIGMASK = 0x420b;
+const SECCOMP_GET_FILTER = 0x420c;
 const GET_RSEQ_CONFIGURATION = 0x420f;
 
 /** Options for {@link seize} and {@link setOptions}. */
@@ -27,8 +27,6 @@ export const TraceOption = {
   /** System call stops are told apart from a SIGTRAP by bit 7 of the signal. */
   sysgood: 1,
   exec: 0x10,
-  /** The target's seccomp filters sleep while it is traced; needs CAP_SYS_ADMIN. */
-  suspendSeccomp: 0x20_0000,
 } as const;
 
 /** What a stop's event field can hold. */
@@ -71,11 +69,6 @@ export function detach(tid: Tid, signal = 0): boolean {
   const name = errnoName(lastErrno());
   if (name === 'ESRCH') return false;
   throw systemError(`detach from task ${tid}`);
-}
-
-/** Replaces the options of a stopped task. */
-export function setOptions(tid: Tid, options: number): void {
-  check(ptrace(SETOPTIONS, tid, 0, BigInt(options)), `set the ptrace options of task ${tid}`);
 }
 
 /** The general registers of a stopped task. */
@@ -136,4 +129,25 @@ export function getRseqArea(tid: Tid): Address | undefined {
   }
   const area = configuration.readBigUInt64LE();
   return area === 0n ? undefined : address(area);
+}
+
+/** More instructions than a filter can have (BPF_MAXINSNS). */
+const MAX_FILTER_INSTRUCTIONS = 4096;
+
+/**
+ * A seccomp filter of a stopped task, the newest first, as classic BPF: 8 bytes an instruction.
+ * @returns undefined when it has no filter of that number; 'not-permitted' when only root may look.
+ */
+export function getSeccompFilter(
+  tid: Tid,
+  index: number,
+): Uint8Array | undefined | 'not-permitted' {
+  const program = Buffer.alloc(MAX_FILTER_INSTRUCTIONS * 8);
+  const count = Number(ptrace(SECCOMP_GET_FILTER, tid, index, program));
+  if (count >= 0) return program.subarray(0, count * 8);
+  const name = errnoName(lastErrno());
+  if (name === 'ENOENT') return undefined;
+  // EACCES without CAP_SYS_ADMIN; EIO where the kernel lacks it; EMEDIUMTYPE (124) for another kind of filter.
+  if (['EACCES', 'EPERM', 'EIO', 'EINVAL', '124'].includes(name)) return 'not-permitted';
+  throw systemError(`read the seccomp filter of task ${tid}`);
 }
