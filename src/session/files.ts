@@ -1,7 +1,7 @@
 /** The files that targets map: found as the target sees them, read once, kept by inode. */
 
-import { closeSync, openSync, readFileSync, realpathSync } from 'node:fs';
-import { basename, resolve } from 'node:path';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 
 import { address, type Address, type FileOffset, type Pid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
@@ -15,7 +15,6 @@ import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { demangleCpp } from '../sys/demangle.ts';
 import { mapMemory, Protection } from '../sys/mapping.ts';
 import { identifyFile } from '../sys/memfd.ts';
-import { findCommand } from '../sys/spawn.ts';
 import { ElfFile } from '../symbols/elf.ts';
 import { SymbolTable } from '../symbols/symbol-table.ts';
 import { tidOffset } from '../symbols/thread-id.ts';
@@ -147,17 +146,6 @@ export class FileCache implements TargetFiles {
   }
 }
 
-/** What a name that a person gave means among mapped files; see docs/probes.md, FILE. */
-export function fileMatcher(name: string): (mapping: MemoryMapping) => boolean {
-  const place = name.includes('/') ? realPath(resolve(name)) : commandPath(name);
-  return (mapping) => {
-    if (!isFile(mapping)) return false;
-    if (mapping.path === place || mapping.path === name) return true;
-    const base = basename(mapping.path);
-    return base === name || base.startsWith(`${name}.so`);
-  };
-}
-
 /** Whether a mapping is of a file with a name, or that had one. */
 export function isFile(mapping: MemoryMapping): boolean {
   return (
@@ -175,25 +163,8 @@ function keyOf({ device, inode }: MemoryMapping): string {
   return `${device}:${inode}`;
 }
 
-function realPath(path: string): string | undefined {
-  try {
-    return realpathSync(path);
-  } catch {
-    return undefined; // not there for us: the target may see it under this name
-  }
-}
-
-/** Where a command of that name lies: `python3` is mapped as `python3.11`. */
-function commandPath(name: string): string | undefined {
-  try {
-    return realpathSync(findCommand(name, process.env['PATH'], undefined));
-  } catch {
-    return undefined; // no such command
-  }
-}
-
 function isLarge(pid: Pid, mapping: MemoryMapping): boolean {
-  const fd = openAny([`/proc/${pid}/root${mapping.path}`]);
+  const fd = openAny(pathsOf(pid, mapping.path));
   if (fd === undefined) return true;
   try {
     return identifyFile(fd).bytes > LARGE_FILE_BYTES;
@@ -206,7 +177,7 @@ function isLarge(pid: Pid, mapping: MemoryMapping): boolean {
 function readMapped(pid: Pid, mapping: MemoryMapping): Uint8Array {
   const range = `${mapping.start.toString(16)}-${mapping.end.toString(16)}`;
   const ways = [
-    `/proc/${pid}/root${mapping.path}`,
+    ...pathsOf(pid, mapping.path),
     `/proc/${pid}/exe`,
     `/proc/${pid}/map_files/${range}`,
   ];
@@ -226,10 +197,23 @@ function readMapped(pid: Pid, mapping: MemoryMapping): Uint8Array {
   });
 }
 
+/**
+ * Paths that may lead to what maps call `path`: that is seen from our own root if the file is within it, else
+ * from the root of the target's mount namespace, below which the target may have changed its root.
+ */
+function pathsOf(pid: Pid, path: string): string[] {
+  const paths = [`/proc/${pid}/root${path}`, path];
+  for (let at = path.indexOf('/', 1); at > 0; at = path.indexOf('/', at + 1)) {
+    paths.push(`/proc/${pid}/root${path.slice(at)}`);
+  }
+  return paths;
+}
+
 function openAny(paths: readonly string[]): number | undefined {
   for (const path of paths) {
     try {
-      return openSync(path, 'r');
+      // What replaced the file may be a pipe, whose open would wait for a writer.
+      return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       log('cannot open %s: %s', path, messageOf(error));
     }
@@ -241,7 +225,7 @@ function openAny(paths: readonly string[]): number | undefined {
  * Whether an open file is the one behind a mapping. On overlayfs stat gives another device than
  * maps: then the file is mapped by ourselves, and our own maps tell.
  */
-function isSameFile(fd: number, mapping: MemoryMapping): boolean {
+export function isSameFile(fd: number, mapping: MemoryMapping): boolean {
   const { major, minor, inode, bytes } = identifyFile(fd);
   if (inode === mapping.inode && `${hexadecimal(major)}:${hexadecimal(minor)}` === mapping.device) {
     return true;

@@ -8,7 +8,8 @@ import type { FunctionLocation } from '../probe/location.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { resolveOwnSymbol } from '../sys/dlsym.ts';
 import type { FunctionSymbol } from '../symbols/function-symbol.ts';
-import { fileMatcher, type FileCache, type MappedFile } from './files.ts';
+import { filesNamed } from './file-names.ts';
+import type { FileCache, MappedFile } from './files.ts';
 
 /** One place that a definition names. */
 export interface ResolvedPlace {
@@ -60,21 +61,6 @@ export function resolveDefinition(
     places: results.flatMap(({ places }) => places),
     unresolved: results.flatMap(({ unresolved }) => unresolved),
   };
-}
-
-/** The mapped files that a name means, each once; those with executable parts only. */
-function filesNamed(
-  pid: Pid,
-  maps: readonly MemoryMapping[],
-  name: string,
-  files: FileCache,
-): MappedFile[] {
-  const matches = fileMatcher(name);
-  const found = new Set<MappedFile>();
-  for (const mapping of maps) {
-    if (mapping.executable && matches(mapping)) found.add(files.open(pid, mapping));
-  }
-  return [...found];
 }
 
 function resolveOffset(
@@ -177,15 +163,21 @@ function beyondEnd(file: MappedFile, symbol: FunctionSymbol, offset: number): Tr
 }
 
 function nothingFound(file: MappedFile, location: FunctionLocation): TraplineError {
-  const near = location.isGlob ? [] : file.symbols.near(location.name, PROPOSALS);
+  const isStripped = file.symbols.functions().length === 0;
   return new TraplineError({
     code: 'no-symbol',
     message: location.isGlob
       ? `no function of ${file.path} matches ${location.name}`
       : `there is no function ${location.name} in ${file.path}`,
-    hint:
-      near.length > 0
-        ? `Did you mean ${near.join(', ')}?`
-        : `\`trapline list ${file.path}\` shows what there is.`,
+    hint: isStripped
+      ? `The file has no symbols (it is stripped): name a place by its file offset, ${file.path}:0xOFFSET.`
+      : proposal(file, location),
   });
+}
+
+function proposal(file: MappedFile, location: FunctionLocation): string {
+  const near = location.isGlob ? [] : file.symbols.near(location.name, PROPOSALS);
+  return near.length > 0
+    ? `Did you mean ${near.join(', ')}?`
+    : `\`trapline list ${file.path}\` shows what there is.`;
 }

@@ -2,13 +2,15 @@
 
 import { readFileSync, readlinkSync } from 'node:fs';
 
-import { pid as brandPid, tid as brandTid, type Pid } from '../base/brand.ts';
+import { pid as brandPid, tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { findProcesses } from '../engines/jump/spaces.ts';
 import { parseDefinition } from '../probe/definition.ts';
+import { readMaps } from '../process/maps.ts';
+import { explainRefusal } from '../process/permission.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { processorNanoseconds } from '../sys/clock.ts';
-import { fileMatcher } from './files.ts';
+import { fileMatcher } from './file-names.ts';
 import type { ProbeRequest, TargetInfo, TargetSelection } from './types.ts';
 
 /** A process that was selected, with the tasks that were, if only some are. */
@@ -30,6 +32,7 @@ export function selectProcesses(
   for (const number of selection.pids ?? []) selected.set(existing(number), undefined);
   for (const number of selection.tids ?? []) {
     const status = statusOf(number);
+    ensureReadable(status.pid);
     const known = selected.get(status.pid);
     if (selected.has(status.pid) && known === undefined) continue;
     selected.set(status.pid, [...(known ?? []), status.namespaceTid]);
@@ -97,7 +100,19 @@ function existing(number: number): Pid {
       message: `process ${number} (${status.comm}) has ended already`,
     });
   }
+  ensureReadable(status.pid);
   return status.pid;
+}
+
+/** @throws TraplineError `not-permitted` that says what would allow it; `no-process` when it has ended meanwhile. */
+function ensureReadable(pid: Pid): void {
+  try {
+    readMaps(pid);
+  } catch (error) {
+    if (!(error instanceof TraplineError) || error.code !== 'not-permitted') throw error;
+    // The first task of a process has the process's id.
+    throw explainRefusal(pid, pid as unknown as Tid, error) ?? error;
+  }
 }
 
 function statusOf(number: number): NonNullable<ReturnType<typeof readTaskStatus>> {

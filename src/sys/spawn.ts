@@ -75,13 +75,14 @@ export interface SpawnOptions {
  */
 export function spawnStopped(command: readonly string[], options: SpawnOptions = {}): Pid {
   const environment = options.environment ?? process.env;
-  const program = findCommand(command[0] ?? '', environment['PATH'], options.directory);
+  const [name = '', ...words] = command;
+  const program = findCommand(name, environment['PATH'], options.directory);
   const script = 'kill -STOP $$; exec "$0" "$@"';
-  const started = start(
-    ['/bin/sh', '-c', script, program, ...command.slice(1)],
-    environment,
-    options,
-  );
+  // The shell searches as we did, and hands on as argv[0] what was typed. Without a PATH it has one of its
+  // own; and a name that begins with a dash would be an option to it.
+  const isFoundByShell = environment['PATH'] !== undefined || name.includes('/');
+  const typed = isFoundByShell && !name.startsWith('-') ? name : program;
+  const started = start(['/bin/sh', '-c', script, typed, ...words], environment, options);
   // The shell stops itself within a moment, or it exits: both end this wait.
   const status = waitFor(started, { untraced: true });
   if (status?.kind === 'stopped') return started;
@@ -100,18 +101,24 @@ export function findCommand(
   const searched = name.includes('/')
     ? [name]
     : (path ?? '/usr/bin:/bin').split(delimiter).map((folder) => `${folder || '.'}/${name}`);
-  const present = searched
-    .map((file) => resolve(directory, file))
-    .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true);
+  const present = searched.map((file) => resolve(directory, file)).filter(isFile);
   const usable = present.find(isExecutable);
   if (usable !== undefined && name !== '') return usable;
   const denied = present.length > 0;
   throw new TraplineError({
     code: denied ? 'not-permitted' : 'no-file',
-    message: denied ? `${present[0]} may not be executed` : `there is no command ${name}`,
+    message: denied ? `${present[0]} may not be executed` : `there is no command '${name}'`,
     errno: denied ? 'EACCES' : 'ENOENT',
     hint: name.includes('/') ? 'check the path' : 'it was searched for in PATH; give its path',
   });
+}
+
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false; // not there, or in a folder that is not ours to look into: execvp goes on as well
+  }
 }
 
 function isExecutable(file: string): boolean {
