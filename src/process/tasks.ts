@@ -22,6 +22,8 @@ export interface TaskStatus {
   /** 0 none, 1 strict, 2 filters. */
   readonly seccomp: number;
   readonly seccompFilters: number;
+  /** Whether the processor keeps a shadow stack for it (x86_Thread_features: shstk). */
+  readonly shadowStack: boolean;
   /** Its task id in its own, innermost pid namespace. */
   readonly namespaceTid: number;
   /** Its process id in its own, innermost pid namespace. */
@@ -65,6 +67,7 @@ export function parseStatus(text: string): TaskStatus {
     uid: number('Uid', 1),
     seccomp: number('Seccomp'),
     seccompFilters: number('Seccomp_filters'),
+    shadowStack: words('x86_Thread_features').includes('shstk'),
     namespaceTid: Number(words('NSpid').at(-1) ?? 0),
     namespacePid: Number(words('NStgid').at(-1) ?? 0),
   };

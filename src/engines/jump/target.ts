@@ -19,6 +19,7 @@ import type { StubFeatures } from './compile.ts';
 import { ATTEMPTS, BLOB_BYTES, depart, FIRST_PAUSE, nextPause } from './depart.ts';
 import type { ConsumerRequest, PreparedChange } from './prepare.ts';
 import { createSessionMemory, mapControl, type SessionMemory } from './session-memory.ts';
+import { refuseShadowStacks } from './shadow-stack.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
 import { readThreadLayout } from './thread-layout.ts';
@@ -186,7 +187,10 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     return this.#stopped(pid, (stopped) => {
       const maps = stopped.maps();
       const guess = this.#threadPointer;
-      if (this.#memory === undefined) this.#readThreads(stopped, maps);
+      if (this.#memory === undefined) {
+        refuseShadowStacks(stopped);
+        this.#readThreads(stopped, maps);
+      }
       if (guess !== this.#threadPointer || !stillFits(stopped, maps, staged, requests)) {
         log('process %d changed since its probes were prepared', pid);
         const read: ReadMemory = (from, length) => stopped.read(from, length);
