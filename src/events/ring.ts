@@ -98,6 +98,8 @@ export class RingReader {
   #overdue = false;
   /** Where the scan stopped at a committed record that is not sane. */
   #corruptAt = -1;
+  /** The scan stopped at a committed record that ends behind the head that it knows. */
+  #crossing = false;
   #insane = false;
 
   constructor(place: RingPlace, table: DescriptorTable) {
@@ -138,9 +140,12 @@ export class RingReader {
     const head = this.#readHead();
     if (head === undefined) return;
     let position = this.#tail;
+    this.#crossing = false;
     for (;;) {
       if (position < head) position = this.#scanRun(index, position, head);
-      if (position >= head) this.#blockedAt = -1;
+      if (position >= head || this.#crossing) this.#blockedAt = -1;
+      // All from here on was reserved after the head was read: the next scan takes it.
+      if (this.#crossing) break;
       const next = position < head ? this.#afterGap(position, head, time) : undefined;
       if (next === undefined) break;
       position = next; // always further on: the loop ends at the head
@@ -203,9 +208,12 @@ export class RingReader {
     while (left > 0) {
       const word = offset >>> 2;
       if (Atomics.load(words, word + RecordHeader.stamp / 4) !== stamp) break;
-      const bytes = this.#recordBytes(offset, left);
-      if (bytes === 0) {
-        this.#corruptAt = head - left;
+      const bytes = this.#recordBytes(offset);
+      if (bytes === 0 || bytes > left) {
+        // The head that we read was that of a reservation which has been shrunk since: records behind
+        // it need not end there. At the tail it can't be: that one was reserved when the head was read.
+        this.#crossing = bytes > left && head - left !== this.#tail;
+        if (!this.#crossing) this.#corruptAt = head - left;
         break;
       }
       index.reserve();
@@ -262,13 +270,14 @@ export class RingReader {
       if (offset >= this.ringBytes) offset = 0;
       stamp = (stamp + 1) | 0;
       if (Atomics.load(this.#words, offset >>> 2) !== stamp) continue;
-      if (this.#recordBytes(offset, head - position) > 0) return position;
+      const bytes = this.#recordBytes(offset);
+      if (bytes > 0 && bytes <= head - position) return position;
     }
     return head;
   }
 
   /** The size of the committed record at a ring offset, or 0 where it is not sane. */
-  #recordBytes(offset: number, left: number): number {
+  #recordBytes(offset: number): number {
     const { fixedBytes, sizeOffset, maxBytes } = this.#table;
     const words = this.#words;
     // All loads are bounded: offset < ringBytes, and a spill of the largest record follows the ring.
@@ -281,7 +290,7 @@ export class RingReader {
       const sane = words[at + 1] === 0 && size >= bytes && (size & 7) === 0;
       bytes = sane && size <= maxBytes[id]! ? size : 0; // 65,536 entries
     }
-    return bytes <= left ? bytes : 0;
+    return bytes;
   }
 }
 

@@ -101,6 +101,27 @@ describe('a ring', () => {
     assert.equal(values.length, RING / 32);
   });
 
+  it('a head that was read before a reservation shrank may lie inside a later record', () => {
+    const { writer, positions, reader, drain, values } = setUp();
+    const large = writer.reserve(STRINGS.maxBytes) ?? 0;
+    const stale = positions[ContextHeader.head / 8] ?? 0n;
+    // The task shrinks its record, commits it, and goes on past the head that the reader knows.
+    positions[ContextHeader.head / 8] = BigInt(large + STRINGS.fixedBytes);
+    writer.put(large, STRINGS.sizeOffset ?? 0, STRINGS.fixedBytes);
+    writer.commit(large, 1, 0);
+    let value = 0;
+    while (BigInt(writer.head) <= stale) writer.record(PAIR, 0, 0, 0n, [++value]);
+    assert.notEqual(BigInt(writer.head) - 32n, stale, 'the head would be a boundary again');
+    const now = positions[ContextHeader.head / 8] ?? 0n;
+    positions[ContextHeader.head / 8] = stale;
+    drain();
+    positions[ContextHeader.head / 8] = now;
+    drain();
+    assert.equal(values.length, 1 + value);
+    assert.deepEqual(reader.loss(), { abandoned: 0, corrupt: 0, overrun: 0 });
+    assert.equal(reader.counts(0).recorded, value);
+  });
+
   it('an unknown event is passed over and counted', () => {
     const { writer, drain, reader } = setUp();
     writer.record(PAIR, 0, 0, 0n, [1]);
