@@ -3,7 +3,7 @@
 import type { DescriptorTable } from './descriptor.ts';
 import { CONSUMER_COUNTER_BYTES, ContextHeader, PAGE_BYTES, type SegmentLayout } from './layout.ts';
 import { RingReader } from './ring.ts';
-import type { TaskNameLookup } from './segment.ts';
+import type { SegmentReaderOptions } from './segment.ts';
 
 /** Whose events these are. Never changed: a task that changes its name gets a new object. */
 export interface TaskIdentity {
@@ -17,6 +17,7 @@ const RELEASING = 0xffff_ffff;
 /** How old a task's name may be. */
 const NAME_MILLISECONDS = 100;
 const COMM_BYTES = 16;
+const NOBODY: TaskIdentity = { pid: 0, tid: 0, comm: '' };
 
 const decoder = new TextDecoder('utf-8');
 
@@ -29,7 +30,9 @@ export class ContextReader {
   readonly #tid: Uint32Array;
   readonly #comm: Uint8Array;
   readonly #counters: BigUint64Array;
-  #identity: TaskIdentity = { pid: 0, tid: 0, comm: '' };
+  #identity: TaskIdentity = NOBODY;
+  /** The owner's ids as the target has them. */
+  #owner = { pid: 0, tid: 0 };
   #ready = false;
   #nameRead = Number.NEGATIVE_INFINITY;
   #releasing = false;
@@ -50,7 +53,7 @@ export class ContextReader {
     this.#counters = new BigUint64Array(buffer, contextOffset + PAGE_BYTES, words);
   }
 
-  /** The owner as far as it is known; all zero before the first claim. */
+  /** The owner as far as it is known, by our ids; all zero before the first claim. */
   get identity(): TaskIdentity {
     return this.#identity;
   }
@@ -61,20 +64,25 @@ export class ContextReader {
   }
 
   /** Finds out who owns the context, and how the task is called now. */
-  refresh(nowMilliseconds: number, taskName: TaskNameLookup | undefined): void {
+  refresh(
+    nowMilliseconds: number,
+    { taskName, translate }: Pick<SegmentReaderOptions, 'taskName' | 'translate'>,
+  ): void {
     if (this.#releasing) return;
     const tid = Atomics.load(this.#tid, ContextHeader.tid / 4);
     const ready = Atomics.load(this.#tid, ContextHeader.ready / 4) === 1;
-    if (tid !== this.#identity.tid || ready !== this.#ready) {
+    if (tid !== this.#owner.tid || ready !== this.#ready) {
       this.#ready = ready;
       const pid = ready ? Atomics.load(this.#tid, ContextHeader.pid / 4) : 0;
-      this.#identity = { pid, tid, comm: ready ? this.#claimedComm() : '' };
+      this.#owner = { pid, tid };
+      const ids = (ready ? translate?.(pid, tid) : undefined) ?? this.#owner;
+      this.#identity = { ...ids, comm: ready ? this.#claimedComm() : '' };
       this.#nameRead = nowMilliseconds;
     } else if (ready && taskName && nowMilliseconds - this.#nameRead >= NAME_MILLISECONDS) {
       this.#nameRead = nowMilliseconds;
-      const comm = taskName(this.#identity.pid, tid);
+      const comm = taskName(this.#identity.pid, this.#identity.tid);
       if (comm !== undefined && comm !== this.#identity.comm) {
-        this.#identity = { pid: this.#identity.pid, tid, comm };
+        this.#identity = { ...this.#identity, comm };
       }
     }
   }
@@ -89,7 +97,7 @@ export class ContextReader {
    * @returns whether the context is on its way to be free.
    */
   beginRelease(isAlive: (pid: number, tid: number) => boolean): boolean {
-    const { pid, tid } = this.#identity;
+    const { pid, tid } = this.#owner;
     if (this.#releasing || tid === 0 || tid === RELEASING) return this.#releasing;
     const at = ContextHeader.tid / 4;
     if (Atomics.compareExchange(this.#tid, at, tid, RELEASING) !== tid) return false;
@@ -131,7 +139,8 @@ export class ContextReader {
   freeReleased(): void {
     if (!this.#released) return;
     this.#released = this.#releasing = this.dead = this.#ready = false;
-    this.#identity = { pid: 0, tid: 0, comm: '' };
+    this.#identity = NOBODY;
+    this.#owner = { pid: 0, tid: 0 };
     Atomics.store(this.#tid, ContextHeader.tid / 4, 0);
   }
 

@@ -48,6 +48,15 @@ export interface SegmentLoss {
 /** Asked for the present name of a task; undefined where it is not known any more. */
 export type TaskNameLookup = (pid: number, tid: number) => string | undefined;
 
+/**
+ * Asked once for each task that claims a context: the ids by which we know a task that calls itself by
+ * these. Undefined when they are the same, or it is gone.
+ */
+export type TaskTranslation = (
+  pid: number,
+  tid: number,
+) => { readonly pid: number; readonly tid: number } | undefined;
+
 /** How a segment is read. */
 export interface SegmentReaderOptions {
   /** The mapping; at least as long as the shape asks. The caller keeps it mapped. */
@@ -58,6 +67,8 @@ export interface SegmentReaderOptions {
   readonly holdMilliseconds?: number;
   /** Refreshes the tasks' names, at most every 100 ms a task. */
   readonly taskName?: TaskNameLookup;
+  /** Needed where the target is in another pid namespace. */
+  readonly translate?: TaskTranslation;
 }
 
 /** Takes the committed records of one ring; the bytes may be read until it returns. */
@@ -136,7 +147,7 @@ export class SegmentReader {
     this.discover();
     const holdMilliseconds = this.#options.holdMilliseconds ?? 100;
     for (const context of this.#contexts) {
-      context.refresh(nowMilliseconds, this.#options.taskName);
+      context.refresh(nowMilliseconds, this.#options);
       if (!context.isReadable) continue;
       const dead = this.#allDead || context.dead;
       context.ring.scan(this.#index, { nowMilliseconds, holdMilliseconds, dead });
@@ -159,6 +170,7 @@ export class SegmentReader {
   /**
    * Frees the context of a dead task for reuse, once its last records were drained; see
    * {@link ContextReader.beginRelease} for the race that `isAlive` decides.
+   * @param isAlive asked by the ids that the task itself sees
    * @returns false when the task lives, or the context is free already.
    */
   release(contextIndex: number, isAlive: (pid: number, tid: number) => boolean): boolean {

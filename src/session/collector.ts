@@ -12,6 +12,7 @@ import { EventMerger } from '../events/merge.ts';
 import { SegmentReader, type SegmentLoss } from '../events/segment.ts';
 import { monotonicNanoseconds, readClockPair } from '../sys/clock.ts';
 import { viewMemory } from '../sys/mapping.ts';
+import { NamespaceTasks } from './name-spaces.ts';
 import type { AddReply, ConsumerHandle, SegmentHandle } from './protocol.ts';
 
 /** How often the clocks are compared, in milliseconds. */
@@ -20,9 +21,10 @@ const CALIBRATION_INTERVAL = 1000;
 const FIRST_CALIBRATION_NANOSECONDS = 2_000_000n;
 
 interface Source {
-  readonly handle: SegmentHandle;
   readonly reader: SegmentReader;
   readonly table: DescriptorTable;
+  /** For a target in another pid namespace. */
+  readonly tasks: NamespaceTasks | undefined;
 }
 
 /** One consumer's counts. */
@@ -85,11 +87,12 @@ export class Collector {
 
   /** Frees the contexts of tasks that ended, so that new ones find room. */
   releaseDeadTasks(): void {
-    for (const { reader, handle } of this.#sources.values()) {
-      if (!handle.samePidNamespace || reader.contexts.length === 0) continue;
+    for (const { reader, tasks } of this.#sources.values()) {
+      const isOwnerAlive = (pid: number, tid: number): boolean =>
+        tasks === undefined ? isTaskAlive(pid, tid) : tasks.find(pid, tid) !== undefined;
       reader.contexts.forEach(({ identity: { pid, tid } }, index) => {
         // Asked first: a living task whose context is looked at this way would claim a second one.
-        if (pid !== 0 && !isTaskAlive(pid, tid)) reader.release(index, isTaskAlive);
+        if (pid !== 0 && !isTaskAlive(pid, tid)) reader.release(index, isOwnerAlive);
       });
     }
   }
@@ -124,13 +127,15 @@ export class Collector {
 
   #addSegment(handle: SegmentHandle): void {
     const table = new DescriptorTable();
+    const tasks = handle.samePidNamespace ? undefined : new NamespaceTasks(handle.pid);
     const reader = new SegmentReader({
       buffer: viewMemory(address(handle.address), layoutSegment(handle.shape).totalBytes),
       shape: handle.shape,
       table,
-      ...(handle.samePidNamespace ? { taskName } : {}),
+      taskName,
+      ...(tasks && { translate: (pid, tid) => tasks.find(pid, tid) }),
     });
-    this.#sources.set(handle.pid, { handle, reader, table });
+    this.#sources.set(handle.pid, { reader, table, tasks });
     this.#merger.add(reader);
   }
 }
