@@ -170,16 +170,23 @@ function emitRemember(code: Assembler, segment: Address): void {
   code.movsx('rax', mem({ base: 'rax', width: 4 }));
   code.cmp('eax', TID_UNKNOWN | 0).jcc('e', done);
   code.cmp(mem({ segment: 'fs', base: 'rax' }), 'edx').jcc('ne', done);
-  // Spread over the ways by thread id, so that two tasks with one slot don't take turns.
-  code
-    .and('edx', CACHE_WAYS - 1)
-    .imul('edx', 'edx', CacheEntry.bytes)
-    .add('rdi', 'rdx');
+  // The first entry that is free or has this key: a hit finds only the very first one without a call. If
+  // all are taken, one by thread id, so that two tasks with one slot don't take turns.
+  const again = code.label('again');
+  const store = code.label('store');
+  code.mov('r11', 'rdi').mov('esi', CACHE_WAYS);
+  code.bind(again);
+  code.cmp(mem({ base: 'r11', width: 8 }), 0).jcc('e', store);
+  code.cmp(mem({ base: 'r11' }), 'r8').jcc('e', store);
+  code.add('r11', CacheEntry.bytes).dec('esi').jcc('ne', again);
+  code.and('edx', CACHE_WAYS - 1).imul('edx', 'edx', CacheEntry.bytes);
+  code.lea('r11', mem({ base: 'rdi', index: 'rdx' }));
+  code.bind(store);
   // The key is written last and cleared first: a signal in between finds no entry, never half of one.
-  code.mov(mem({ base: 'rdi', width: 8 }), 0);
-  code.mov(mem({ base: 'rdi', displacement: CacheEntry.context }), 'rcx');
-  code.mov(mem({ base: 'rdi', displacement: CacheEntry.tidOffset }), 'rax');
-  code.mov(mem({ base: 'rdi', displacement: CacheEntry.fsBase }), 'r8');
+  code.mov(mem({ base: 'r11', width: 8 }), 0);
+  code.mov(mem({ base: 'r11', displacement: CacheEntry.context }), 'rcx');
+  code.mov(mem({ base: 'r11', displacement: CacheEntry.tidOffset }), 'rax');
+  code.mov(mem({ base: 'r11', displacement: CacheEntry.fsBase }), 'r8');
   code.bind(done);
   code.ret();
 }
