@@ -5,9 +5,9 @@ import { TraplineError } from '../base/errors.ts';
 import { compileGlob } from '../base/glob.ts';
 import type { ProbeDefinition } from '../probe/definition.ts';
 import type { FunctionLocation } from '../probe/location.ts';
-import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
-import { resolveOwnSymbol } from '../sys/dlsym.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import type { FunctionSymbol } from '../symbols/function-symbol.ts';
+import { implementationOf, type TargetView } from './chosen.ts';
 import { filesNamed } from './file-names.ts';
 import type { FileCache, MappedFile } from './files.ts';
 
@@ -35,6 +35,9 @@ export interface Resolution {
   readonly unresolved: readonly UnresolvedPlace[];
 }
 
+const UNKNOWN_IMPLEMENTATION =
+  'it is an IFUNC, whose code is chosen when a program first needs it, and nothing tells yet what was chosen ' +
+  'there: attach to the process when it has called it';
 /** How many near names an error proposes. */
 const PROPOSALS = 5;
 
@@ -55,7 +58,7 @@ export function resolveDefinition(
   if (found.length === 0) return undefined;
   const results = found.map((file) => {
     if (location.kind === 'offset') return resolveOffset(maps, file, location.offset);
-    return resolveFunction(maps, file, location, exclude);
+    return resolveFunction({ pid, maps, files }, file, location, exclude);
   });
   return {
     places: results.flatMap(({ places }) => places),
@@ -85,7 +88,7 @@ function resolveOffset(
 }
 
 function resolveFunction(
-  maps: readonly MemoryMapping[],
+  context: TargetView,
   file: MappedFile,
   location: FunctionLocation,
   exclude: readonly string[],
@@ -98,9 +101,9 @@ function resolveFunction(
   for (const symbol of symbols) {
     const name = readable(file, symbol);
     if (excluded.some((matches) => matches(symbol.name) || matches(name))) continue;
-    const start = symbol.kind === 'ifunc' ? chosenImplementation(file, symbol) : symbol.offset;
-    if (typeof start === 'string') {
-      unresolved.push({ file, name, reason: start });
+    const start = symbol.kind === 'ifunc' ? implementationOf(context, file, symbol) : symbol.offset;
+    if (start === undefined) {
+      unresolved.push({ file, name, reason: UNKNOWN_IMPLEMENTATION });
       continue;
     }
     if (
@@ -113,7 +116,7 @@ function resolveFunction(
     const offset = fileOffset(start + location.offset);
     if (seen.has(offset)) continue;
     seen.add(offset);
-    const at = file.addressIn(maps, offset);
+    const at = file.addressIn(context.maps, offset);
     if (at === undefined) {
       unresolved.push({ file, name, reason: 'it is not mapped executable' });
       continue;
@@ -131,19 +134,6 @@ function exact(file: MappedFile, location: FunctionLocation): FunctionSymbol[] {
   const found = file.symbols.find(location.name);
   const defaults = found.filter(({ isDefaultVersion }) => isDefaultVersion);
   return defaults.length > 0 ? defaults : found;
-}
-
-/** Where the implementation of an IFUNC begins that this machine chose, or why that can't be told. */
-function chosenImplementation(file: MappedFile, symbol: FunctionSymbol): number | string {
-  const at = resolveOwnSymbol(file.path, symbol.name, symbol.version);
-  const unknown =
-    'it is an IFUNC of a library that Trapline itself has not loaded: which implementation was chosen is not known';
-  if (at === undefined) return unknown;
-  // The resolver decides by the processor, which the target and we share, if it is the same file.
-  // Our own process id is the kernel's own number.
-  const mapping = findMapping(readMaps(process.pid as Pid), at);
-  if (mapping?.inode !== file.inode || mapping.device !== file.device) return unknown;
-  return Number(at - mapping.start + mapping.offset);
 }
 
 function readable(file: MappedFile, symbol: FunctionSymbol): string {

@@ -20,6 +20,8 @@ export interface Dynamic {
   readonly versionDefinitions: CountedTable | undefined;
   /** DT_RELA. */
   readonly relocations: Uint8Array;
+  /** DT_JMPREL: those of the procedure linkage table. */
+  readonly linkageRelocations: Uint8Array;
 }
 
 /** A chained table: how many entries it says to have, and all bytes that they may lie in. */
@@ -36,6 +38,8 @@ const DT = {
   symtab: 6,
   rela: 7,
   relaSize: 8,
+  jumpRelocations: 23,
+  jumpRelocationsSize: 2,
   strtabSize: 10,
   symbolEntrySize: 11,
   soname: 14,
@@ -84,6 +88,13 @@ export function readDynamic(elf: ElfFile): Dynamic | undefined {
     versionIndexes: versionIndexes(elf, single, count),
     versionDefinitions: chained(elf, single, DT.versionDefinitions, DT.versionDefinitionCount),
     relocations: sizedTable(elf, single, DT.rela, DT.relaSize, 'relocations'),
+    linkageRelocations: sizedTable(
+      elf,
+      single,
+      DT.jumpRelocations,
+      DT.jumpRelocationsSize,
+      'relocations of the linkage table',
+    ),
   };
 }
 

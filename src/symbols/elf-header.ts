@@ -48,7 +48,7 @@ export const PT = { load: 1, dynamic: 2, interpreter: 3, note: 4, ehFrame: 0x647
 /** p_flags: the segment is executable. */
 export const PF_X = 1;
 /** sh_type values used here (gABI, figure 4-9). */
-export const SHT = { symtab: 2, note: 7, nobits: 8, dynsym: 11 } as const;
+export const SHT = { symtab: 2, rela: 4, note: 7, nobits: 8, dynsym: 11 } as const;
 /** sh_flags: the section holds instructions. */
 export const SHF_EXECINSTR = 4;
 /** st_shndx of a symbol that is not defined here. */
