@@ -1,0 +1,167 @@
+/*
+ * The program that is measured. Commands on standard input, one answer each on standard output:
+ *
+ *     run FUNCTION THREADS CALLS    calls the function so often in each of the threads
+ *         -> ns X                   processor time of a call, in nanoseconds: the mean of the threads
+ *            records N full M       for work_recorded: what its rings held, and dropped
+ *     flood THREADS MILLISECONDS    calls work() as often as it can
+ *         -> calls N
+ *     tick MILLISECONDS             calls work() every 50 us
+ *         -> ticked
+ *
+ * FUNCTION: work, recorded, counted. All go through one loop and one pointer, so that the call costs the
+ * same. Time is the thread's own processor time: what other programs take of the machine is not in it.
+ */
+
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { MAX_THREADS = 4 };
+
+typedef uint64_t function(uint64_t, uint64_t);
+struct ring;
+
+extern function work_recorded, work_counted;
+extern struct ring *hand_ring_of_thread(void);
+extern uint64_t hand_drain(struct ring *ring, uint64_t *full);
+
+/*
+ * `push %rbp; mov %rsp,%rbp; ...`: what the kernel emulates comes first, what it single-steps second.
+ * The one function that every tool probes. Asking for its frame makes the compiler set one up.
+ */
+__attribute__((noinline, aligned(64))) uint64_t work(uint64_t a, uint64_t b) {
+  __asm__ volatile("" ::"r"(__builtin_frame_address(0)));
+  return 3 * a + b;
+}
+
+struct worker {
+  sem_t start, done;
+  function *what;
+  uint64_t calls, nanoseconds;
+  int flood;
+  struct ring *ring;
+};
+
+static struct worker workers[MAX_THREADS];
+static _Atomic int missing; /* threads that a run still waits for */
+static _Atomic int stop;
+static volatile uint64_t sink;
+
+static uint64_t now(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+__attribute__((noinline, aligned(64))) static void loop(function *what, uint64_t calls) {
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < calls; i++) sum += what(i, 7);
+  sink = sum;
+}
+
+static void *serve(void *parameter) {
+  struct worker *worker = parameter;
+  worker->ring = hand_ring_of_thread();
+  sem_post(&worker->done);
+  for (;;) {
+    sem_wait(&worker->start);
+    if (worker->flood) {
+      for (worker->calls = 0; !stop; worker->calls += 1000) loop(work, 1000);
+    } else {
+      /* All begin together. */
+      missing--;
+      while (missing > 0) sched_yield();
+      uint64_t began = now(CLOCK_THREAD_CPUTIME_ID);
+      loop(worker->what, worker->calls);
+      worker->nanoseconds = now(CLOCK_THREAD_CPUTIME_ID) - began;
+    }
+    sem_post(&worker->done);
+  }
+  return NULL;
+}
+
+static void sleep_microseconds(long microseconds) {
+  struct timespec pause = {microseconds / 1000000, microseconds % 1000000 * 1000};
+  nanosleep(&pause, NULL);
+}
+
+static void run(function *what, int threads, uint64_t calls) {
+  missing = threads;
+  for (int i = 0; i < threads; i++) {
+    workers[i].what = what;
+    workers[i].calls = calls;
+    workers[i].flood = 0;
+    sem_post(&workers[i].start);
+  }
+  for (int i = 0; i < threads; i++) sem_wait(&workers[i].done);
+  double sum = 0;
+  for (int i = 0; i < threads; i++) sum += (double)workers[i].nanoseconds / (double)calls;
+  printf("ns %.4f", sum / threads);
+  if (what == work_recorded) {
+    uint64_t records = 0, full = 0;
+    for (int i = 0; i < threads; i++) records += hand_drain(workers[i].ring, &full);
+    printf(" records %lu full %lu", records, full);
+  }
+  printf("\n");
+}
+
+static void flood(int threads, int milliseconds) {
+  stop = 0;
+  for (int i = 0; i < threads; i++) {
+    workers[i].flood = 1;
+    sem_post(&workers[i].start);
+  }
+  sleep_microseconds(milliseconds * 1000L);
+  stop = 1;
+  uint64_t calls = 0;
+  for (int i = 0; i < threads; i++) {
+    sem_wait(&workers[i].done);
+    calls += workers[i].calls;
+  }
+  printf("calls %lu\n", calls);
+}
+
+static void tick(int milliseconds) {
+  uint64_t until = now(CLOCK_MONOTONIC) + milliseconds * 1000000ull;
+  while (now(CLOCK_MONOTONIC) < until) {
+    sink = work(sink, 7);
+    sleep_microseconds(50);
+  }
+  puts("ticked");
+}
+
+int main(void) {
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  for (int i = 0; i < MAX_THREADS; i++) {
+    pthread_t thread;
+    sem_init(&workers[i].start, 0, 0);
+    sem_init(&workers[i].done, 0, 0);
+    if (pthread_create(&thread, NULL, serve, &workers[i]) != 0) return 1;
+    sem_wait(&workers[i].done);
+  }
+  puts("ready");
+  char line[200], name[32];
+  while (fgets(line, sizeof line, stdin) != NULL) {
+    int threads, milliseconds;
+    uint64_t calls;
+    if (sscanf(line, "run %31s %d %lu", name, &threads, &calls) == 3 && threads <= MAX_THREADS) {
+      run(strcmp(name, "recorded") == 0  ? work_recorded
+          : strcmp(name, "counted") == 0 ? work_counted
+                                         : work,
+          threads, calls);
+    } else if (sscanf(line, "flood %d %d", &threads, &milliseconds) == 2 && threads <= MAX_THREADS) {
+      flood(threads, milliseconds);
+    } else if (sscanf(line, "tick %d", &milliseconds) == 1) {
+      tick(milliseconds);
+    } else {
+      printf("unknown: %s", line);
+    }
+  }
+  return 0;
+}
