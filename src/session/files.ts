@@ -98,6 +98,24 @@ export class FileCache implements TargetFiles {
     return places;
   }
 
+  /** The never executed tails of the given mappings. */
+  tails(
+    pid: Pid,
+    maps: readonly MemoryMapping[],
+    some: readonly MemoryMapping[],
+  ): readonly BlobPlace[] {
+    return some.flatMap((mapping) => this.#tails(pid, maps, mapping));
+  }
+
+  /** What a mapping's file holds where it is mapped; zeros past the file's end. */
+  bytesOf(pid: Pid, mapping: MemoryMapping): Uint8Array {
+    const bytes = new Uint8Array(Number(mapping.end - mapping.start));
+    const from = Number(mapping.offset);
+    const file = this.open(pid, mapping).elf.bytes;
+    bytes.set(file.subarray(from, from + bytes.byteLength));
+    return bytes;
+  }
+
   original(pid: Pid): OriginalBytes {
     return (site) => this.#originalOf(pid, site);
   }

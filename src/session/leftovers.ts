@@ -1,28 +1,19 @@
 /** What sessions hold in processes, living and dead ones, and taking out what dead ones left. */
 
-import { address, fileOffset, hex, pid as brandPid, type Pid } from '../base/brand.ts';
+import { fileOffset, hex, pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { ControlBlock, findControl, type ReadMemory } from '../engines/jump/block.ts';
-import { BLOB_BYTES, depart } from '../engines/jump/depart.ts';
-import { CACHE_BYTES } from '../engines/jump/runtime.ts';
-import { unmapAreas, type Area } from '../engines/jump/injection.ts';
+import { ControlBlock, readIfThere, type ReadMemory } from '../engines/jump/block.ts';
+import { depart } from '../engines/jump/depart.ts';
+import { isOurs } from '../engines/jump/withdraw.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
-import { cleanBlobPlace, findBlobPlace } from '../process/blob-place.ts';
-import {
-  CONTROL_NAME,
-  LIVENESS_NAME,
-  SEGMENT_NAME,
-  type SessionRow,
-  type SiteRow,
-} from '../process/control.ts';
+import { LIVENESS_NAME, type SessionRow, type SiteRow } from '../process/control.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
-import { FUTEX_OWNER_DIED } from '../sys/robust.ts';
+import { FUTEX_OWNER_DIED, FUTEX_TID_MASK } from '../sys/robust.ts';
 import { isFile, type FileCache } from './files.ts';
+import { cleanRest } from './remains.ts';
 import type { CleanReport, HeldSession, ProcessStatus } from './types.ts';
-
-const NAMES = new Set([CONTROL_NAME, SEGMENT_NAME, LIVENESS_NAME].map((name) => `/memfd:${name}`));
 
 /** Describes what is held in the given processes, or in every one that may be read. */
 export function describeProcesses(
@@ -64,17 +55,6 @@ function chosen(pids: readonly number[] | undefined): Pid[] {
   });
 }
 
-function isOurs(mapping: MemoryMapping): boolean {
-  return NAMES.has(mapping.path);
-}
-
-/** A context cache has no name: it lies behind its session's liveness page. */
-function isCache(mapping: MemoryMapping, maps: readonly MemoryMapping[]): boolean {
-  const isAnonymous = mapping.path === '' && mapping.inode === 0n && mapping.writable;
-  if (!isAnonymous || mapping.end - mapping.start !== BigInt(CACHE_BYTES)) return false;
-  return maps.some(({ end, path }) => end === mapping.start && path === `/memfd:${LIVENESS_NAME}`);
-}
-
 function mappedBytes(maps: readonly MemoryMapping[]): number {
   return maps.filter(isOurs).reduce((sum, { start, end }) => sum + Number(end - start), 0);
 }
@@ -109,9 +89,10 @@ function describe(
 /** A session lives if its liveness word says so; one without a word is dead. */
 function isAlive(row: SessionRow, maps: readonly MemoryMapping[], read: ReadMemory): boolean {
   if (findMapping(maps, row.liveness)?.path !== `/memfd:${LIVENESS_NAME}`) return false;
-  const bytes = read(row.liveness, 4);
+  const bytes = readIfThere(read, row.liveness, 4);
+  if (bytes === undefined) return false;
   const word = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
-  return (word & FUTEX_OWNER_DIED) === 0;
+  return (word & FUTEX_TID_MASK) !== 0 && (word & FUTEX_OWNER_DIED) === 0;
 }
 
 function describePlace(
@@ -165,13 +146,17 @@ function cleanProcess(pid: Pid, files: FileCache): CleanReport {
     kept.push(...result.problems);
     if (result.problems.length === 0) sessionsRemoved++;
   }
-  if (kept.length === 0) kept.push(...cleanRest(pid, files));
+  if (kept.length === 0) {
+    const rest = cleanRest(pid, files);
+    sitesRestored += rest.sitesRestored;
+    kept.push(...rest.kept);
+  }
   return { pid, sessionsRemoved, sitesRestored, kept };
 }
 
 function deadSessions(pid: Pid, kept: string[]): SessionRow[] {
   const maps = mapsIfReadable(pid);
-  if (findControl(maps) === undefined) return [];
+  if (!maps.some(isOurs)) return [];
   try {
     using reader = new MemoryReader(pid);
     const block = ControlBlock.read(maps, reader.read);
@@ -181,32 +166,4 @@ function deadSessions(pid: Pid, kept: string[]): SessionRow[] {
     kept.push(error.message);
     return [];
   }
-}
-
-/**
- * What a session leaves that was killed before it could describe itself: mappings that no row names, and
- * an injected call's code. Only where no session is left.
- */
-function cleanRest(pid: Pid, files: FileCache): string[] {
-  const before = mapsIfReadable(pid);
-  if (before.length === 0) return [];
-  using stopped = StoppedProcess.stop(pid);
-  const maps = stopped.maps();
-  const places = files.blobPlaces(pid, maps);
-  const kept: string[] = [];
-  for (const place of places) {
-    if (!cleanBlobPlace(stopped, place)) {
-      kept.push(`process ${pid} still runs what a killed session left at ${hex(place.address)}`);
-    }
-  }
-  const ours = maps.filter((mapping) => isOurs(mapping) || isCache(mapping, maps));
-  if (ours.length === 0 || kept.length > 0) return kept;
-  const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
-  if (block.sessions.size > 0 || block.sites.size > 0) return kept;
-  const areas: Area[] = ours.map(({ start, end }) => ({
-    address: address(start),
-    bytes: Number(end - start),
-  }));
-  unmapAreas(stopped, findBlobPlace(stopped, places, BLOB_BYTES), areas);
-  return kept;
 }

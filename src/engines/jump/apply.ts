@@ -1,9 +1,9 @@
 /** Makes a prepared change in a stopped address space: code first, rows next, the five bytes last. */
 
 import { address, hex, type Address } from '../../base/brand.ts';
-import { TraplineError } from '../../base/errors.ts';
 import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
+import type { StoppedTask } from '../../process/stopped-task.ts';
 import { writeCode } from '../../process/patch.ts';
 import type { ControlBlock } from './block.ts';
 import { JUMP_BYTES } from './planner.ts';
@@ -28,16 +28,17 @@ export function applyChange(
   block: ControlBlock,
   change: PreparedChange,
 ): FailedSite[] {
-  const failed = findObstacles(stopped, change.newSites);
+  const jumpless = change.adopted.filter((site) => !hasJump(stopped, site));
+  const failed = findObstacles(stopped, [...change.newSites, ...jumpless]);
   for (const write of coalesce(change.code)) stopped.write(write.address, write.bytes);
   // Taken out of the block, not of the memory: the code lies where the next change may write.
-  for (const { site } of failed) dropSite(block, site);
+  for (const { site } of failed) dropSite(block, change, site);
   const dropped = new Set(failed.map(({ site }) => site.row.index));
   writeRows(stopped, block);
   for (const list of change.listChanges) {
     if (!dropped.has(list.site.index)) prependProgram(stopped, list);
   }
-  for (const site of change.newSites) {
+  for (const site of [...change.newSites, ...jumpless]) {
     if (dropped.has(site.row.index)) continue;
     moveTasks(stopped, site);
     const { address: at } = site.row;
@@ -46,7 +47,7 @@ export function applyChange(
   return failed;
 }
 
-/** Writes what changed in the block. */
+/** Writes what changed in the block, which is mapped if something changed. */
 export function writeRows(stopped: StoppedProcess, block: ControlBlock): void {
   for (const write of block.takeWrites()) stopped.write(write.address, write.bytes);
 }
@@ -70,9 +71,20 @@ function prependProgram(stopped: StoppedProcess, change: ListChange): void {
   writeWord(stopped, change.site.list, change.program);
 }
 
-function dropSite(block: ControlBlock, site: NewSite): void {
-  for (const program of block.programsOf(site.row)) block.remove('programs', program.index);
-  block.remove('sites', site.row.index);
+function hasJump(stopped: StoppedProcess, { row, jump }: NewSite): boolean {
+  return Buffer.compare(stopped.read(row.address, JUMP_BYTES), jump) === 0;
+}
+
+/** Takes the rows of a site out again; of one that was there before, only those of the change. */
+function dropSite(block: ControlBlock, change: PreparedChange, site: NewSite): void {
+  if (change.newSites.includes(site)) {
+    for (const program of block.programsOf(site.row)) block.remove('programs', program.index);
+    block.remove('sites', site.row.index);
+    return;
+  }
+  for (const list of change.listChanges) {
+    if (list.site === site.row) block.remove('programs', list.row.index);
+  }
 }
 
 /** Rule 5: memory must equal the file, and nobody may be about to return into the middle. */
@@ -84,6 +96,12 @@ function findObstacles(stopped: StoppedProcess, sites: readonly NewSite[]): Fail
     const found = stopped.read(site.row.address, displaced.byteLength);
     if (Buffer.compare(found, displaced) !== 0) {
       failed.set(site, { site, kind: 'foreign', reason: describeForeign(found, displaced) });
+      continue;
+    }
+    const astray = stopped.tasks.find((task) => placeInStub(task, site) === 'none');
+    if (astray !== undefined) {
+      const reason = `task ${astray.tid} stands at ${hex(address(astray.registers.get('rip')))}, not at the start of an instruction`;
+      failed.set(site, { site, kind: 'busy', reason });
     } else if (innerBoundaries.length > 0) {
       const start = address(site.row.address + 1n);
       inner.push({ start, end: address(site.row.address + BigInt(JUMP_BYTES)), site });
@@ -114,18 +132,21 @@ function describeForeign(found: Uint8Array, expected: Uint8Array): string {
 
 /** A task that stands before an inner instruction goes on before that instruction's copy. */
 function moveTasks(stopped: StoppedProcess, site: NewSite): void {
-  const { address: start, displaced } = site.row;
   for (const task of stopped.tasks) {
-    const inside = task.registers.get('rip') - start;
-    if (inside <= 0n || inside >= BigInt(JUMP_BYTES)) continue;
-    const place = site.map.find(({ from }) => BigInt(from) === inside);
-    if (place === undefined) {
-      throw new TraplineError({
-        code: 'refused',
-        message: `task ${task.tid} stands at ${hex(start + inside)}, which is not the start of an instruction`,
-        hint: 'The program runs its code in a way that Trapline does not understand.',
-      });
+    const place = placeInStub(task, site);
+    if (typeof place === 'bigint') {
+      task.setRegisters(task.registers.set('rip', place));
     }
-    task.setRegisters(task.registers.set('rip', address(displaced + BigInt(place.to))));
   }
+}
+
+/**
+ * Where a task goes on that stands inside the bytes to be replaced; `none` when it is in the middle of
+ * an instruction, undefined when it stands elsewhere.
+ */
+function placeInStub(task: StoppedTask, site: NewSite): Address | 'none' | undefined {
+  const inside = task.registers.get('rip') - site.row.address;
+  if (inside <= 0n || inside >= BigInt(JUMP_BYTES)) return undefined;
+  const place = site.map.find(({ from }) => BigInt(from) === inside);
+  return place === undefined ? 'none' : address(site.row.displaced + BigInt(place.to));
 }

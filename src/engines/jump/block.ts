@@ -1,5 +1,7 @@
 /** The control block of one address space while it is changed: rows in, rows out, writes collected. */
 
+import { randomInt } from 'node:crypto';
+
 import { address, type Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import {
@@ -26,6 +28,7 @@ import {
   type SiteRow,
 } from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
+import { verifyTables } from './verify.ts';
 import { coalesce, type CodeWrite } from './writes.ts';
 
 /** Reads all of `length` bytes of a target, or throws. */
@@ -42,14 +45,21 @@ export class ControlBlock {
   readonly arenas: Map<number, ArenaRow> = new Map();
   readonly sites: Map<number, SiteRow> = new Map();
   readonly programs: Map<number, ProgramRow> = new Map();
-  /** Grows with every change by any session: equal numbers mean that nobody else was here. */
-  readonly generation: bigint;
+  /** Rows that contradict the mappings or each other, and were left out: somebody else wrote them. */
+  readonly contradictions: number;
   readonly #extent = { sessions: 0, arenas: 0, sites: 0, programs: 0 };
   readonly #pending = new Map<string, ControlWrite>();
+  readonly #erased = new Map<string, { readonly table: ControlTable; readonly index: number }>();
+  #generation: bigint;
 
-  private constructor(at: Address | undefined, tables: ControlTables | undefined) {
+  private constructor(
+    at: Address | undefined,
+    tables: ControlTables | undefined,
+    contradictions: number,
+  ) {
     this.address = at;
-    this.generation = tables?.generation ?? 0n;
+    this.contradictions = contradictions;
+    this.#generation = tables?.generation ?? 0n;
     if (tables === undefined) return;
     for (const table of TABLES) {
       for (const row of tables[table]) this.#rows(table).set(row.index, row);
@@ -59,7 +69,7 @@ export class ControlBlock {
 
   /** A block that is not mapped yet. */
   static empty(): ControlBlock {
-    return new ControlBlock(undefined, undefined);
+    return new ControlBlock(undefined, undefined, 0);
   }
 
   /**
@@ -68,23 +78,41 @@ export class ControlBlock {
    * @throws TraplineError `busy` when another version of Trapline made it; `bad-input` when it is not one.
    */
   static read(maps: readonly MemoryMapping[], read: ReadMemory): ControlBlock {
-    const mapping = findControl(maps);
-    if (mapping === undefined) return ControlBlock.empty();
-    const header = read(mapping.start, CONTROL_HEADER_BYTES);
-    if (isBlank(header)) return new ControlBlock(mapping.start, undefined);
-    const extent = decodeExtent(header);
-    const parts = extentRanges(extent).map(({ offset, bytes }) =>
-      read(address(mapping.start + BigInt(offset)), bytes),
+    const found = findControl(maps, read);
+    if (found === undefined) return ControlBlock.empty();
+    const { address: at, header } = found;
+    if (isBlank(header)) return new ControlBlock(at, undefined, 0);
+    const parts = extentRanges(decodeExtent(header)).map(({ offset, bytes }) =>
+      read(address(at + BigInt(offset)), bytes),
     );
-    return new ControlBlock(mapping.start, decodeTables(parts));
+    const { tables, contradictions } = verifyTables(decodeTables(parts), maps);
+    return new ControlBlock(at, tables, contradictions);
   }
 
   /** The generation of the block that a target's mappings show; undefined when there is none. */
   static readGeneration(maps: readonly MemoryMapping[], read: ReadMemory): bigint | undefined {
-    const mapping = findControl(maps);
-    return mapping === undefined
-      ? undefined
-      : decodeGeneration(read(mapping.start, CONTROL_HEADER_BYTES));
+    const found = findControl(maps, read);
+    return found === undefined ? undefined : decodeGeneration(found.header);
+  }
+
+  /** Changes with every change by any session: equal numbers mean that nobody else was here. */
+  get generation(): bigint {
+    return this.#generation;
+  }
+
+  /** Whether the address space needs nothing of ours any more. */
+  get isEmpty(): boolean {
+    return this.sessions.size === 0 && this.sites.size === 0 && this.contradictions === 0;
+  }
+
+  /** @throws TraplineError `bad-input` when rows were left out: what they hide must not be built upon. */
+  ensureSound(): void {
+    if (this.contradictions === 0) return;
+    throw new TraplineError({
+      code: 'bad-input',
+      message: `${this.contradictions} rows of the process's control block contradict its memory`,
+      hint: 'The process has overwritten its control block. Restart it to get rid of what is left in it.',
+    });
   }
 
   /** The rows as they are now, changes included. */
@@ -133,7 +161,8 @@ export class ControlBlock {
   /** Takes a row out. */
   remove(table: ControlTable, index: number): void {
     this.#rows(table).delete(index);
-    this.#pending.set(`${table}:${index}`, eraseRow(table, index));
+    this.#pending.delete(`${table}:${index}`);
+    this.#erased.set(`${table}:${index}`, { table, index });
   }
 
   /** The live site at an address, if there is one. */
@@ -150,20 +179,31 @@ export class ControlBlock {
   }
 
   /**
-   * The collected changes as writes to the target, few and in order; the collection is empty afterwards.
-   * The header, with a new generation, is among them.
+   * The collected changes as writes to the target, to be made in this order; the collection is empty
+   * afterwards. A row comes before those that refer to it, and goes after them, so that no death of ours
+   * leaves a reference to a row that is not there. The header comes first and last, with two generations:
+   * whoever reads while we write sees one that does not stay.
    */
   takeWrites(): CodeWrite[] {
     const base = this.address;
     if (base === undefined) throw new RangeError('the control block is not mapped');
-    if (this.#pending.size === 0) return [];
-    const header = encodeHeader(this.#extent, this.generation + 1n);
-    const writes = [header, ...this.#pending.values()].map(({ offset, bytes }) => ({
+    if (this.#pending.size === 0 && this.#erased.size === 0) return [];
+    const place = ({ offset, bytes }: ControlWrite): CodeWrite => ({
       address: address(base + BigInt(offset)),
       bytes,
-    }));
+    });
+    const added = [...this.#pending.values()].map(place);
+    const erased = ERASING_ORDER.flatMap((table) =>
+      [...this.#erased.values()]
+        .filter((row) => row.table === table)
+        .map(({ index }) => place(eraseRow(table, index))),
+    );
     this.#pending.clear();
-    return coalesce(writes);
+    this.#erased.clear();
+    // A block that is made anew must not repeat the numbers of the one before.
+    if (this.#generation === 0n) this.#generation = BigInt(randomInt(1, 2 ** 47));
+    const header = (): CodeWrite => place(encodeHeader(this.#extent, ++this.#generation));
+    return [header(), ...coalesce(added), ...erased, header()];
   }
 
   #changed<Row extends { readonly index: number }>(
@@ -172,6 +212,7 @@ export class ControlBlock {
     write: ControlWrite,
   ): Row {
     this.#extent[table] = Math.max(this.#extent[table], row.index + 1);
+    this.#erased.delete(`${table}:${row.index}`);
     this.#pending.set(`${table}:${row.index}`, write);
     return row;
   }
@@ -196,15 +237,45 @@ export class ControlBlock {
 }
 
 const TABLES: readonly ControlTable[] = ['sessions', 'arenas', 'sites', 'programs'];
+/** What refers to others first. */
+const ERASING_ORDER: readonly ControlTable[] = ['programs', 'sites', 'sessions', 'arenas'];
 
 function* indices(rows: readonly { readonly index: number }[]): Generator<number> {
   for (const row of rows) yield row.index;
 }
 
-/** The mapping of the control block: the readable, not executable part of the file of that name. */
-export function findControl(maps: readonly MemoryMapping[]): MemoryMapping | undefined {
-  return maps.find(
-    (mapping) =>
-      mapping.path === `/memfd:${CONTROL_NAME}` && !mapping.executable && mapping.offset === 0n,
-  );
+/** A control block that was found. */
+export interface FoundControl {
+  readonly address: Address;
+  readonly header: Uint8Array;
+}
+
+/**
+ * Finds the control block: the part of the file of that name that is not executable. One whose maker
+ * died before it gave the file a size can't be read, and is none.
+ */
+export function findControl(
+  maps: readonly MemoryMapping[],
+  read: ReadMemory,
+): FoundControl | undefined {
+  for (const { path, executable, offset, start } of maps) {
+    if (path !== `/memfd:${CONTROL_NAME}` || executable || offset !== 0n) continue;
+    const header = readIfThere(read, start, CONTROL_HEADER_BYTES);
+    if (header !== undefined) return { address: start, header };
+  }
+  return undefined;
+}
+
+/** Reads memory of a target; undefined where there is none, though something is mapped. */
+export function readIfThere(
+  read: ReadMemory,
+  from: Address,
+  length: number,
+): Uint8Array | undefined {
+  try {
+    return read(from, length);
+  } catch (error) {
+    if (error instanceof TraplineError && error.code === 'bad-input') return undefined;
+    throw error;
+  }
 }

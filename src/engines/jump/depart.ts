@@ -1,14 +1,14 @@
 /** Leaving an address space: stop after stop, until what is taken out has been found quiet. */
 
 import type { Pid } from '../../base/brand.ts';
-import { findBlobPlace } from '../../process/blob-place.ts';
+import { findBlobPlace, type BlobPlace } from '../../process/blob-place.ts';
 import type { ProgramRow, SessionRow } from '../../process/control.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { writeRows } from './apply.ts';
 import { ControlBlock } from './block.ts';
 import type { TargetFiles } from './target.ts';
-import { releaseQuiet, unmapSession, withdrawPrograms } from './withdraw.ts';
+import { releaseQuiet, removeSession, unmapUnused, withdrawPrograms } from './withdraw.ts';
 
 /** Bytes of the longest batch of injected calls. */
 export const BLOB_BYTES = 1024;
@@ -45,34 +45,13 @@ export interface DepartureResult {
 
 /** Takes programs, and if `leaving` the session's memory, out of one address space. */
 export function depart(departure: Departure): DepartureResult {
-  const { pid, files, leaving } = departure;
+  const { pid, leaving } = departure;
   const problems: string[] = [];
-  let sitesRestored = 0;
-  let removed: readonly ProgramRow[] | undefined;
+  const progress: Progress = { removed: undefined, sitesRestored: 0, problems };
   let pause = FIRST_PAUSE;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-    const isDone = departure.stopped((stopped) => {
-      const maps = stopped.maps();
-      const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
-      const session = [...block.sessions.values()].find(departure.session);
-      if (session === undefined) return true;
-      let isQuiet: boolean;
-      if (removed === undefined) {
-        removed = [...block.programs.values()].filter(
-          (program) => program.session === session.index && departure.which(program),
-        );
-        const withdrawal = withdrawPrograms(stopped, block, removed, files.original(pid));
-        problems.push(...withdrawal.problems);
-        ({ sitesRestored, isQuiet } = withdrawal);
-      } else {
-        isQuiet = releaseQuiet(stopped, block, removed);
-        writeRows(stopped, block);
-      }
-      if (!isQuiet || !leaving) return isQuiet;
-      const blob = findBlobPlace(stopped, files.blobPlaces(pid, maps), BLOB_BYTES);
-      return unmapSession(stopped, blob, block, session);
-    });
-    if (isDone) return { sitesRestored, problems };
+    const isDone = departure.stopped((stopped) => tryDeparture(stopped, departure, progress));
+    if (isDone) return { sitesRestored: progress.sitesRestored, problems };
     sleepMicroseconds(pause);
     pause = nextPause(pause);
   }
@@ -81,5 +60,47 @@ export function depart(departure: Departure): DepartureResult {
       `the stubs of process ${pid} stay: a task still stands in one, or its stack says so`,
     );
   }
-  return { sitesRestored, problems };
+  return { sitesRestored: progress.sitesRestored, problems };
+}
+
+interface Progress {
+  /** What the first stop took out of the lists. */
+  removed: readonly ProgramRow[] | undefined;
+  sitesRestored: number;
+  readonly problems: string[];
+}
+
+/** @returns whether all is done. */
+function tryDeparture(
+  stopped: StoppedProcess,
+  { pid, files, leaving, session: isLeaving, which }: Departure,
+  progress: Progress,
+): boolean {
+  const maps = stopped.maps();
+  const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
+  const session = [...block.sessions.values()].find(isLeaving);
+  if (session === undefined && block.contradictions > 0) {
+    progress.problems.push(
+      `process ${pid} has overwritten its control block: nothing is given back`,
+    );
+    return true;
+  }
+  if (progress.removed === undefined) {
+    const removed = [...block.programs.values()].filter(
+      (program) => program.session === session?.index && which(program),
+    );
+    progress.removed = removed;
+    const withdrawal = withdrawPrograms(stopped, block, removed, files.original(pid));
+    progress.problems.push(...withdrawal.problems);
+    progress.sitesRestored += withdrawal.sitesRestored;
+    if (!withdrawal.isQuiet) return false;
+  } else {
+    const isQuiet = releaseQuiet(stopped, block, progress.removed);
+    writeRows(stopped, block);
+    if (!isQuiet) return false;
+  }
+  if (!leaving) return true;
+  if (session !== undefined && !removeSession(stopped, block, session)) return false;
+  const place = (): BlobPlace => findBlobPlace(stopped, files.blobPlaces(pid, maps), BLOB_BYTES);
+  return unmapUnused(stopped, place, block);
 }

@@ -44,6 +44,20 @@ export function unmapAreas(
   }
 }
 
+/** Closes descriptors of the target. */
+export function closeFiles(
+  stopped: StoppedProcess,
+  place: BlobPlace,
+  descriptors: readonly number[],
+): void {
+  for (let first = 0; first < descriptors.length; first += 10) {
+    const calls = descriptors
+      .slice(first, first + 10)
+      .map((descriptor) => ({ number: Call.close, arguments: [BigInt(descriptor)] }));
+    runBatch(stopped, place, calls, [], () => {});
+  }
+}
+
 /** Makes a file in memory; its descriptor is told to `onFile`. */
 export function createFile(name: string): RemoteCall {
   const flags = BigInt(MemoryFileFlag.closeOnExec | MemoryFileFlag.allowSealing);

@@ -8,7 +8,7 @@ import { ensure, TraplineError } from '../../base/errors.ts';
 import { layoutRecord, type RecordLayout, type SegmentLayout } from '../../events/layout.ts';
 import type { EngineConsumer } from '../../probe/engine.ts';
 import { fieldsOf, type Program } from '../../probe/program.ts';
-import type { ArenaRow, SessionRow, SiteRow } from '../../process/control.ts';
+import type { ArenaRow, ProgramRow, SessionRow, SiteRow } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import { Assembler } from '../../x64/assembler.ts';
@@ -43,7 +43,7 @@ export interface PreparingSession {
   readonly cacheBytes: number;
 }
 
-/** A site to be patched: nothing is there yet but the file's bytes. */
+/** A site that is to jump to its stub. */
 export interface NewSite {
   readonly row: SiteRow;
   readonly plan: SitePlan;
@@ -58,6 +58,7 @@ export interface ListChange {
   readonly program: Address;
   /** The program's own `next`, to be set to what the list points at under the stop. */
   readonly next: Address;
+  readonly row: ProgramRow;
 }
 
 /** A change, ready to be made under a stop. Its rows are in the block that it was prepared with. */
@@ -65,6 +66,8 @@ export interface PreparedChange {
   readonly newArenas: readonly ArenaRow[];
   readonly code: readonly CodeWrite[];
   readonly newSites: readonly NewSite[];
+  /** Sites that were there already: one whose maker died around its patch may have no jump. */
+  readonly adopted: readonly NewSite[];
   readonly listChanges: readonly ListChange[];
 }
 
@@ -97,7 +100,10 @@ class Preparation {
   readonly #newArenas: ArenaRow[] = [];
   readonly #code: CodeWrite[] = [];
   readonly #newSites: NewSite[] = [];
+  readonly #adopted: NewSite[] = [];
   readonly #listChanges: ListChange[] = [];
+  /** Sites that are known to be the change's own, or as it would make them. */
+  readonly #checked = new Set<SiteRow>();
   readonly #sites = new Map<Address, SiteRow>();
   readonly #layouts = new Map<Program, RecordLayout>();
 
@@ -126,6 +132,7 @@ class Preparation {
       newArenas: this.#newArenas,
       code: this.#code,
       newSites: this.#newSites,
+      adopted: this.#adopted,
       listChanges: this.#listChanges,
     };
   }
@@ -133,7 +140,7 @@ class Preparation {
   #addConsumer(request: ConsumerRequest, left: number): void {
     const text = this.#textAround(request.address);
     const { row: session, runtime } = this.#sessionRow(text);
-    const existing = this.#sites.get(request.address);
+    const existing = this.#existingSite(request);
     const site = existing ?? this.#addSite(request, text, left);
     const room = ROOM.program + request.program.arguments.length * ROOM.programArgument;
     const program = this.#place(text, room, left, (origin) =>
@@ -153,7 +160,7 @@ class Preparation {
         features: this.#session.features,
       }),
     );
-    this.#block.addProgram({
+    const row = this.#block.addProgram({
       session: session.index,
       site: site.index,
       code: program.origin,
@@ -167,8 +174,24 @@ class Preparation {
     if (existing === undefined) {
       this.#code.push({ address: site.list, bytes: list });
     } else {
-      this.#listChanges.push({ site, program: program.origin, next: program.next });
+      this.#listChanges.push({ site, program: program.origin, next: program.next, row });
     }
+  }
+
+  /** The site that is there already; not one of another file that was mapped there before. */
+  #existingSite(request: ConsumerRequest): SiteRow | undefined {
+    const { plan, file } = request;
+    const row = this.#sites.get(request.address);
+    if (row === undefined || row.inode !== file.inode || row.fileOffset !== plan.offset) {
+      return undefined;
+    }
+    if (this.#checked.has(row)) return row;
+    if (row.displacedBytes !== plan.displaced.byteLength) return undefined;
+    const moved = relocate(plan.displaced, request.address, row.displaced);
+    if (moved.kind !== 'relocated') return undefined;
+    this.#adopted.push({ row, plan, request, jump: jumpTo(row), map: moved.map });
+    this.#checked.add(row);
+    return row;
   }
 
   #addSite(request: ConsumerRequest, text: AddressRange, left: number): SiteRow {
@@ -198,9 +221,8 @@ class Preparation {
       fileOffset: plan.offset,
       ...request.file,
     });
-    const jump = new Assembler(request.address).jmp(stub.origin, 'near').finish();
-    ensure(jump.byteLength === JUMP_BYTES, 'a near jump has five bytes');
-    this.#newSites.push({ row, plan, request, jump, map: stub.map });
+    this.#newSites.push({ row, plan, request, jump: jumpTo(row), map: stub.map });
+    this.#checked.add(row);
     this.#sites.set(request.address, row);
     return row;
   }
@@ -280,6 +302,13 @@ class Preparation {
     this.#layouts.set(program, known);
     return known;
   }
+}
+
+/** The bytes at a site that lead to its stub. */
+function jumpTo({ address: from, stub }: SiteRow): Uint8Array {
+  const jump = new Assembler(from).jmp(stub, 'near').finish();
+  ensure(jump.byteLength === JUMP_BYTES, 'a near jump has five bytes');
+  return jump;
 }
 
 /** What is about to be mapped, as a mapping: it is not free, though the target does not show it yet. */

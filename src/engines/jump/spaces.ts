@@ -22,12 +22,13 @@ export function findProcesses(test: (maps: readonly MemoryMapping[]) => boolean)
     .filter((pid) => {
       if (pid === process.pid) return false;
       const maps = mapsIfReadable(pid);
-      return test(maps) && !maps.some(isTracersPage);
+      return test(maps) && !isTracer(maps);
     });
 }
 
-function isTracersPage({ path, writable }: MemoryMapping): boolean {
-  return writable && path === `/memfd:${LIVENESS_NAME}`;
+/** Whether mappings are a tracer's: it can write its liveness page, and maps what it shares with targets. */
+export function isTracer(maps: readonly MemoryMapping[]): boolean {
+  return maps.some(({ path, writable }) => writable && path === `/memfd:${LIVENESS_NAME}`);
 }
 
 /** The mappings of a process, none when it is gone or may not be looked at. */

@@ -196,6 +196,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
         const read: ReadMemory = (from, length) => stopped.read(from, length);
         staged = this.#stage(pid, maps, read, requests);
       }
+      staged.block.ensureSound();
       this.#mapWhatIsMissing(stopped, maps, staged);
       const failed = applyChange(stopped, staged.block, staged.change);
       if (pid === this.pid) this.#noteStubs(staged.change, failed);

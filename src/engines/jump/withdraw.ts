@@ -7,6 +7,9 @@ import { address, hex, type Address } from '../../base/brand.ts';
 import type { BlobPlace } from '../../process/blob-place.ts';
 import {
   CONTROL_BYTES,
+  CONTROL_NAME,
+  LIVENESS_NAME,
+  SEGMENT_NAME,
   type ProgramRow,
   type SessionRow,
   type SiteRow,
@@ -18,8 +21,14 @@ import type { StoppedProcess } from '../../process/stop.ts';
 import { Assembler } from '../../x64/assembler.ts';
 import { readWord, writeRows, writeWord } from './apply.ts';
 import type { ControlBlock } from './block.ts';
-import { JUMP_BYTES } from './planner.ts';
 import { unmapAreas, type Area } from './injection.ts';
+import { JUMP_BYTES } from './planner.ts';
+import { isTracer } from './spaces.ts';
+import { isCache } from './verify.ts';
+
+const OUR_PATHS = new Set(
+  [CONTROL_NAME, SEGMENT_NAME, LIVENESS_NAME].map((name) => `/memfd:${name}`),
+);
 
 /** The file's own bytes at a site, or undefined when the file can't be read any more. */
 export type OriginalBytes = (site: SiteRow) => Uint8Array | undefined;
@@ -27,15 +36,15 @@ export type OriginalBytes = (site: SiteRow) => Uint8Array | undefined;
 /** What a withdrawal came to. */
 export interface Withdrawal {
   readonly sitesRestored: number;
-  /** Programs and sites that are out, but whose memory a task may still be in. */
+  /** False when a task may still be in what was taken out: a later stop gives it back. */
   readonly isQuiet: boolean;
   /** What could not be taken out, for people. */
   readonly problems: readonly string[];
 }
 
 /**
- * Takes programs out of their lists, and restores the sites that are left without any. Their code is
- * given back if nobody is in it.
+ * Takes programs out of their lists, and restores the sites that are left without any, whoever left them
+ * so. Their code is given back if nobody is in it.
  */
 export function withdrawPrograms(
   stopped: StoppedProcess,
@@ -46,25 +55,22 @@ export function withdrawPrograms(
   const problems: string[] = [];
   const leaving = new Set(programs.map(({ index }) => index));
   const bySite = groupBySite(block);
-  const empty: SiteRow[] = [];
-  for (const site of new Set(programs.map((program) => block.sites.get(program.site)))) {
-    if (site === undefined) continue;
-    const all = bySite.get(site.index) ?? [];
-    if (all.every(({ index }) => leaving.has(index))) empty.push(site);
-    else relink(stopped, site, all, leaving);
-  }
-  const maps = empty.length > 0 ? stopped.maps() : [];
+  const maps = stopped.maps();
   let sitesRestored = 0;
-  for (const site of empty) {
-    const problem = restoreSite(stopped, maps, site, original);
-    if (problem === undefined) {
-      sitesRestored++;
-      block.putSite({ ...site, state: 'retired' });
-    } else {
-      // Whoever changed the bytes may put our jump back: its stub stays, and does nothing.
-      writeWord(stopped, site.list, site.epilogue);
-      problems.push(problem);
+  for (const site of block.sites.values()) {
+    const all = bySite.get(site.index) ?? [];
+    const isTouched = all.some(({ index }) => leaving.has(index));
+    if (site.state === 'live' && all.every(({ index }) => leaving.has(index))) {
+      const problem = restoreSite(stopped, maps, site, original);
+      if (problem === undefined) {
+        sitesRestored++;
+        block.putSite({ ...site, state: 'retired' });
+      } else {
+        // Whoever changed the bytes may put our jump back: its stub stays, and does nothing.
+        problems.push(problem);
+      }
     }
+    if (isTouched) relink(stopped, site, all, leaving);
   }
   const isReleased = releaseQuiet(stopped, block, programs);
   writeRows(stopped, block);
@@ -72,8 +78,9 @@ export function withdrawPrograms(
 }
 
 /**
- * Gives back the code of programs that left their lists and of retired sites, all of it or nothing.
- * @returns whether it was given back; if not, a later stop tries again.
+ * Gives back the code of programs that left their lists and of retired sites, as far as no task is in it.
+ * @returns whether none of the programs, and no stub that they belonged to, is left; if not, a later stop
+ * tries again.
  */
 export function releaseQuiet(
   stopped: StoppedProcess,
@@ -81,72 +88,135 @@ export function releaseQuiet(
   programs: readonly ProgramRow[],
 ): boolean {
   const retired = [...block.sites.values()].filter(({ state }) => state === 'retired');
-  const ranges = [
-    ...retired.map(({ stub, stubBytes }) => range(stub, stubBytes)),
-    ...programs.map(({ code, codeBytes }) => range(code, codeBytes)),
-  ];
-  if (!isQuiet(stopped, ranges)) return false;
-  for (const { index } of programs) block.remove('programs', index);
+  const given = programs.filter(({ index }) => block.programs.has(index));
+  const candidates = new Map(given.map((program) => [program.index, program]));
   for (const site of retired) {
-    for (const program of block.programsOf(site)) block.remove('programs', program.index);
-    block.remove('sites', site.index);
+    for (const program of block.programsOf(site)) candidates.set(program.index, program);
   }
-  return true;
+  // Its slow path goes back into the program that called it.
+  const runtimes = new Map(
+    [...candidates.values()].map(({ session }) => [session, runtimeOf(block, session)]),
+  );
+  const isBusy = findBusy(stopped, [
+    ...[...candidates.values()].map(({ code, codeBytes }) => range(code, codeBytes)),
+    ...retired.map(({ stub, stubBytes }) => range(stub, stubBytes)),
+    ...runtimes.values(),
+  ]);
+  for (const { index, code, session } of candidates.values()) {
+    const runtime = runtimes.get(session);
+    if (isBusy(code) || (runtime !== undefined && isBusy(runtime.start))) continue;
+    block.remove('programs', index);
+  }
+  for (const { index, stub } of retired) {
+    // The last program goes on in the stub.
+    const isUsed = [...block.programs.values()].some(({ site }) => site === index);
+    if (!isUsed && !isBusy(stub)) block.remove('sites', index);
+  }
+  return given.every(
+    ({ index, site }) => !block.programs.has(index) && block.sites.get(site)?.state !== 'retired',
+  );
 }
 
 /** Whether no task stands in any of the ranges and no stack word points into one. */
 export function isQuiet(stopped: StoppedProcess, ranges: readonly AddressRange[]): boolean {
-  if (ranges.length === 0) return true;
-  const inside = stopped.tasks.some((task) => {
-    const rip = task.registers.get('rip');
-    return ranges.some(({ start, end }) => rip >= start && rip < end);
-  });
-  return !inside && findWords(stopped, sorted(ranges)).length === 0;
+  const isBusy = findBusy(stopped, ranges);
+  return !ranges.some(({ start }) => isBusy(start));
 }
 
 /**
- * Unmaps what a session has in the address space, and everything of ours if it was the last one. Its
- * programs are out already.
+ * Takes a session's row out, whose programs are out already.
  * @returns false when a task may still be in the session's runtime: try again.
  */
-export function unmapSession(
+export function removeSession(
   stopped: StoppedProcess,
-  place: BlobPlace,
   block: ControlBlock,
   session: SessionRow,
 ): boolean {
   if (!isQuiet(stopped, [range(session.runtime, session.runtimeBytes)])) return false;
   block.remove('sessions', session.index);
-  const areas: Area[] = [
-    { address: session.segment, bytes: session.segmentBytes },
-    { address: session.liveness, bytes: session.livenessBytes },
-    { address: session.cache, bytes: session.cacheBytes },
-  ];
-  const isLast = block.sessions.size === 0 && block.sites.size === 0;
-  if (isLast) areas.push(...block.arenas.values());
-  writeRows(stopped, block);
-  if (isLast && block.address !== undefined) {
-    areas.push({ address: block.address, bytes: CONTROL_BYTES });
-  }
-  unmapAreas(stopped, place, areas);
   return true;
 }
 
-/** Takes programs out of a list that others stay in: by pointer writes, in the order of the list. */
+/**
+ * Unmaps everything of ours that no row refers to: of sessions that left, or that were killed before they
+ * could describe themselves. Under a stop no session is between mapping and describing.
+ * @param place asked for only if something has to be unmapped
+ * @returns false when a task may still be in it, or in a stub that no session needs any more.
+ */
+export function unmapUnused(
+  stopped: StoppedProcess,
+  place: () => BlobPlace,
+  block: ControlBlock,
+): boolean {
+  const unused = findUnused(stopped.maps(), block);
+  const code = unused.filter(({ executable }) => executable);
+  const isFree = isQuiet(stopped, code);
+  // Their rows go first: nobody may believe in an arena that is not there any more.
+  if (isFree && block.isEmpty) {
+    for (const index of block.arenas.keys()) block.remove('arenas', index);
+  }
+  if (block.address !== undefined) writeRows(stopped, block);
+  if (!isFree) return false;
+  if (unused.length > 0) unmapAreas(stopped, place(), unused.map(asArea));
+  const hasRetired = [...block.sites.values()].some(({ state }) => state === 'retired');
+  return block.sessions.size > 0 || !hasRetired;
+}
+
+/** Whether a mapping is Trapline's by its name: our side of a session, or a target's. */
+export function isOurs({ path }: MemoryMapping): boolean {
+  return OUR_PATHS.has(path);
+}
+
+/**
+ * What may be unmapped, a cache before the page that it is known by and the block last. Nothing while rows
+ * were left out: they may have told of a site that still jumps there. Nothing in a tracer: it maps what it
+ * shares with its targets.
+ */
+export function findUnused(
+  maps: readonly MemoryMapping[],
+  block: ControlBlock,
+): readonly MemoryMapping[] {
+  if (isTracer(maps) || block.contradictions > 0) return [];
+  const used: AddressRange[] = [...block.sessions.values()].flatMap((row) => [
+    range(row.segment, row.segmentBytes),
+    range(row.liveness, row.livenessBytes),
+    range(row.cache, row.cacheBytes),
+  ]);
+  if (!block.isEmpty) {
+    used.push(...[...block.arenas.values()].map((row) => range(row.address, row.bytes)));
+    if (block.address !== undefined) used.push(range(block.address, CONTROL_BYTES));
+  }
+  const isUsed = ({ start, end }: MemoryMapping): boolean =>
+    used.some((one) => one.start < end && one.end > start);
+  const caches = maps.filter((mapping) => isCache(mapping, maps));
+  const named = maps.filter(isOurs);
+  const isBlock = ({ start }: MemoryMapping): boolean => start === block.address;
+  return [
+    ...caches,
+    ...named.filter((mapping) => !isBlock(mapping)),
+    ...named.filter(isBlock),
+  ].filter((mapping) => !isUsed(mapping));
+}
+
+/** Leads every pointer to a leaving program past it: those of programs that left before, too. */
 function relink(
   stopped: StoppedProcess,
   site: SiteRow,
   programs: readonly ProgramRow[],
   leaving: ReadonlySet<number>,
 ): void {
-  const byCode = new Map(programs.map((program) => [program.code as bigint, program]));
-  let link: Address = site.list;
-  // A list cannot be longer than its programs: a target that makes a circle of it ends here.
-  for (let left = programs.length; left > 0; left--) {
-    const program = byCode.get(readWord(stopped, link));
-    if (program === undefined) return;
-    if (leaving.has(program.index)) writeWord(stopped, link, readWord(stopped, program.next));
-    else link = program.next;
+  const leavingByCode = new Map<bigint, ProgramRow>(
+    programs.filter(({ index }) => leaving.has(index)).map((program) => [program.code, program]),
+  );
+  for (const link of [...programs.map(({ next }) => next), site.list]) {
+    const first = readWord(stopped, link);
+    let to = first;
+    // A target that makes a circle of its list ends at the epilogue.
+    for (let left = programs.length; leavingByCode.has(to); left--) {
+      const program = leavingByCode.get(to);
+      to = program === undefined || left === 0 ? site.epilogue : readWord(stopped, program.next);
+    }
+    if (to !== first) writeWord(stopped, link, to);
   }
 }
 
@@ -186,6 +256,28 @@ function range(start: Address, bytes: number): AddressRange {
   return { start, end: address(start + BigInt(bytes)) };
 }
 
-function sorted(ranges: readonly AddressRange[]): AddressRange[] {
-  return [...ranges].sort((left, right) => (left.start < right.start ? -1 : 1));
+function asArea({ start, end }: MemoryMapping): Area {
+  return { address: start, bytes: Number(end - start) };
+}
+
+/** Where a session's runtime is; nowhere for one that is not there. */
+function runtimeOf(block: ControlBlock, index: number): AddressRange {
+  const session = block.sessions.get(index);
+  return session === undefined
+    ? range(address(0), 0)
+    : range(session.runtime, session.runtimeBytes);
+}
+
+/** Finds the ranges in which a task stands or into which a stack word points; tells by a range's start. */
+function findBusy(
+  stopped: StoppedProcess,
+  ranges: readonly AddressRange[],
+): (start: Address) => boolean {
+  const busy = new Set<Address>();
+  if (ranges.length === 0) return () => false;
+  const words = findWords(stopped, ranges).map(({ value }) => value);
+  for (const at of [...stopped.tasks.map(({ registers }) => registers.get('rip')), ...words]) {
+    for (const { start, end } of ranges) if (at >= start && at < end) busy.add(start);
+  }
+  return (start) => busy.has(start);
 }

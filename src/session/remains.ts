@@ -1,0 +1,122 @@
+/**
+ * What a session leaves that was killed before it could describe itself, or in the middle of a call that
+ * it had injected. Nothing of it is named by a row: it is found by what it is.
+ */
+
+import { readdirSync, readlinkSync } from 'node:fs';
+
+import { address, hex, type Pid } from '../base/brand.ts';
+import { ControlBlock } from '../engines/jump/block.ts';
+import { BLOB_BYTES } from '../engines/jump/depart.ts';
+import { closeFiles } from '../engines/jump/injection.ts';
+import { JUMP_BYTES } from '../engines/jump/planner.ts';
+import { isTracer } from '../engines/jump/spaces.ts';
+import { findUnused, isOurs, unmapUnused } from '../engines/jump/withdraw.ts';
+import { cleanBlobPlace, findBlobPlace, type BlobPlace } from '../process/blob-place.ts';
+import { CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../process/control.ts';
+import type { MemoryMapping } from '../process/maps.ts';
+import { findModified } from '../process/modified.ts';
+import { StoppedProcess } from '../process/stop.ts';
+import { isFile, type FileCache } from './files.ts';
+
+const JUMP_OPCODE = 0xe9;
+const PAGE_BYTES = 4096;
+
+/** What was done about remains. */
+export interface RemainsReport {
+  readonly sitesRestored: number;
+  /** What stays, and why. */
+  readonly kept: readonly string[];
+}
+
+/**
+ * Gives back what no row names: the bytes of injected calls, mappings, descriptors. What living sessions use
+ * is named by their rows.
+ * @throws TraplineError when the process can't be stopped.
+ */
+export function cleanRest(pid: Pid, files: FileCache): RemainsReport {
+  using stopped = StoppedProcess.stop(pid);
+  const maps = stopped.maps();
+  const kept: string[] = [];
+  const modified = findModified(pid, maps).filter((one) => one.executable && isFile(one));
+  for (const place of files.tails(pid, maps, modified)) {
+    if (!cleanBlobPlace(stopped, place)) {
+      kept.push(`process ${pid} still runs what a killed session left at ${hex(place.address)}`);
+    }
+  }
+  if (!maps.some(isOurs) || isTracer(maps) || kept.length > 0) return { sitesRestored: 0, kept };
+  const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
+  if (block.contradictions > 0) {
+    kept.push(`process ${pid} has overwritten its control block: nothing more is given back`);
+    return { sitesRestored: 0, kept };
+  }
+  const arenas = findUnused(maps, block).filter(({ executable }) => executable);
+  const sitesRestored = restoreJumps(stopped, modified, arenas, files);
+  const place = (): BlobPlace => findBlobPlace(stopped, files.blobPlaces(pid, maps), BLOB_BYTES);
+  const descriptors = openFiles(pid);
+  if (descriptors.length > 0) closeFiles(stopped, place(), descriptors);
+  if (!unmapUnused(stopped, place, block)) {
+    kept.push(`the stubs of process ${pid} stay: a task still stands in one, or its stack says so`);
+  }
+  return { sitesRestored, kept };
+}
+
+/**
+ * Takes out jumps into arenas that no row describes any more: the target may have wiped its control block,
+ * and must not be left with jumps to nowhere.
+ * @returns how many.
+ */
+function restoreJumps(
+  stopped: StoppedProcess,
+  modified: readonly MemoryMapping[],
+  arenas: readonly MemoryMapping[],
+  files: FileCache,
+): number {
+  let restored = 0;
+  if (arenas.length === 0) return restored;
+  for (const mapping of modified) {
+    const { start, end } = mapping;
+    const found = Buffer.from(stopped.read(start, Number(end - start)));
+    const file = files.bytesOf(stopped.pid, mapping);
+    for (const at of differences(found, file)) {
+      const target = start + BigInt(at + JUMP_BYTES + found.readInt32LE(at + 1));
+      if (!arenas.some((arena) => target >= arena.start && target < arena.end)) continue;
+      stopped.write(address(start + BigInt(at)), file.subarray(at, at + JUMP_BYTES));
+      restored++;
+    }
+  }
+  return restored;
+}
+
+/** Where a near jump stands that the file does not have. */
+function* differences(found: Buffer, file: Uint8Array): Generator<number> {
+  for (let page = 0; page < found.length; page += PAGE_BYTES) {
+    const end = page + PAGE_BYTES;
+    if (Buffer.compare(found.subarray(page, end), file.subarray(page, end)) === 0) continue;
+    // A jump never crosses a page's end: see patch.ts.
+    for (let at = page; at + JUMP_BYTES <= Math.min(end, found.length); at++) {
+      if (found[at] !== JUMP_OPCODE) continue;
+      const bytes = found.subarray(at, at + JUMP_BYTES);
+      if (Buffer.compare(bytes, file.subarray(at, at + JUMP_BYTES)) !== 0) yield at;
+    }
+  }
+}
+
+/** Files of ours that a process still has open: a child that was forked in the middle of an injected call. */
+function openFiles(pid: Pid): number[] {
+  return readdirSync(`/proc/${pid}/fd`)
+    .filter((name) => isOurFile(`/proc/${pid}/fd/${name}`))
+    .map(Number);
+}
+
+const OUR_FILES = new Set(
+  [CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME].map((name) => `/memfd:${name} (deleted)`),
+);
+
+function isOurFile(link: string): boolean {
+  try {
+    return OUR_FILES.has(readlinkSync(link));
+  } catch {
+    return false; // closed meanwhile
+  }
+}
