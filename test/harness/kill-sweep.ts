@@ -19,6 +19,8 @@ export interface SweepOptions {
   readonly args?: readonly string[];
   /** Starts a target; it lives for `reuse` runs. */
   readonly start: () => Promise<Target>;
+  /** Called before each run. */
+  readonly prepare?: (target: Target) => void;
   /** Looks whether the target is right after a run; throws when not. `call` is the k. */
   readonly verify: (target: Target, call: number) => Promise<void>;
   /** Every how many calls outside of the long form, which takes each. Default 1. */
@@ -94,6 +96,7 @@ async function oneRun(
   call: number,
 ): Promise<void> {
   try {
+    options.prepare?.(target);
     const killed = await runTracer(options, target, call);
     if (killed) {
       state.killed += 1;
