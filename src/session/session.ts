@@ -6,11 +6,11 @@ import { TraplineError } from '../base/errors.ts';
 import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
 import type { Program } from '../probe/program.ts';
-import { Collector } from './collector.ts';
+import type { Collector } from './collector.ts';
 import { decideShape } from './options.ts';
 import type { OpenReply } from './protocol.ts';
 import { summarise } from './summary.ts';
-import { TargetWatch } from './target-watch.ts';
+import type { TargetWatch } from './target-watch.ts';
 import { TracerClient } from './tracer-client.ts';
 import type {
   AddedProbe,
@@ -61,8 +61,21 @@ export async function spawn(
 async function open(begin: (client: TracerClient) => Promise<OpenReply>): Promise<Session> {
   const client = new TracerClient();
   try {
+    // What reads is loaded while the tracer's thread starts up.
+    const [reply, { Collector }, { TargetWatch }] = await Promise.all([
+      begin(client),
+      import('./collector.ts'),
+      import('./target-watch.ts'),
+    ]);
     const collector = new Collector();
-    return Session.begin(client, collector, await begin(client));
+    const watch = new TargetWatch(
+      reply.processorTimes,
+      reply.isCommand,
+      client,
+      (pid) => collector.markDead(pid),
+      () => collector.releaseDeadTasks(),
+    );
+    return Session.begin(client, collector, watch, reply);
   } catch (error) {
     await client.end();
     throw error;
@@ -101,26 +114,30 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   #isRestDelivered = false;
   #hasLeft = false;
 
-  private constructor(client: TracerClient, collector: Collector, reply: OpenReply) {
+  private constructor(
+    client: TracerClient,
+    collector: Collector,
+    watch: TargetWatch,
+    reply: OpenReply,
+  ) {
     this.#client = client;
     this.#collector = collector;
+    this.#watch = watch;
     this.targets = reply.targets;
     for (const added of reply.added) {
       collector.add(added);
       this.#probes.set(added.probe.id, added.probe);
     }
-    this.#watch = new TargetWatch(
-      reply.processorTimes,
-      reply.isCommand,
-      client,
-      (pid) => collector.markDead(pid),
-      () => collector.releaseDeadTasks(),
-    );
   }
 
   /** Not for users: {@link attach} and {@link spawn} call it. */
-  static begin(client: TracerClient, collector: Collector, reply: OpenReply): Session {
-    return new Session(client, collector, reply);
+  static begin(
+    client: TracerClient,
+    collector: Collector,
+    watch: TargetWatch,
+    reply: OpenReply,
+  ): Session {
+    return new Session(client, collector, watch, reply);
   }
 
   /** The probes that are in now. */

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 
-import { cpuNanoseconds } from './selection.ts';
+import { cpuNanoseconds } from './processor-time.ts';
 import type { ProcessorTime } from './protocol.ts';
 import type { TracerClient } from './tracer-client.ts';
 import type { TargetEnd } from './types.ts';

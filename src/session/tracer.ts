@@ -19,6 +19,7 @@ import { cleanProcesses, describeProcesses } from './leftovers.ts';
 import { listFile } from './list-file.ts';
 import { PerfMap } from './perf-map.ts';
 import { addToTarget, ProbeAddition, type ProbeTarget } from './probing.ts';
+import { cpuNanoseconds } from './processor-time.ts';
 import type {
   AddReply,
   EndReply,
@@ -28,7 +29,7 @@ import type {
   StopReply,
   TracerMethods,
 } from './protocol.ts';
-import { cpuNanoseconds, describeTarget, selectProcesses } from './selection.ts';
+import { describeTarget, selectProcesses } from './selection.ts';
 import { CommandStart } from './startup.ts';
 import type {
   CleanReport,
