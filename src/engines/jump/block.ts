@@ -27,6 +27,7 @@ import {
   type SessionRow,
   type SiteRow,
 } from '../../process/control.ts';
+import { PAGE_BYTES } from '../../events/layout.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { verifyTables } from './verify.ts';
 import { coalesce, type CodeWrite } from './writes.ts';
@@ -192,7 +193,10 @@ export class ControlBlock {
       address: address(base + BigInt(offset)),
       bytes,
     });
-    const added = [...this.#pending.values()].map(place);
+    const added = [...ERASING_ORDER].reverse().flatMap((table) => {
+      const rows = [...this.#pending].filter(([key]) => key.startsWith(`${table}:`));
+      return wholePages(coalesce(rows.map(([, write]) => place(write))));
+    });
     const erased = ERASING_ORDER.flatMap((table) =>
       [...this.#erased.values()]
         .filter((row) => row.table === table)
@@ -203,7 +207,7 @@ export class ControlBlock {
     // A block that is made anew must not repeat the numbers of the one before.
     if (this.#generation === 0n) this.#generation = BigInt(randomInt(1, 2 ** 47));
     const header = (): CodeWrite => place(encodeHeader(this.#extent, ++this.#generation));
-    return [header(), ...coalesce(added), ...erased, header()];
+    return [header(), ...added, ...erased, header()];
   }
 
   #changed<Row extends { readonly index: number }>(
@@ -242,6 +246,22 @@ const ERASING_ORDER: readonly ControlTable[] = ['programs', 'sites', 'sessions',
 
 function* indices(rows: readonly { readonly index: number }[]): Generator<number> {
   for (const row of rows) yield row.index;
+}
+
+/**
+ * Splits writes where pages end, the later part first: the kernel copies page by page and may be killed
+ * between two, and a row counts from its first word on.
+ */
+function wholePages(writes: readonly CodeWrite[]): CodeWrite[] {
+  const parts: CodeWrite[] = [];
+  for (const { address: from, bytes } of writes) {
+    for (let at = 0; at < bytes.byteLength;) {
+      const room = PAGE_BYTES - Number((from + BigInt(at)) % BigInt(PAGE_BYTES));
+      parts.push({ address: address(from + BigInt(at)), bytes: bytes.subarray(at, at + room) });
+      at += room;
+    }
+  }
+  return parts.reverse();
 }
 
 /** A control block that was found. */
