@@ -109,7 +109,8 @@ async function oneRun(
     alive(target);
   } catch (error) {
     const seen = target.lines.slice(-3).join('\n  ');
-    throw new Error(`killed after call ${call}: the target's last lines:\n  ${seen}`, {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(`killed after call ${call}: ${why}\nthe target's last lines:\n  ${seen}`, {
       cause: error,
     });
   }

@@ -14,12 +14,12 @@ export const tracerScript: string = fileURLToPath(new URL('kill-tracer.js', impo
 
 /**
  * The first k of a sweep that takes every `stride`-th call: another one each day, so that days cover all;
- * the same in all runs of one day. `TRAPLINE_TEST_OFFSET` sets it.
+ * the same in all runs of one day. `TRAPLINE_TEST_OFFSET`, from 0, sets it.
  */
 export function firstCall(stride: number): number {
   const chosen = process.env['TRAPLINE_TEST_OFFSET'];
-  const offset = chosen === undefined ? Math.floor(Date.now() / 86_400_000) : Number(chosen);
-  return isLong() ? 1 : 1 + (offset % stride);
+  if (chosen !== undefined) return 1 + Number(chosen);
+  return isLong() ? 1 : 1 + (Math.floor(Date.now() / 86_400_000) % stride);
 }
 
 /** A snapshot without our own side: other runs of a sweep start programs meanwhile. */
@@ -50,9 +50,9 @@ export async function assertCleans(target: Target, before: Snapshot): Promise<vo
 /** Nothing of ours is mapped or open in a process, and its code is its files'. */
 export function assertNothingHeld(pid: number): void {
   const maps = readFileSync(`/proc/${pid}/maps`, 'utf8');
-  assert.doesNotMatch(maps, /trapline-/);
+  assert.doesNotMatch(maps, /memfd:trapline-/);
   for (const name of readdirSync(`/proc/${pid}/fd`)) {
-    assert.doesNotMatch(readlinkSync(`/proc/${pid}/fd/${name}`), /trapline-/);
+    assert.doesNotMatch(readlinkSync(`/proc/${pid}/fd/${name}`), /memfd:trapline-/);
   }
   assert.deepEqual(snapshot(pid).changedCode, []);
   assert.deepEqual(tracedTasks(pid), []);
