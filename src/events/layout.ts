@@ -31,7 +31,7 @@ export const SegmentHeader = {
   tidOffset: 28,
   contextStride: 32, // u64
   contextsOffset: 40, // u64
-  /** u64: contexts claimed so far, a high-water mark for the reader; written with lock by the target. */
+  /** u64: attempts to claim a context: no more were ever in use. Written with lock by the target. */
   claimed: 48,
 } as const;
 

@@ -140,6 +140,9 @@ function emitClaim(
 ): void {
   const again = code.label('again');
   const next = code.label('next');
+  // First of all: a signal handler that never returns may leave a context claimed, but not uncounted.
+  code.mov('rax', address(segment + BigInt(SegmentHeader.claimed)));
+  code.lock().inc(mem({ base: 'rax', width: 8 }));
   code.mov('rcx', address(segment + BigInt(layout.contextsOffset)));
   code.mov('r11d', layout.contextCount);
   code.bind(again);
@@ -154,8 +157,6 @@ function emitClaim(
   code.pop('rdx').pop('rcx').pop('rsi').pop('rdi');
   code.mov(mem({ base: 'rcx', displacement: ContextHeader.pid }), 'esi');
   code.mov(mem({ base: 'rcx', displacement: ContextHeader.ready, width: 4 }), 1);
-  code.mov('rax', address(segment + BigInt(SegmentHeader.claimed)));
-  code.lock().inc(mem({ base: 'rax', width: 8 }));
   code.jmp(found);
   code.bind(next);
   code.add('rcx', layout.contextStride).dec('r11').jcc('ne', again);
