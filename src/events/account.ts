@@ -31,8 +31,14 @@ export interface SegmentAccount {
 /**
  * Draws up the accounts of a segment. An abandoned record does not say whose it was: what is missing
  * from a consumer's sum is taken for abandoned where the reader did pass over gaps.
+ * @param isFinal nobody writes any more and all was read: a hit without a record, and without a gap,
+ * ended between its count and its reservation.
  */
-export function accountFor(segment: SegmentReader, eventIds: readonly number[]): SegmentAccount {
+export function accountFor(
+  segment: SegmentReader,
+  eventIds: readonly number[],
+  isFinal = false,
+): SegmentAccount {
   const loss = segment.loss();
   const counts = eventIds.map((id) => segment.counts(id));
   const residues = counts.map(residueOf);
@@ -41,7 +47,7 @@ export function accountFor(segment: SegmentReader, eventIds: readonly number[]):
   // A gap holds at least one record, and records that were damaged are nobody's.
   const exact =
     residues.every((residue) => residue >= 0) &&
-    (gaps === 0 ? missing === 0 : missing >= gaps) &&
+    (gaps === 0 && !isFinal ? missing === 0 : missing >= gaps) &&
     loss.corrupt === 0 &&
     loss.overrun === 0;
   const consumers = counts.map((count, at) => ({
@@ -53,7 +59,7 @@ export function accountFor(segment: SegmentReader, eventIds: readonly number[]):
       ringFull: count.ringFull,
       noContext: count.noContext,
       tracerGone: count.tracerGone,
-      abandoned: gaps > 0 ? Math.max(0, residues[at] ?? 0) : 0,
+      abandoned: gaps > 0 || isFinal ? Math.max(0, residues[at] ?? 0) : 0,
     },
   }));
   return { consumers, exact };

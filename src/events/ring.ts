@@ -8,6 +8,7 @@
  */
 
 import type { DescriptorTable } from './descriptor.ts';
+import { HeadHistory } from './head-history.ts';
 import { ContextHeader, MAX_RECORD_BYTES, RecordHeader } from './layout.ts';
 import type { RecordIndex } from './record-index.ts';
 
@@ -67,8 +68,10 @@ export interface RingLoss {
 export interface ScanTime {
   /** Any monotone clock, in milliseconds. */
   readonly nowMilliseconds: number;
-  /** How long an uncommitted record may hold back those behind it. */
+  /** How long an uncommitted record may hold back the records of others. */
   readonly holdMilliseconds: number;
+  /** How long those behind it wait for it. A task that is only not running must not lose its record. */
+  readonly abandonMilliseconds: number;
   /** The task is dead: it will commit nothing any more. */
   readonly dead: boolean;
 }
@@ -92,6 +95,7 @@ export class RingReader {
   /** The head that the last scan saw. */
   #head: number;
   #released: number;
+  readonly #history = new HeadHistory();
   /** Since when an uncommitted record stands at #blockedAt. */
   #blockedSince = 0;
   #blockedAt = -1;
@@ -140,6 +144,8 @@ export class RingReader {
     const head = this.#readHead();
     if (head === undefined) return;
     let position = this.#tail;
+    this.#history.forget(position);
+    this.#history.note(head, time.nowMilliseconds);
     this.#crossing = false;
     for (;;) {
       if (position < head) position = this.#scanRun(index, position, head);
@@ -175,6 +181,7 @@ export class RingReader {
     this.#tail = this.#frontier = this.#head = this.#released = this.ringBytes;
     this.#blockedAt = -1;
     this.#insane = false;
+    this.#history.forget(Number.POSITIVE_INFINITY);
   }
 
   /** The head, or undefined where nothing may be read from this ring now. */
@@ -245,10 +252,14 @@ export class RingReader {
     }
     if (this.#blockedAt !== at) {
       this.#blockedAt = at;
-      this.#blockedSince = time.nowMilliseconds;
+      this.#blockedSince = this.#history.since(at, time.nowMilliseconds);
     }
-    this.#overdue = time.nowMilliseconds - this.#blockedSince >= time.holdMilliseconds;
-    if (!time.dead && !this.#overdue) return undefined;
+    const waited = time.nowMilliseconds - this.#blockedSince;
+    this.#overdue = waited >= time.holdMilliseconds;
+    // A ring that fills up meanwhile would lose more than the one record.
+    const isFilling = head - at > this.ringBytes / 2;
+    const patience = isFilling ? time.holdMilliseconds : time.abandonMilliseconds;
+    if (!time.dead && waited < patience) return undefined;
     const next = this.#resynchronize(at, head);
     // The task lives and nothing stands behind: it may have been stopped. It loses nothing by our
     // waiting, and until it commits it may still shrink its reservation, which moves the head back.

@@ -63,8 +63,10 @@ export interface SegmentReaderOptions {
   readonly buffer: ArrayBufferLike;
   readonly shape: SegmentShape;
   readonly table: DescriptorTable;
-  /** How long an uncommitted record may hold back those behind it. */
+  /** How long an uncommitted record may hold back the records of others; 100 if absent. */
   readonly holdMilliseconds?: number;
+  /** How long those of its own task wait for it; 1000 if absent. */
+  readonly abandonMilliseconds?: number;
   /** Refreshes the tasks' names, at most every 100 ms a task. */
   readonly taskName?: TaskNameLookup;
   /** Needed where the target is in another pid namespace. */
@@ -145,12 +147,17 @@ export class SegmentReader {
    */
   drain(sink: RecordSink, nowMilliseconds: number): void {
     this.discover();
-    const holdMilliseconds = this.#options.holdMilliseconds ?? 100;
+    const { holdMilliseconds = 100, abandonMilliseconds = 1000 } = this.#options;
     for (const context of this.#contexts) {
       context.refresh(nowMilliseconds, this.#options);
       if (!context.isReadable) continue;
       const dead = this.#allDead || context.dead;
-      context.ring.scan(this.#index, { nowMilliseconds, holdMilliseconds, dead });
+      context.ring.scan(this.#index, {
+        nowMilliseconds,
+        holdMilliseconds,
+        abandonMilliseconds,
+        dead,
+      });
       for (let entry = 0; entry < this.#index.count; entry++) {
         const id = this.#index.event[entry]! & 0xffff; // entry < count
         this.#recorded[id]!++; // 65,536 entries: every u16 is inside

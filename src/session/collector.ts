@@ -97,15 +97,18 @@ export class Collector {
     }
   }
 
-  /** The counts of every consumer, as they are now. */
-  accounts(): CollectedAccount[] {
+  /**
+   * The counts of every consumer, as they are now.
+   * @param isFinal nobody writes any more, and all was read
+   */
+  accounts(isFinal: boolean): CollectedAccount[] {
     const accounts: CollectedAccount[] = [];
     for (const [pid, { reader }] of this.#sources) {
       // Counts are asked for where nobody reads events, too.
       reader.discover();
       const consumers = this.#consumers.filter((consumer) => consumer.pid === pid);
       const ids = consumers.map(({ consumer }) => consumer);
-      accountFor(reader, ids).consumers.forEach((account, index) => {
+      accountFor(reader, ids, isFinal).consumers.forEach((account, index) => {
         const consumer = consumers[index];
         if (consumer !== undefined) accounts.push({ consumer, account });
       });

@@ -225,7 +225,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   /** Counts and costs as they are now. */
   async summary(): Promise<Summary> {
     if (this.#stopping !== undefined) return this.#stopping;
-    return this.#summarise([]);
+    return this.#summarise([], false);
   }
 
   /**
@@ -252,13 +252,13 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     await this.#watch.sample();
     // A batch that a reader still holds stays valid: this fills the other one.
     this.#rest = this.#collector.flush();
-    const summary = await this.#summarise(kept);
+    const summary = await this.#summarise(kept, true);
     this.#watch.letGo();
     return summary;
   }
 
-  async #summarise(kept: readonly string[]): Promise<Summary> {
-    const accounts = this.#collector.accounts();
+  async #summarise(kept: readonly string[], isFinal: boolean): Promise<Summary> {
+    const accounts = this.#collector.accounts(isFinal);
     const programs = new Map(
       accounts.map(({ consumer }) => [keyOf(consumer.program), consumer.program]),
     );

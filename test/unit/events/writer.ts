@@ -140,6 +140,12 @@ export function makeSegment(
   for (const [id, record] of layouts.entries()) {
     table.set(id, { name: `group:event${id}`, layout: record, address: 0x5500_0000_1000n });
   }
-  const reader = new SegmentReader({ buffer, shape, table, holdMilliseconds });
+  const reader = new SegmentReader({
+    buffer,
+    shape,
+    table,
+    holdMilliseconds,
+    abandonMilliseconds: holdMilliseconds,
+  });
   return { buffer, layout, reader, table };
 }
