@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { attach, type ProbeRequest } from '../../src/index.ts';
+import { compileFixture } from '../harness/fixtures.ts';
+import { startTarget } from '../harness/target.ts';
+import {
+  assertExact,
+  countOf,
+  countsOf,
+  difference,
+  eventOf,
+  leavingClean,
+  Reading,
+  until,
+  type Counts,
+} from './jump-support.ts';
+
+/** Starts timer-storm: a handler at 10 kHz, and a main loop that never rests. */
+async function startStorm() {
+  const target = await startTarget(compileFixture({ sources: ['timer-storm.c'] }), ['100']);
+  await target.waitForLine('ready', 60_000);
+  return target;
+}
+
+/** The storm ends with exact counts: the session is in from before the first call to behind the last. */
+async function storm(probes: readonly (string | ProbeRequest)[]): Promise<void> {
+  await using target = await startStorm();
+  await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 4 << 20 });
+  const events = new Reading(session);
+  const before = countsOf(await target.waitForLine('tick', 60_000));
+  await target.waitForLine('tick', 60_000);
+  // The handler stops first, then the counts are printed, while the probes are still in.
+  target.kill('SIGTERM');
+  const last = await target.waitForLine(/^(ok|bad)/, 60_000);
+  assert.match(last, /^ok/);
+  const counts = countsOf(last);
+  const summary = await session.stop();
+  await events.done;
+  assertExact(summary);
+  assert.ok(countOf(difference(before, counts), 'handler_work') > 1000);
+  for (const { event, hits, recorded, missed } of summary.events) {
+    assert.equal(events.count(event), recorded, event);
+    assert.equal(missed.noContext + missed.tracerGone, 0, event);
+    assert.ok(hits > 0, event);
+  }
+  assert.equal(summary.loss.abandoned, 0);
+}
+
+test('a 10 kHz timer whose handler calls what the main loop calls: records', async () => {
+  await storm([
+    'shared_work@timer-storm a=%di:u64 b=%si:u64',
+    'main_work@timer-storm a=%di:u64',
+    'handler_work@timer-storm a=%di:u64',
+  ]);
+});
+
+test('a 10 kHz timer: records with memory, several programs on one place, counts', async () => {
+  await storm([
+    'shared_work@timer-storm return=$stack0 text=+0(%sp):string comm=$comm',
+    { definition: 'shared_work@timer-storm', action: 'count' },
+    'shared_work@timer-storm a=%di:u64',
+    'handler_work@timer-storm bad=+0(%di):u64 flags=%flags',
+  ]);
+});
+
+test('a 10 kHz timer while malloc and free are probed', async () => {
+  await storm([
+    'malloc@libc.so.6 size=%di:u64',
+    'free@libc.so.6 block=%di:x64',
+    'shared_work@timer-storm a=%di:u64',
+    { definition: 'main_work@timer-storm', action: 'count' },
+  ]);
+});
+
+test('under a 10 kHz timer every hit is counted, as the program counts it', async () => {
+  await using target = await startStorm();
+  const names = ['shared_work', 'main_work', 'handler_work'] as const;
+  await using session = await attach(
+    { pids: [target.pid] },
+    {
+      probes: [
+        ...names.map((name) => `${name}@timer-storm a=%di:u64`),
+        ...names.map((name): ProbeRequest => ({
+          definition: `${name}@timer-storm`,
+          action: 'count',
+        })),
+      ],
+      ringBytes: 256 << 10,
+    },
+  );
+  const events = new Reading(session);
+  await target.waitForLine('tick', 60_000);
+  target.kill('SIGTERM');
+  assert.match(await target.waitForLine(/^(ok|bad)/, 60_000), /^ok/);
+  const summary = await session.stop();
+  await events.done;
+  assertExact(summary);
+  // The same calls, counted by two programs one behind the other: no signal comes between for only one.
+  for (const name of names) {
+    const recorded = eventOf(summary, name);
+    const counted = eventOf(summary, `${name}_1`);
+    assert.equal(recorded.hits, counted.hits, name);
+  }
+  const [shared, main, handler] = names.map((name) => eventOf(summary, name).hits);
+  assert.ok(shared !== undefined && main !== undefined && handler !== undefined && handler > 1000);
+  // Probes go in at one instant, which may lie inside main_work or handler_work: one call each.
+  assert.ok(Math.abs(shared - main - handler) <= 2, `${shared} is not ${main} + ${handler}`);
+});
+
+const AFTER = 'probe_signal_jump:after_work';
+
+test('a handler that leaves stubs by siglongjmp: events keep flowing, gaps are counted', async (context) => {
+  await using target = await startTarget(compileFixture({ sources: ['signal-jump.c'] }), ['60']);
+  await target.waitForLine('ready');
+  const jump = async (times: number): Promise<Counts> => {
+    target.send(String(times));
+    return countsOf(await target.waitForLine(/^(jumped|bad)/, 120_000));
+  };
+  await leavingClean(target, async () => {
+    const before = await jump(10);
+    await using session = await attach(
+      { pids: [target.pid] },
+      {
+        probes: [
+          'jump_work@signal-jump text=+0(%di):string a=%si:u64',
+          'after_work@signal-jump a=%di:u64',
+        ],
+        ringBytes: 4 << 20,
+      },
+    );
+    const events = new Reading(session);
+    const calls = difference(before, await jump(2000));
+    // Records behind a gap come when it was waited for: they are seen while the session runs.
+    await until('an event behind many gaps', () => events.count(AFTER) > 1000);
+    const summary = await session.stop();
+    await events.done;
+    assertExact(summary);
+    const after = eventOf(summary, AFTER);
+    assert.equal(after.hits, 2000);
+    // A ring may run full while a gap is waited for.
+    assert.equal(after.recorded + after.missed.ringFull, 2000);
+    assert.equal(events.count(AFTER), after.recorded);
+    const work = eventOf(summary, 'jump_work');
+    // A call that was left may have been counted or not; one that returned was.
+    assert.ok(work.hits >= countOf(calls, 'jump_work'));
+    assert.ok(work.hits <= countOf(calls, 'jump_work') + countOf(calls, 'jumps'));
+    assert.ok(summary.loss.abandoned > 0, 'no stub was ever interrupted');
+    assert.ok(work.missed.abandoned >= summary.loss.abandoned);
+    context.diagnostic(`${summary.loss.abandoned} gaps, ${work.missed.abandoned} hits abandoned`);
+  });
+});
