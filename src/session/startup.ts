@@ -22,7 +22,7 @@ import {
   TraceOption,
 } from '../sys/ptrace.ts';
 import { sendSignal, Signal } from '../sys/signals.ts';
-import { spawnStopped } from '../sys/spawn.ts';
+import { spawnHeld, type HeldCommand } from '../sys/spawn.ts';
 import { waitFor, type WaitStatus } from '../sys/wait.ts';
 
 const log = debugLog('session');
@@ -55,27 +55,21 @@ export class CommandStart implements Disposable {
     command: readonly string[],
     where: { readonly cwd?: string; readonly env?: Readonly<Record<string, string | undefined>> },
   ): CommandStart {
-    const pid = spawnStopped(command, {
+    const held = spawnHeld(command, {
       // Named, though they are the same: Node marks what it inherits to be closed by an exec.
       stdio: [0, 1, 2],
       ...(where.env === undefined ? {} : { environment: where.env }),
       ...(where.cwd === undefined ? {} : { directory: where.cwd }),
     });
-    // As above.
-    const tid = pid as unknown as Tid;
-    seize(tid, TraceOption.sysgood | TraceOption.exec);
-    sendSignal(pid, Signal.continue);
-    for (;;) {
-      const status = waitFor(pid);
-      if (status?.kind !== 'stopped') throw notExecuted(command, status);
-      if (status.event === TraceEvent.exec) break;
-      resume(tid, status.event === 0 && status.signal !== Signal.trap ? status.signal : 0);
+    try {
+      leadToExec(command, held);
+      return new CommandStart(held.pid);
+    } catch (error) {
+      end(held.pid);
+      throw error;
+    } finally {
+      held.release();
     }
-    // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
-    resumeToSystemCall(tid);
-    const exit = waitFor(pid);
-    if (exit?.kind !== 'stopped') throw notExecuted(command, exit);
-    return new CommandStart(pid);
   }
 
   /** The process as if stopped; letting that go leaves it held. */
@@ -109,13 +103,8 @@ export class CommandStart implements Disposable {
 
   /** Ends a command that was not to be started after all: it has not run any code of its own. */
   abandon(): void {
-    sendSignal(this.pid, Signal.kill);
     this.#held = false;
-    for (;;) {
-      const status = waitFor(this.pid);
-      if (status?.kind !== 'stopped') return;
-      resume(this.#task.tid);
-    }
+    end(this.pid);
   }
 
   [Symbol.dispose](): void {
@@ -148,6 +137,34 @@ export class CommandStart implements Disposable {
     // A linker that was started by hand loads the program that it was told; all others are static.
     return /^ld[-.]/.test(basename(first.path)) ? first : undefined;
   }
+}
+
+/** From the shell that holds it to the command's own first instruction. */
+function leadToExec(command: readonly string[], held: HeldCommand): void {
+  const { pid } = held;
+  // The first task of a process has the process's id.
+  const tid = pid as unknown as Tid;
+  seize(tid, TraceOption.sysgood | TraceOption.exec);
+  held.release();
+  for (;;) {
+    const status = waitFor(pid);
+    if (status?.kind !== 'stopped') throw notExecuted(command, status);
+    if (status.event === TraceEvent.exec) break;
+    resume(tid, status.event === 0 && status.signal !== Signal.trap ? status.signal : 0);
+  }
+  // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
+  resumeToSystemCall(tid);
+  const exit = waitFor(pid);
+  if (exit?.kind !== 'stopped') throw notExecuted(command, exit);
+}
+
+/** Kills a child of ours and waits for its end, unless that was done. */
+function end(pid: Pid): void {
+  // Until it is waited for, its number is nobody else's.
+  const status = waitFor(pid, { poll: true });
+  if (status !== undefined && status.kind !== 'stopped') return;
+  sendSignal(pid, Signal.kill);
+  while (waitFor(pid)?.kind === 'stopped');
 }
 
 function notExecuted(command: readonly string[], status: WaitStatus | undefined): TraplineError {

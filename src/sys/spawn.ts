@@ -9,8 +9,7 @@ import { delimiter, resolve } from 'node:path';
 
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { addressOf, bind, systemError, type Pointer } from './call.ts';
-import { waitFor } from './wait.ts';
+import { addressOf, bind, check, systemError, type Pointer } from './call.ts';
 
 const SETPGROUP = 2;
 const SETSIGDEF = 4;
@@ -56,6 +55,16 @@ const attributesMask: (attributes: Uint8Array, signals: Pointer) => number = bin
   'int posix_spawnattr_setsigmask(void *attributes, void *signals)',
 );
 
+const pipe2: (descriptors: Uint8Array, flags: number) => number = bind(
+  'int pipe2(void *descriptors, int flags)',
+);
+/** Node keeps a list of what a thread opened through it, and warns when it closes anything else. */
+const close: (descriptor: number) => number = bind('int close(int descriptor)');
+
+const O_CLOEXEC = 0o2_000_000;
+/** The shell's descriptor of the pipe that holds it. */
+const GATE = 3;
+
 /** How a command is started. */
 export interface SpawnOptions {
   /** The whole environment; ours when absent. */
@@ -67,26 +76,40 @@ export interface SpawnOptions {
   readonly ownGroup?: boolean;
 }
 
+/** A command that was started and has not begun. */
+export interface HeldCommand {
+  readonly pid: Pid;
+  /** Lets it begin. Our death does the same. */
+  release(): void;
+}
+
 /**
- * Starts a command, stopped before its first instruction: a shell stops itself and then executes it
- * under the same process id. SIGCONT sets it going. It is a child of the calling thread, which has
- * to wait for it (`waitFor`).
+ * Starts a command, held before its first instruction: a shell waits for the end of a pipe, and then
+ * executes it under the same process id. A shell that stopped itself would stay so if we died. It is a
+ * child of the calling thread, which has to wait for it (`waitFor`).
  * @throws TraplineError `no-file` when there is no such command; nothing was started then.
  */
-export function spawnStopped(command: readonly string[], options: SpawnOptions = {}): Pid {
+export function spawnHeld(command: readonly string[], options: SpawnOptions = {}): HeldCommand {
   const environment = options.environment ?? process.env;
-  const [name = '', ...words] = command;
-  const program = findCommand(name, environment['PATH'], options.directory);
-  const script = 'kill -STOP $$; exec "$0" "$@"';
-  // The shell searches as we did, and hands on as argv[0] what was typed. Without a PATH it has one of its
-  // own; and a name that begins with a dash would be an option to it.
-  const isFoundByShell = environment['PATH'] !== undefined || name.includes('/');
-  const typed = isFoundByShell && !name.startsWith('-') ? name : program;
-  const started = start(['/bin/sh', '-c', script, typed, ...words], environment, options);
-  // The shell stops itself within a moment, or it exits: both end this wait.
-  const status = waitFor(started, { untraced: true });
-  if (status?.kind === 'stopped') return started;
-  throw new TraplineError({ code: 'system', message: `${command[0]} could not be started` });
+  const program = findCommand(command[0] ?? '', environment['PATH'], options.directory);
+  const script = `read -r trapline_gate <&${GATE}; exec "$0" "$@" ${GATE}<&-`;
+  const descriptors = Buffer.alloc(8);
+  check(pipe2(descriptors, O_CLOEXEC), 'make a pipe');
+  const [readEnd, writeEnd] = [descriptors.readInt32LE(0), descriptors.readInt32LE(4)];
+  let isHeld = true;
+  const release = (): void => {
+    if (isHeld) close(writeEnd);
+    isHeld = false;
+  };
+  try {
+    const argv = ['/bin/sh', '-c', script, program, ...command.slice(1)];
+    return { pid: start(argv, environment, options, readEnd), release };
+  } catch (error) {
+    release();
+    throw error;
+  } finally {
+    close(readEnd);
+  }
 }
 
 /**
@@ -134,6 +157,7 @@ function start(
   argv: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
   options: SpawnOptions,
+  gate: number,
 ): Pid {
   const actions = Buffer.alloc(OPAQUE_BYTES);
   const attributes = Buffer.alloc(OPAQUE_BYTES);
@@ -144,6 +168,7 @@ function start(
     options.stdio?.forEach((from, to) => {
       if (from !== undefined) must(actionsDup2(actions, from, to));
     });
+    must(actionsDup2(actions, gate, GATE));
     // Node ignores SIGPIPE, and what is ignored or blocked would be inherited through exec.
     must(attributesDefault(attributes, Buffer.alloc(128, 0xff)));
     must(attributesMask(attributes, Buffer.alloc(128)));

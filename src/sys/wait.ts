@@ -4,7 +4,6 @@ import { type Pid, type Tid } from '../base/brand.ts';
 import { bind, errnoName, lastErrno, systemError } from './call.ts';
 
 const WNOHANG = 1;
-const WUNTRACED = 2;
 const WNOTHREAD = 0x2000_0000;
 const WALL = 0x4000_0000;
 
@@ -27,8 +26,6 @@ export type WaitStatus =
 export interface WaitOptions {
   /** Return undefined at once when nothing happened. */
   readonly poll?: boolean;
-  /** Also report ordinary children that a signal stopped. */
-  readonly untraced?: boolean;
 }
 
 const waitpid: (pid: number, status: Uint8Array, options: number) => number = bind(
@@ -42,11 +39,7 @@ const waitpid: (pid: number, status: Uint8Array, options: number) => number = bi
  * @returns undefined with `poll` when nothing happened.
  */
 export function waitFor(id: Pid | Tid | -1, options: WaitOptions = {}): WaitStatus | undefined {
-  const flags =
-    WALL |
-    WNOTHREAD |
-    (options.poll === true ? WNOHANG : 0) |
-    (options.untraced === true ? WUNTRACED : 0);
+  const flags = WALL | WNOTHREAD | (options.poll === true ? WNOHANG : 0);
   const status = Buffer.alloc(4);
   for (;;) {
     const tid = waitpid(id, status, flags);

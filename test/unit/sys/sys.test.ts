@@ -33,8 +33,8 @@ import {
 } from '../../../src/sys/ptrace.ts';
 import { Registers } from '../../../src/sys/registers.ts';
 import { FUTEX_OWNER_DIED, LivenessList } from '../../../src/sys/robust.ts';
-import { ownTaskId, sendSignal, Signal, signalName } from '../../../src/sys/signals.ts';
-import { findCommand, spawnStopped } from '../../../src/sys/spawn.ts';
+import { ownTaskId, sendSignal, signalName } from '../../../src/sys/signals.ts';
+import { findCommand, spawnHeld } from '../../../src/sys/spawn.ts';
 import { decodeStatus, waitFor } from '../../../src/sys/wait.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'trapline-sys-'));
@@ -180,9 +180,9 @@ test('liveness words can be registered and released in any order', () => {
   for (const fd of fds) closeSync(fd);
 });
 
-test('a command starts stopped, is traced, and runs to its end', () => {
+test('a command starts held, is traced, and runs to its end', () => {
   const output = openSync(join(folder, 'out'), 'w');
-  const child = spawnStopped(['sh', '-c', 'echo "$VALUE" "$PWD" "$0"; exit 3', 'a b'], {
+  const { pid: child, release } = spawnHeld(['sh', '-c', 'echo "$VALUE" "$PWD" "$0"; exit 3', 'a b'], {
     environment: { VALUE: 'seen', PATH: process.env['PATH'] },
     directory: '/',
     stdio: [undefined, output],
@@ -201,14 +201,14 @@ test('a command starts stopped, is traced, and runs to its end', () => {
   assert.equal(getSignalMask(task), 0n);
   assert.equal(detach(task), true);
   assert.equal(detach(task), false);
-  sendSignal(child, Signal.continue);
+  release();
   assert.deepEqual(waitFor(child), { kind: 'exited', tid: child, code: 3 });
   assert.deepEqual(waitFor(child), { kind: 'none' });
   assert.equal(readFileSync(join(folder, 'out'), 'utf8'), 'seen / a b\n');
 });
 
 test('a missing command is an error before anything starts', () => {
-  const missing = failure(() => spawnStopped(['no-such-command-here']));
+  const missing = failure(() => spawnHeld(['no-such-command-here']));
   assert.deepEqual([missing.code, missing.errno], ['no-file', 'ENOENT']);
   writeFileSync(join(folder, 'plain'), 'x', { mode: 0o600 });
   assert.equal(failure(() => findCommand('./plain', undefined, folder)).code, 'not-permitted');
