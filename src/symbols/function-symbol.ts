@@ -29,17 +29,17 @@ export function versionedName(symbol: FunctionSymbol): string {
   return `${symbol.name}${symbol.isDefaultVersion ? '@@' : '@'}${symbol.version}`;
 }
 
-const BINDING_ORDER = { global: 0, weak: 1, local: 2 } as const;
-
 /** The order in which names are chosen (see `SymbolTable.at`); the last rules only make it total. */
 export function byPreference(a: FunctionSymbol, b: FunctionSymbol): number {
   return (
     Number(b.sizeKnown) - Number(a.sizeKnown) ||
     b.offset - a.offset ||
-    BINDING_ORDER[a.binding] - BINDING_ORDER[b.binding] ||
+    Number(a.binding === 'local') - Number(b.binding === 'local') ||
     Number(a.kind === 'assembly') - Number(b.kind === 'assembly') ||
     Number(b.isDefaultVersion) - Number(a.isDefaultVersion) ||
+    // Before weak and global: libc's `calloc` is a weak name of `__libc_calloc`.
     underscores(a.name) - underscores(b.name) ||
+    Number(a.binding === 'weak') - Number(b.binding === 'weak') ||
     a.name.length - b.name.length ||
     (a.name < b.name ? -1 : 1)
   );

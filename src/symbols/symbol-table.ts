@@ -109,7 +109,7 @@ export class SymbolTable {
 
   /**
    * The function that covers a byte of the file: one whose size is known before one whose size was
-   * estimated, then the innermost, global before weak before local, plain names before `__names`.
+   * estimated, then the innermost, local ones last, plain names before `__names`, global before weak.
    */
   at(offset: FileOffset): FunctionSymbol | undefined {
     const { ids, offsets, ends, reach } = this.#index.order;
