@@ -28,11 +28,15 @@ function traceUnnoticed(
   const traced = traceCommand(words, command, options);
   const [program = '', ...args] = command;
   const plain = runPlain(program, args, options);
-  const spoken = (text: string): string => text.replace(/^ready \d+$/m, 'ready');
   assert.equal(spoken(traced.out), spoken(plain.out));
   assert.equal(traced.status, plain.status, traced.err);
   assert.doesNotMatch(traced.err, /^kept:/m);
   return traced;
+}
+
+/** What a program says, but for its own number. */
+function spoken(text: string): string {
+  return text.replace(/^ready \d+$/m, 'ready');
 }
 
 test('zsh: zfree, a tail jump to free, as often as gdb sees it', (context) => {

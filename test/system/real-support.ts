@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { requireProgram } from '../harness/fixtures.ts';
+import { compileFixture, requireProgram } from '../harness/fixtures.ts';
 
 /** The built command's main module. */
 export const main: string = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
@@ -94,6 +94,16 @@ export function withFolder<T>(work: (folder: string) => T): T {
   }
 }
 
+/** As {@link withFolder}, for work that takes its time. */
+export async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'trapline-real-'));
+  try {
+    return await work(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 /** The counts of an event in a summary that was written to standard error. */
 export function countOf(ran: Ran, event: string, heading = 'hits'): number {
   const lines = ran.err.split('\n');
@@ -121,4 +131,19 @@ export function countByDebugger(place: string, command: readonly string[]): numb
   const hits = /breakpoint already hit (\d+) times?/.exec(out)?.[1];
   assert.ok(hits !== undefined, `gdb never stopped at ${place}:\n${out}\n${err}`);
   return Number(hits);
+}
+
+/** A program and a library whose code runs before main: test/fixtures/early-main.c says what they do. */
+export function earlyProgram(): { readonly program: string; readonly library: string } {
+  const library = compileFixture({
+    sources: ['early.c'],
+    flags: ['-O2', '-g', '-shared', '-fPIC', '-Wl,-soname,libearly.so'],
+    name: 'libearly.so',
+  });
+  const program = compileFixture({
+    sources: ['early-main.c'],
+    flags: ['-O2', '-g', '-Wl,-z,lazy'],
+    libraries: [library, `-Wl,-rpath,${dirname(library)}`],
+  });
+  return { program, library };
 }
