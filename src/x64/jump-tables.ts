@@ -8,7 +8,7 @@
  */
 
 import { unreachable } from '../base/errors.ts';
-import type { Bounds } from './landings.ts';
+import { readTables, type Table, type TableImage } from './table-entries.ts';
 import {
   buildGraph,
   hasIndirectJump,
@@ -18,11 +18,7 @@ import {
 } from './function-graph.ts';
 
 /** What the search needs of the file, all in its own virtual addresses. */
-export interface Image {
-  /** `length` bytes at `at`, relocated where they hold addresses; undefined where nothing is mapped. */
-  readonly read: (at: bigint, length: number) => Uint8Array | undefined;
-  /** The executable bytes: everything that a jump can reach. */
-  readonly text: Bounds;
+export interface Image extends TableImage {
   /**
    * Whether a pointer (of the relocations, say) points into start ≤ p < end. If given, a jump
    * through a pointer is known to leave a function that nothing points into; without it the stack
@@ -36,8 +32,6 @@ export type JumpTargets =
   | { readonly kind: 'known'; readonly targets: readonly bigint[] }
   | { readonly kind: 'unknown'; readonly at: bigint; readonly reason: string };
 
-/** More than any compiler makes: a table that does not end by then is none. */
-const MAX_ENTRIES = 1 << 16;
 /** Steps of one search backwards. */
 const MAX_STEPS = 20_000;
 /** Instructions before a tail call in which the stack is given back. */
@@ -213,7 +207,7 @@ function resolve(
           : basesOf(graph, origin.position, origin.registers, taken);
       if (bases === undefined) return 'the base of a jump table is not known';
       const tables = bases.flatMap((base) => tablesOf(base, taken, image));
-      return readTables(tables, image, readOffset) ?? 'no table was found for a jump';
+      return readTables(tables, image, 4) ?? 'no table was found for a jump';
     }
     case 'words': {
       const { base, index, scale, displacement } = origin.memory;
@@ -223,7 +217,7 @@ function resolve(
       const shifted = bases?.map((one) => BigInt.asUintN(64, one + displacement));
       // An array that is filled at run time, or not ours: its elements are pointers like others.
       const tables = shifted?.map((at) => ({ at, base: 0n }));
-      return (tables && readTables(tables, image, readWord)) ?? 'pointer';
+      return (tables && readTables(tables, image, 8)) ?? 'pointer';
     }
   }
   return unreachable(origin);
@@ -251,12 +245,6 @@ function basesOf(
   return spilled ? taken : undefined;
 }
 
-/** Where entries lie, and what they are added to. */
-interface Table {
-  readonly at: bigint;
-  readonly base: bigint;
-}
-
 /**
  * Compilers count a switch's offsets from the table. A program that counts its own from a label, as
  * `&&label - &&base` in C, has the table elsewhere: in any place that the function addresses.
@@ -264,39 +252,6 @@ interface Table {
 function tablesOf(base: bigint, taken: readonly bigint[], image: Image): Table[] {
   const places = isText(base, image) ? [base, ...taken] : [base];
   return places.map((at) => ({ at, base }));
-}
-
-type ReadEntry = (table: Table, index: number, image: Image) => bigint | undefined;
-
-/** The entries of all tables given; undefined if there are none; the reason if one does not end. */
-function readTables(
-  tables: readonly Table[],
-  image: Image,
-  read: ReadEntry,
-): bigint[] | string | undefined {
-  const targets: bigint[] = [];
-  for (const table of tables) {
-    for (let index = 0; ; index++) {
-      const target = read(table, index, image);
-      if (target === undefined || !isText(target, image)) break;
-      if (index >= MAX_ENTRIES) return 'a jump table does not end';
-      targets.push(target);
-    }
-  }
-  return targets.length > 0 ? targets : undefined;
-}
-
-function readOffset({ at, base }: Table, index: number, image: Image): bigint | undefined {
-  const bytes = image.read(at + BigInt(index * 4), 4);
-  if (bytes === undefined) return undefined;
-  const offset = new DataView(bytes.buffer, bytes.byteOffset, 4).getInt32(0, true);
-  return BigInt.asUintN(64, base + BigInt(offset));
-}
-
-function readWord({ at }: Table, index: number, image: Image): bigint | undefined {
-  const bytes = image.read(at + BigInt(index * 8), 8);
-  if (bytes === undefined) return undefined;
-  return new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
 }
 
 function isText(target: bigint, { text }: Image): boolean {

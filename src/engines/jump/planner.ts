@@ -218,6 +218,10 @@ export class Planner {
           start: address(segment.address),
           end: address(segment.address + BigInt(segment.fileSize)),
         },
+        wanted: {
+          start: candidate.address,
+          end: address(candidate.address + BigInt(candidate.displaced.byteLength)),
+        },
       },
     );
     if (tables.kind === 'unknown') {
