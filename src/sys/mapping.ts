@@ -46,15 +46,20 @@ export class Mapping implements Disposable {
   readonly address: Address;
   readonly length: number;
   #open = true;
+  #view: ArrayBuffer | undefined;
 
   constructor(at: Address, length: number) {
     this.address = at;
     this.length = length;
   }
 
-  /** The memory, for JavaScript. Where it may not be read, touching it is a SIGSEGV. */
+  /**
+   * The memory, for JavaScript. Where it may not be read, touching it is a SIGSEGV. Made once: for a large
+   * one V8 collects garbage, which takes milliseconds.
+   */
   get view(): ArrayBuffer {
-    return viewMemory(this.address, this.length);
+    this.#view ??= viewMemory(this.address, this.length);
+    return this.#view;
   }
 
   protect(protection: number): void {

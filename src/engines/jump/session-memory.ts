@@ -21,7 +21,7 @@ import { CONTROL_BYTES, CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../../
 import { findFreeNear, type AddressRange } from '../../process/free-space.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { mapMemory, type Mapping } from '../../sys/mapping.ts';
+import { mapMemory, Protection, type Mapping } from '../../sys/mapping.ts';
 import { addSeals, identifyFile, Seal } from '../../sys/memfd.ts';
 import type { LivenessList, LivenessWord } from '../../sys/robust.ts';
 import {
@@ -87,6 +87,47 @@ export class SessionMemory implements Disposable {
   }
 }
 
+/** Of a segment that is formatted once for the compiler's sake. */
+const SMALL_SHAPE: SegmentShape = { contextCount: 1, consumerCapacity: 1, ringBytes: 1 << 18 };
+
+/**
+ * Our own address space for a segment that is about to be made, prepared before the target is stopped: a
+ * view of so much memory lets V8 collect garbage, and code that runs for the first time is compiled.
+ * Whoever made it disposes it, unless {@link createSessionMemory} has taken it over.
+ */
+export class SegmentDraft implements Disposable {
+  readonly shape: SegmentShape;
+  readonly layout: SegmentLayout;
+  readonly #mapping: Mapping;
+  #isTaken = false;
+
+  constructor(shape: SegmentShape) {
+    this.shape = shape;
+    this.layout = layoutSegment(shape);
+    // Not accessible, so that it counts for nothing: it may be larger than what is free.
+    this.#mapping = mapMemory(this.layout.totalBytes, { protection: Protection.none });
+    void this.#mapping.view;
+    formatSegment(new ArrayBuffer(layoutSegment(SMALL_SHAPE).totalBytes), SMALL_SHAPE);
+  }
+
+  /** Maps the file where the draft is, and formats it. The view is the same. */
+  replaceBy(fd: number): void {
+    const { address: at, length, view } = this.#mapping;
+    mapMemory(length, { fd, at });
+    formatSegment(view, this.shape);
+  }
+
+  /** The mapping, which is the caller's from now on. */
+  take(): Mapping {
+    this.#isTaken = true;
+    return this.#mapping;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#isTaken) this.#mapping[Symbol.dispose]();
+  }
+}
+
 /** Chooses free places near `text` for a session's memory. @throws TraplineError `unsupported`. */
 export function choosePlaces(
   maps: readonly MemoryMapping[],
@@ -115,18 +156,18 @@ export function findPlace(
 }
 
 /**
- * Creates a session's memory in a stopped target.
- * @throws TraplineError when the target could not map it; nothing is left then.
+ * Creates a session's memory in a stopped target. Takes the draft over, unless it throws.
+ * @throws TraplineError when the target could not map it; nothing is left there then.
  */
 export function createSessionMemory(
   stopped: StoppedProcess,
   place: BlobPlace,
   places: MemoryPlaces,
-  shape: SegmentShape,
+  draft: SegmentDraft,
   liveness: LivenessList,
 ): SessionMemory {
-  const layout = layoutSegment(shape);
-  const made: { mapping?: Mapping; inode?: bigint; word?: LivenessWord } = {};
+  const { layout } = draft;
+  const made: { inode?: bigint; word?: LivenessWord } = {};
   const shared = PROT_READ | PROT_WRITE;
   const anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
   const calls: RemoteCall[] = [
@@ -153,21 +194,19 @@ export function createSessionMemory(
         ftruncateSync(fd, layout.totalBytes);
         addSeals(fd, Seal.shrink | Seal.grow | Seal.seal);
         made.inode = identifyFile(fd).inode;
-        made.mapping = mapMemory(layout.totalBytes, { fd });
-        formatSegment(made.mapping.view, shape);
+        draft.replaceBy(fd);
       } else if (index === 3) {
         ftruncateSync(fd, PAGE_BYTES);
         made.word = liveness.register(fd);
         addSeals(fd, Seal.futureWrite | Seal.shrink | Seal.grow | Seal.seal);
       }
     });
-    const { mapping, inode, word } = made;
-    if (mapping === undefined || inode === undefined || word === undefined) {
+    const { inode, word } = made;
+    if (inode === undefined || word === undefined) {
       throw new TraplineError({ code: 'internal', message: 'internal error: a file was not made' });
     }
-    return new SessionMemory(places, layout, mapping, inode, word);
+    return new SessionMemory(places, layout, draft.take(), inode, word);
   } catch (error) {
-    made.mapping?.[Symbol.dispose]();
     made.word?.[Symbol.dispose]();
     throw error;
   }

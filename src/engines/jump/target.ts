@@ -16,9 +16,21 @@ import { sleepMicroseconds } from '../../sys/wait.ts';
 import { applyChange, type FailedSite } from './apply.ts';
 import type { ReadMemory } from './block.ts';
 import type { StubFeatures } from './compile.ts';
-import { ATTEMPTS, BLOB_BYTES, depart, FIRST_PAUSE, nextPause } from './depart.ts';
+import {
+  ATTEMPTS,
+  BLOB_BYTES,
+  depart,
+  FIRST_PAUSE,
+  nextPause,
+  type DepartureResult,
+} from './depart.ts';
 import type { ConsumerRequest, PreparedChange } from './prepare.ts';
-import { createSessionMemory, mapControl, type SessionMemory } from './session-memory.ts';
+import {
+  createSessionMemory,
+  mapControl,
+  SegmentDraft,
+  type SessionMemory,
+} from './session-memory.ts';
 import { refuseShadowStacks } from './shadow-stack.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
@@ -66,7 +78,11 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   readonly #options: TargetOptions;
   readonly #id = BigInt(`0x${randomBytes(8).toString('hex')}`);
   readonly #stubs: StubPlace[] = [];
+  /** Consumers that are out, while a task may still be in their programs: see {@link remove}. */
+  #lingering: ReadonlySet<number> = new Set();
   #memory: SessionMemory | undefined;
+  /** What {@link #memory} is made from; made before the first stop. */
+  #draft: SegmentDraft | undefined;
   #threadPointer: StubFeatures['threadPointer'] | undefined;
 
   constructor(pid: Pid, options: TargetOptions) {
@@ -98,11 +114,16 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   /** Takes consumers out, by their indices, of the target and its children. */
   remove(consumers: ReadonlySet<number>): string[] {
     const problems: string[] = [];
+    const leaving = new Set([...consumers, ...this.#lingering]);
+    let isQuiet = true;
     for (const pid of this.#spaces()) {
       this.#ignoreGone(pid, () => {
-        problems.push(...this.#withdraw(pid, ({ consumer }) => consumers.has(consumer), false));
+        const result = this.#withdraw(pid, ({ consumer }) => leaving.has(consumer), false);
+        problems.push(...result.problems);
+        isQuiet &&= result.isQuiet;
       });
     }
+    this.#lingering = isQuiet ? new Set() : leaving;
     return problems;
   }
 
@@ -119,7 +140,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       if (pids.length === 0) break;
       for (const pid of pids) {
         done.add(pid);
-        this.#ignoreGone(pid, () => kept.push(...this.#withdraw(pid, () => true, true)));
+        this.#ignoreGone(pid, () => kept.push(...this.#withdraw(pid, () => true, true).problems));
       }
     }
     // Last: what is hit until its site is restored is still recorded.
@@ -150,6 +171,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   }
 
   [Symbol.dispose](): void {
+    this.#draft?.[Symbol.dispose]();
     this.#memory?.[Symbol.dispose]();
     this.#memory = undefined;
   }
@@ -184,6 +206,8 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   #tryAdd(pid: Pid, requests: readonly ConsumerRequest[]): FailedSite[] {
     using reader = new MemoryReader(pid);
     let staged = this.#stage(pid, mapsIfReadable(pid), reader.read, requests);
+    this.#draft ??= new SegmentDraft(this.#options.shape);
+    const draft = this.#draft;
     return this.#stopped(pid, (stopped) => {
       const maps = stopped.maps();
       const guess = this.#threadPointer;
@@ -197,7 +221,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
         staged = this.#stage(pid, maps, read, requests);
       }
       staged.block.ensureSound();
-      this.#mapWhatIsMissing(stopped, maps, staged);
+      this.#mapWhatIsMissing(stopped, maps, staged, draft);
       const failed = applyChange(stopped, staged.block, staged.change);
       if (pid === this.pid) this.#noteStubs(staged.change, failed);
       return failed;
@@ -208,14 +232,15 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     stopped: StoppedProcess,
     maps: readonly MemoryMapping[],
     { block, change, places, newBlock }: StagedChange,
+    draft: SegmentDraft,
   ): void {
-    const { shape, liveness, files } = this.#options;
+    const { liveness, files } = this.#options;
     if (this.#memory !== undefined && newBlock === undefined && change.newArenas.length === 0) {
       return;
     }
     const blob = findBlobPlace(stopped, files.blobPlaces(stopped.pid, maps), BLOB_BYTES);
     if (this.#memory === undefined) {
-      this.#memory = createSessionMemory(stopped, blob, places, shape, liveness);
+      this.#memory = createSessionMemory(stopped, blob, places, draft, liveness);
       const { tidOffset } = this;
       if (tidOffset !== undefined) this.#memory.setTidOffset(tidOffset);
     }
@@ -251,11 +276,11 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     if (layout !== undefined) this.#memory?.setTidOffset(layout.tidOffset);
   }
 
-  #withdraw(pid: Pid, which: (program: ProgramRow) => boolean, leaving: boolean): string[] {
+  #withdraw(pid: Pid, which: (program: ProgramRow) => boolean, leaving: boolean): DepartureResult {
     const { files } = this.#options;
     const session = (row: SessionRow): boolean => row.id === this.#id;
     const stopped = <T>(action: (stopped: StoppedProcess) => T): T => this.#stopped(pid, action);
-    return depart({ pid, files, session, which, leaving, stopped }).problems;
+    return depart({ pid, files, session, which, leaving, stopped });
   }
 
   #stopped<T>(pid: Pid, action: (stopped: StoppedProcess) => T): T {
