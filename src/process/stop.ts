@@ -79,7 +79,6 @@ export class StoppedProcess implements Disposable {
     releaseLingering();
     const deadline = performance.now() + (options.patience ?? DEFAULT_PATIENCE);
     for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
-      const since = monotonicNanoseconds();
       const attempt = new StopAttempt(pid);
       try {
         const stuck = attempt.run();
@@ -87,7 +86,8 @@ export class StoppedProcess implements Disposable {
           const tasks = attempt.takeTasks();
           const first = tasks[0];
           if (first !== undefined) {
-            return new StoppedProcess(pid, tasks, openMemory(first, tasks), since, releaseAll);
+            const memory = openMemory(first, tasks);
+            return new StoppedProcess(pid, tasks, memory, attempt.since, releaseAll);
           }
           throw new TraplineError({ code: 'no-process', message: `there is no process ${pid}` });
         }
@@ -154,9 +154,15 @@ class StopAttempt {
   readonly #stopped = new Map<Tid, StoppedTask>();
   /** Seized, not yet seen to stop; with the process each belongs to. */
   readonly #awaited = new Map<Tid, Pid>();
+  #since: bigint | undefined;
 
   constructor(pid: Pid) {
     this.#pid = pid;
+  }
+
+  /** Just before the first task was seized: until then everything ran. CLOCK_MONOTONIC, nanoseconds. */
+  get since(): bigint {
+    return this.#since ?? monotonicNanoseconds();
   }
 
   /** @returns the task that won't stop, or undefined when all are stopped. */
@@ -207,6 +213,7 @@ class StopAttempt {
   #seizeAll(fresh: readonly { readonly pid: Pid; readonly tid: Tid }[]): StuckTask | undefined {
     const waiting = fresh.find(({ tid }) => readTaskState(tid) === 'D');
     if (waiting !== undefined) return { tid: waiting.tid, state: 'D' };
+    this.#since ??= monotonicNanoseconds();
     for (const { pid, tid } of fresh) {
       if (!seizeTask(pid, tid)) continue;
       this.#awaited.set(tid, pid);
