@@ -5,6 +5,8 @@
  */
 
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { RING_BYTES = 1 << 20, RECORD_BYTES = 32 };
 
@@ -15,7 +17,8 @@ struct ring {
   _Alignas(4096) unsigned char bytes[RING_BYTES];
 };
 
-_Thread_local struct ring hand_ring;
+/* Not in the thread's own memory: that lies on the stack, which tracers read through when they stop it. */
+static _Thread_local struct ring *hand_ring;
 
 static inline uint64_t read_clock(void) {
   uint32_t low, high;
@@ -24,7 +27,7 @@ static inline uint64_t read_clock(void) {
 }
 
 static inline void record(uint64_t a, uint64_t b) {
-  struct ring *ring = &hand_ring;
+  struct ring *ring = hand_ring;
   ring->hits++;
   uint64_t head = ring->head;
   if (head + RECORD_BYTES - __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) > RING_BYTES) {
@@ -49,12 +52,16 @@ __attribute__((noinline, aligned(64))) uint64_t work_recorded(uint64_t a, uint64
 
 __attribute__((noinline, aligned(64))) uint64_t work_counted(uint64_t a, uint64_t b) {
   /* In memory at every call, as a stub's counter is. */
-  *(volatile uint64_t *)&hand_ring.hits += 1;
+  *(volatile uint64_t *)&hand_ring->hits += 1;
   __asm__ volatile("" ::"r"(__builtin_frame_address(0)));
   return 3 * a + b;
 }
 
-struct ring *hand_ring_of_thread(void) { return &hand_ring; }
+struct ring *hand_ring_of_thread(void) {
+  hand_ring = aligned_alloc(4096, sizeof *hand_ring);
+  memset(hand_ring, 0, sizeof *hand_ring);
+  return hand_ring;
+}
 
 /* Reads all records as a reader would, gives their room back, and answers how many there were. */
 uint64_t hand_drain(struct ring *ring, uint64_t *full) {
