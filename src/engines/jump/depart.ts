@@ -14,6 +14,8 @@ import { releaseQuiet, removeSession, unmapUnused, withdrawPrograms } from './wi
 export const BLOB_BYTES = 1024;
 /** How often a stop is repeated while a task is in the way. */
 export const ATTEMPTS = 40;
+/** The same where what stays may be given back with the next change. */
+const ATTEMPTS_TO_RELEASE = 4;
 /** The pause after the first attempt, in microseconds. */
 export const FIRST_PAUSE = 200;
 const LONGEST_PAUSE = 20_000;
@@ -41,6 +43,8 @@ export interface DepartureResult {
   readonly sitesRestored: number;
   /** What had to stay, for people. */
   readonly problems: string[];
+  /** False when a task may still be in the code of what was taken out: the next departure gives it back. */
+  readonly isQuiet: boolean;
 }
 
 /** Takes programs, and if `leaving` the session's memory, out of one address space. */
@@ -49,9 +53,10 @@ export function depart(departure: Departure): DepartureResult {
   const problems: string[] = [];
   const progress: Progress = { removed: undefined, sitesRestored: 0, problems };
   let pause = FIRST_PAUSE;
-  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+  const attempts = leaving ? ATTEMPTS : ATTEMPTS_TO_RELEASE;
+  for (let attempt = 1; attempt <= attempts; attempt++) {
     const isDone = departure.stopped((stopped) => tryDeparture(stopped, departure, progress));
-    if (isDone) return { sitesRestored: progress.sitesRestored, problems };
+    if (isDone) return { sitesRestored: progress.sitesRestored, problems, isQuiet: true };
     sleepMicroseconds(pause);
     pause = nextPause(pause);
   }
@@ -60,7 +65,7 @@ export function depart(departure: Departure): DepartureResult {
       `the stubs of process ${pid} stay: a task still stands in one, or its stack says so`,
     );
   }
-  return { sitesRestored: progress.sitesRestored, problems };
+  return { sitesRestored: progress.sitesRestored, problems, isQuiet: false };
 }
 
 interface Progress {
