@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 
 import { findProgram } from '../test/harness/features.ts';
 
@@ -50,17 +51,21 @@ export class KernelProbes implements Disposable {
     this.#switch(event, false);
   }
 
-  /** Starts `perf record` of an event; undefined where there is no perf. */
-  perf(event: string, pid: number): PerfRecord | undefined {
+  /** Starts `perf record` of an event; undefined where there is no perf. It records when this resolves. */
+  async perf(event: string, pid: number): Promise<PerfRecord | undefined> {
     const program = findProgram('perf');
     if (program === undefined) return undefined;
-    // Into a file: /dev/null is noticed, and fewer samples are taken.
     const folder = mkdtempSync(join(tmpdir(), 'trapline-bench-'));
-    const where = ['-p', String(pid), '-m', '1024', '-o', join(folder, 'perf.data')];
-    return new PerfRecord(
-      spawn(program, ['record', '-q', '-e', `${GROUP}:${event}`, ...where], { stdio: 'ignore' }),
-      folder,
+    // Disabled first: the probe is armed, and costs something, long before anything is recorded.
+    const how = ['-D', '-1', '--control', 'fd:3,4', '-m', '1024', '-o', join(folder, 'perf.data')];
+    const child = spawn(
+      program,
+      ['record', '-q', '-e', `${GROUP}:${event}`, '-p', String(pid), ...how],
+      { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] },
     );
+    const record = new PerfRecord(child, folder);
+    await record.enable();
+    return record;
   }
 
   [Symbol.dispose](): void {
@@ -89,12 +94,24 @@ export class PerfRecord implements AsyncDisposable {
     this.#folder = folder;
   }
 
-  get running(): boolean {
+  /** @throws Error when perf ends instead. */
+  async enable(): Promise<void> {
+    const [, , , control, answers] = this.#child.stdio;
+    const answered = Promise.race([
+      once(answers as Readable, 'data'), // pipes, by spawn's stdio
+      once(this.#child, 'exit'),
+    ]);
+    (control as Writable).write('enable\n');
+    await answered;
+    if (!this.#running) throw new Error('perf record does not start');
+  }
+
+  get #running(): boolean {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.running) {
+    if (this.#running) {
       const ended = once(this.#child, 'exit');
       this.#child.kill('SIGINT');
       await ended;
