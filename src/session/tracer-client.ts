@@ -48,6 +48,8 @@ export class TracerClient {
   /** Ends the thread. */
   async end(): Promise<void> {
     this.#failure ??= threadEnded();
+    // Whoever waits for this has nothing else, perhaps, that keeps the program alive.
+    this.#worker.ref();
     await this.#worker.terminate();
   }
 
