@@ -6,7 +6,7 @@
 import { closeSync, constants, fstatSync, openSync, rmSync, writeSync } from 'node:fs';
 
 import type { Pid } from '../base/brand.ts';
-import { TraplineError } from '../base/errors.ts';
+import { messageOf, TraplineError } from '../base/errors.ts';
 import type { JumpTarget } from '../engines/jump/target.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import type { AddedProbe } from './types.ts';
@@ -36,7 +36,7 @@ export class PerfMap implements Disposable {
     const path = `/tmp/perf-${pid}.map`;
     const flags =
       constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-    const fd = openSync(path, flags, 0o644);
+    const fd = openOwn(path, flags);
     try {
       const file = fstatSync(fd);
       const owners = [process.geteuid?.(), readTaskStatus(pid)?.uid];
@@ -53,4 +53,25 @@ export class PerfMap implements Disposable {
       closeSync(fd);
     }
   }
+}
+
+/** Opens a file in a folder that is everybody's: what stands there under its name may be a trap. */
+function openOwn(path: string, flags: number): number {
+  try {
+    // Without waiting: a pipe that nobody reads is refused below, or here.
+    return openSync(path, flags | constants.O_NONBLOCK, 0o644);
+  } catch (error) {
+    throw new TraplineError({
+      code: 'refused',
+      message: `${path} can't be written: ${reasonOf(error)}`,
+      hint: 'Remove it, or do without --perf-map.',
+      cause: error,
+    });
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const text = messageOf(error);
+  // With O_NOFOLLOW this is what a link is (open(2)).
+  return text.startsWith('ELOOP') ? 'it is a symbolic link' : text;
 }
