@@ -47,7 +47,9 @@ export type FeatureName =
   | 'unprivileged-ptrace'
   | 'fsgsbase'
   | 'rdpid'
-  | 'two-processors';
+  | 'two-processors'
+  | 'user-namespaces'
+  | 'overlayfs';
 
 const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, () => Feature>> = {
   root: () => ({ present: process.getuid?.() === 0, detail: `uid ${process.getuid?.()}` }),
@@ -61,6 +63,16 @@ const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, (
     const count = readFileSync('/proc/cpuinfo', 'utf8').match(/^processor\s/gm)?.length ?? 0;
     return { present: count >= 2, detail: `${count} processors` };
   },
+  'user-namespaces': () => runs('unshare', ['-Urpf', '--mount-proc', 'true']),
+  // In a mount namespace of its own, on a file system that can carry it.
+  overlayfs: () =>
+    runs('unshare', [
+      '-m',
+      'sh',
+      '-c',
+      'mount -t tmpfs none /mnt && cd /mnt && mkdir l u w m && ' +
+        'mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m',
+    ]),
 };
 
 const known = new Map<string, Feature>();

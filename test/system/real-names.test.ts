@@ -29,13 +29,13 @@ async function placeOf(target: Target, definition: string): Promise<bigint> {
 
 /** The error that a definition is refused with. */
 async function refusalOf(target: Target, definition: string): Promise<TraplineError> {
-  try {
-    await sitesOf(target, definition);
-  } catch (error) {
-    assert.ok(error instanceof TraplineError, String(error));
-    return error;
-  }
-  assert.fail(`${definition} was accepted`);
+  const outcome = await sitesOf(target, definition).catch((error: unknown) => error);
+  assert.ok(outcome instanceof TraplineError, `${definition}: ${String(outcome)}`);
+  return outcome;
+}
+
+function names(sites: readonly ProbedSite[]): string[] {
+  return sites.map(({ name }) => name).toSorted();
 }
 
 async function start(program: string, ready: RegExp): Promise<Target> {
@@ -97,8 +97,6 @@ test('a file offset and an offset in a function name the same place as the funct
 
 test('globs probe all that match and pass over what is excluded', async () => {
   await using target = await start(earlyProgram().program, / 42 42$/);
-  const names = (sites: readonly ProbedSite[]): string[] =>
-    sites.map(({ name }) => name).toSorted();
   assert.deepEqual(names(await sitesOf(target, 'early_*@libearly')), [
     'early_start',
     'early_twice',
