@@ -18,7 +18,8 @@ export class TracerClient {
   #failure: unknown;
 
   constructor() {
-    this.#worker = new Worker(new URL('./tracer-worker.js', import.meta.url));
+    // Node's own options are not for it: a program given by `-e` has some that a thread refuses.
+    this.#worker = new Worker(new URL('./tracer-worker.js', import.meta.url), { execArgv: [] });
     this.#worker.on('message', (reply: ReplyMessage) => this.#receive(reply));
     this.#worker.on('error', (error) => this.#fail(error));
     this.#worker.on('exit', () => this.#fail(threadEnded()));
