@@ -9,6 +9,9 @@ import { test } from 'node:test';
 import { ElfFile } from '../../src/symbols/elf.ts';
 import { skipUnless } from '../harness/features.ts';
 import { compileFixture, requireProgram } from '../harness/fixtures.ts';
+import { assertClean, snapshot } from '../harness/leaks.ts';
+import { startTarget } from '../harness/target.ts';
+import { Running } from './cli-support.ts';
 import {
   countByDebugger,
   countOf,
@@ -52,6 +55,36 @@ test('zsh: zfree, a tail jump to free, as often as gdb sees it', (context) => {
       assert.deepEqual([event, comm], ['probe_zsh:zfree', 'zsh']);
     }
   });
+});
+
+test('zsh: zfree of a shell that runs, between two of its commands', async (context) => {
+  if (skipUnless(context, 'zsh')) return;
+  await using target = await startTarget(requireProgram('zsh'), ['-f']);
+  const command = async (text: string): Promise<void> => {
+    target.send(`${text}; echo done`);
+    await target.waitForLine('done', 30_000);
+  };
+  // What is done for the first time asks for memory that it keeps.
+  const work = 'for i in {1..20}; do x=$i$i; unset x; done';
+  await command(work);
+  const before = snapshot(target.pid);
+  const counts: number[] = [];
+  for (let round = 0; round < 2; round++) {
+    await using running = new Running(['trace', '-p', String(target.pid), 'zfree@zsh block=%di']);
+    await running.until('err', /1 probe in zsh/);
+    await command(work);
+    running.child.kill('SIGINT');
+    const result = await running.result();
+    assert.equal(result.status, 0, result.err);
+    assert.doesNotMatch(result.err, /^kept:/m);
+    const hits = countOf({ ...result, signal: null }, 'probe_zsh:zfree');
+    assert.equal(result.out.trimEnd().split('\n').length, hits);
+    counts.push(hits);
+  }
+  assert.ok(counts[0] !== undefined && counts[0] >= 20, String(counts));
+  assert.equal(counts[1], counts[0], 'the same work, the same calls');
+  await command(work);
+  assertClean(before, snapshot(target.pid), { ran: true });
 });
 
 test('ls: malloc of libc, from the first call on, as often as gdb sees it', (context) => {
