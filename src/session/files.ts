@@ -116,8 +116,8 @@ export class FileCache implements TargetFiles {
     return bytes;
   }
 
-  original(pid: Pid): OriginalBytes {
-    return (site) => this.#originalOf(pid, site);
+  original(pid: Pid, maps: readonly MemoryMapping[]): OriginalBytes {
+    return (site) => this.#originalOf(pid, maps, site);
   }
 
   tidOffsets(pid: Pid, maps: readonly MemoryMapping[]): readonly number[] {
@@ -149,8 +149,8 @@ export class FileCache implements TargetFiles {
     }
   }
 
-  #originalOf(pid: Pid, site: SiteRow): Uint8Array | undefined {
-    const mapping = findMapping(readMaps(pid), site.address);
+  #originalOf(pid: Pid, maps: readonly MemoryMapping[], site: SiteRow): Uint8Array | undefined {
+    const mapping = findMapping(maps, site.address);
     if (mapping === undefined || mapping.inode !== site.inode) return undefined;
     try {
       const { bytes } = this.open(pid, mapping).elf;

@@ -8,7 +8,6 @@ import { writeCode } from '../../process/patch.ts';
 import type { ControlBlock } from './block.ts';
 import { JUMP_BYTES } from './planner.ts';
 import type { ListChange, NewSite, PreparedChange } from './prepare.ts';
-import { coalesce } from './writes.ts';
 
 /** A site that could not be patched in this stop. */
 export interface FailedSite {
@@ -30,7 +29,7 @@ export function applyChange(
 ): FailedSite[] {
   const jumpless = change.adopted.filter((site) => !hasJump(stopped, site));
   const failed = findObstacles(stopped, [...change.newSites, ...jumpless]);
-  for (const write of coalesce(change.code)) stopped.write(write.address, write.bytes);
+  for (const write of change.code) stopped.write(write.address, write.bytes);
   // Taken out of the block, not of the memory: the code lies where the next change may write.
   for (const { site } of failed) dropSite(block, change, site);
   const dropped = new Set(failed.map(({ site }) => site.row.index));

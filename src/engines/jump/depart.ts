@@ -95,7 +95,7 @@ function tryDeparture(
       (program) => program.session === session?.index && which(program),
     );
     progress.removed = removed;
-    const withdrawal = withdrawPrograms(stopped, block, removed, files.original(pid));
+    const withdrawal = withdrawPrograms(stopped, block, removed, files.original(pid, maps));
     progress.problems.push(...withdrawal.problems);
     progress.sitesRestored += withdrawal.sitesRestored;
     if (!withdrawal.isQuiet) return false;

@@ -20,7 +20,7 @@ import { JUMP_BYTES, type SitePlan } from './planner.ts';
 import { emitRuntime, type SessionAddresses } from './runtime.ts';
 import { findPlace, type MemoryPlaces } from './session-memory.ts';
 import { assembleStub, type StubCode } from './stub.ts';
-import type { CodeWrite } from './writes.ts';
+import { coalesce, type CodeWrite } from './writes.ts';
 
 /** One consumer to be added at one place of one address space. */
 export interface ConsumerRequest extends EngineConsumer {
@@ -130,7 +130,7 @@ class Preparation {
     }
     return {
       newArenas: this.#newArenas,
-      code: this.#code,
+      code: coalesce(this.#code),
       newSites: this.#newSites,
       adopted: this.#adopted,
       listChanges: this.#listChanges,

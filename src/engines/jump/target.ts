@@ -44,7 +44,7 @@ export interface TargetFiles {
   /** Executable bytes that are never executed, most likely ones first. */
   blobPlaces(pid: Pid, maps: readonly MemoryMapping[]): readonly BlobPlace[];
   /** The file's own bytes at a site. */
-  original(pid: Pid): OriginalBytes;
+  original(pid: Pid, maps: readonly MemoryMapping[]): OriginalBytes;
   /** Where the C library that these mappings show may keep a thread's id, relative to fs. */
   tidOffsets(pid: Pid, maps: readonly MemoryMapping[]): readonly number[];
 }

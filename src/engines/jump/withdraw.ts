@@ -90,8 +90,9 @@ export function releaseQuiet(
   const retired = [...block.sites.values()].filter(({ state }) => state === 'retired');
   const given = programs.filter(({ index }) => block.programs.has(index));
   const candidates = new Map(given.map((program) => [program.index, program]));
-  for (const site of retired) {
-    for (const program of block.programsOf(site)) candidates.set(program.index, program);
+  const retiredSites = new Set(retired.map(({ index }) => index));
+  for (const program of block.programs.values()) {
+    if (retiredSites.has(program.site)) candidates.set(program.index, program);
   }
   // Its slow path goes back into the program that called it.
   const runtimes = new Map(
@@ -107,10 +108,10 @@ export function releaseQuiet(
     if (isBusy(code) || (runtime !== undefined && isBusy(runtime.start))) continue;
     block.remove('programs', index);
   }
+  // The last program goes on in the stub.
+  const used = new Set([...block.programs.values()].map(({ site }) => site));
   for (const { index, stub } of retired) {
-    // The last program goes on in the stub.
-    const isUsed = [...block.programs.values()].some(({ site }) => site === index);
-    if (!isUsed && !isBusy(stub)) block.remove('sites', index);
+    if (!used.has(index) && !isBusy(stub)) block.remove('sites', index);
   }
   return given.every(
     ({ index, site }) => !block.programs.has(index) && block.sites.get(site)?.state !== 'retired',
