@@ -20,6 +20,11 @@ const CALIBRATION_INTERVAL = 1000;
 /** Two clock readings this far apart give a rate that holds for the first second. */
 const FIRST_CALIBRATION_NANOSECONDS = 2_000_000n;
 
+/** While contexts are scarce, those of dead tasks are looked for this often, in milliseconds. */
+const SEARCH_INTERVAL = 2;
+/** One part in so many of our time is spent on that at most. */
+const SEARCH_SHARE = 10;
+
 interface Source {
   readonly reader: SegmentReader;
   readonly table: DescriptorTable;
@@ -40,6 +45,7 @@ export class Collector {
   readonly #sources = new Map<number, Source>();
   readonly #consumers: ConsumerHandle[] = [];
   #calibrated = performance.now();
+  #nextSearch = 0;
 
   constructor() {
     const first = clockPoint();
@@ -70,6 +76,12 @@ export class Collector {
     if (performance.now() - this.#calibrated > CALIBRATION_INTERVAL) {
       this.#calibrated = performance.now();
       this.#clock.add(clockPoint());
+    }
+    if (performance.now() > this.#nextSearch && this.isScarce) {
+      const began = performance.now();
+      this.releaseDeadTasks();
+      const ended = performance.now();
+      this.#nextSearch = ended + Math.max(SEARCH_INTERVAL, (ended - began) * SEARCH_SHARE);
     }
     return this.#merger.poll();
   }
@@ -126,6 +138,17 @@ export class Collector {
       sum.overrun += overrun;
     }
     return sum;
+  }
+
+  /** Whether a target has claimed half of its contexts: dead tasks' are looked for at every poll then. */
+  get isScarce(): boolean {
+    for (const { reader } of this.#sources.values()) {
+      const { contexts, layout } = reader;
+      if (contexts.length * 2 <= layout.contextCount) continue;
+      const used = contexts.reduce((sum, { identity }) => sum + (identity.tid === 0 ? 0 : 1), 0);
+      if (used * 2 > layout.contextCount) return true;
+    }
+    return false;
   }
 
   #addSegment(handle: SegmentHandle): void {

@@ -205,7 +205,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
         yield batch;
       } else {
         await sleep(pause);
-        pause = Math.min(pause * 2, LONGEST_PAUSE);
+        pause = this.#collector.isScarce ? FIRST_PAUSE : Math.min(pause * 2, LONGEST_PAUSE);
       }
     }
     const rest = this.#rest;
