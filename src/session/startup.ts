@@ -15,6 +15,7 @@ import { StoppedTask } from '../process/stopped-task.ts';
 import {
   detach,
   getRegisters,
+  interrupt,
   resume,
   resumeToSystemCall,
   seize,
@@ -145,17 +146,34 @@ function leadToExec(command: readonly string[], held: HeldCommand): void {
   // The first task of a process has the process's id.
   const tid = pid as unknown as Tid;
   seize(tid, TraceOption.sysgood | TraceOption.exec);
+  // The shell's own exec may still be on its way out of the kernel: what stops for us is past it.
+  interrupt(tid);
+  runUntil(command, pid, TraceEvent.stop, () => interrupt(tid));
   held.release();
-  for (;;) {
-    const status = waitFor(pid);
-    if (status?.kind !== 'stopped') throw notExecuted(command, status);
-    if (status.event === TraceEvent.exec) break;
-    resume(tid, status.event === 0 && status.signal !== Signal.trap ? status.signal : 0);
-  }
+  resume(tid);
+  runUntil(command, pid, TraceEvent.exec);
   // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
   resumeToSystemCall(tid);
   const exit = waitFor(pid);
   if (exit?.kind !== 'stopped') throw notExecuted(command, exit);
+}
+
+/** Passes signals on until an event stops a command. */
+function runUntil(
+  command: readonly string[],
+  pid: Pid,
+  event: number,
+  beforeResume: () => void = () => {},
+): void {
+  for (;;) {
+    const status = waitFor(pid);
+    if (status?.kind !== 'stopped') throw notExecuted(command, status);
+    if (status.event === event) return;
+    // Any stop clears an interrupt that is pending (kernel/signal.c, ptrace_stop).
+    beforeResume();
+    const isSignal = status.event === 0 && status.signal !== Signal.trap;
+    resume(pid as unknown as Tid, isSignal ? status.signal : 0); // its first task, see above
+  }
 }
 
 /** Kills a child of ours and waits for its end, unless that was done. */
