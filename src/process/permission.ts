@@ -89,7 +89,7 @@ function readLink(file: string): string | undefined {
   }
 }
 
-/** The owner of /proc/PID is root when the process is not dumpable (proc(5)). */
+/** What is in /proc/PID belongs to root when the process is not dumpable; not the folder itself (proc(5)). */
 function ownerOfProc(target: Pid): number | undefined {
-  return statSync(`/proc/${target}`, { throwIfNoEntry: false })?.uid;
+  return statSync(`/proc/${target}/status`, { throwIfNoEntry: false })?.uid;
 }
