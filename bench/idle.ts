@@ -15,7 +15,7 @@ import { atMost, Rows, type Row } from './rows.ts';
 const command = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 /** After the beginning, until the compilers of Node are done. */
 const SETTLE_MILLISECONDS = 1500;
-const WATCH_MILLISECONDS = 4000;
+const WATCH_MILLISECONDS = 3000;
 const MOST_ROUNDS = 3;
 
 /** Measures a tracer and a target that wait. */
