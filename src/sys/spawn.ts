@@ -91,7 +91,8 @@ export interface HeldCommand {
  */
 export function spawnHeld(command: readonly string[], options: SpawnOptions = {}): HeldCommand {
   const environment = options.environment ?? process.env;
-  const program = findCommand(command[0] ?? '', environment['PATH'], options.directory);
+  const [name = '', ...words] = command;
+  const program = findCommand(name, environment['PATH'], options.directory);
   const script = `read -r trapline_gate <&${GATE}; exec "$0" "$@" ${GATE}<&-`;
   const descriptors = Buffer.alloc(8);
   check(pipe2(descriptors, O_CLOEXEC), 'make a pipe');
@@ -102,7 +103,11 @@ export function spawnHeld(command: readonly string[], options: SpawnOptions = {}
     isHeld = false;
   };
   try {
-    const argv = ['/bin/sh', '-c', script, program, ...command.slice(1)];
+    // The shell searches as we did, and hands on as argv[0] what was typed. Without a PATH it has one of
+    // its own; and a name that begins with a dash would be an option to it.
+    const isFoundByShell = environment['PATH'] !== undefined || name.includes('/');
+    const typed = isFoundByShell && !name.startsWith('-') ? name : program;
+    const argv = ['/bin/sh', '-c', script, typed, ...words];
     return { pid: start(argv, environment, options, readEnd), release };
   } catch (error) {
     release();
