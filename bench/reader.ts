@@ -101,7 +101,7 @@ function segmentFor(key: string): MadeSegment {
   return segment;
 }
 
-/** Rings to lines in a file. @returns events a second of the time from the first poll to the last write */
+/** Rings to lines in a file. @returns events a second of processor time, from the first poll to the last write */
 function readMade(format: 'json' | 'text', path: string): number {
   const segment = segmentFor('lines');
   const merger = new EventMerger({ clock: segment.clock, now: monotonicNanoseconds });
@@ -113,7 +113,7 @@ function readMade(format: 'json' | 'text', path: string): number {
   let milliseconds = 0;
   for (let lap = 0; lap < LAPS; lap++) {
     const due = segment.fill();
-    const began = performance.now();
+    const began = processorMilliseconds();
     for (let left = due; left > 0;) {
       const batch = merger.poll();
       for (const event of batch) {
@@ -123,11 +123,17 @@ function readMade(format: 'json' | 'text', path: string): number {
       flush(file, lines);
       left -= batch.count;
     }
-    milliseconds += performance.now() - began;
+    milliseconds += processorMilliseconds() - began;
     events += due;
   }
   closeSync(file);
   return (events / milliseconds) * 1000;
+}
+
+/** Of all our threads, the compiler's and the collector's included: whatever else runs is not in it. */
+function processorMilliseconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }
 
 function flush(file: number, lines: LineBuffer): void {
@@ -150,10 +156,10 @@ function readRaw(path: string): number {
   let milliseconds = 0;
   for (let lap = 0; lap < LAPS; lap++) {
     const due = segment.fill();
-    const began = performance.now();
+    const began = processorMilliseconds();
     let got = 0;
     while (got < due) got += exporter.drain(reader, performance.now());
-    milliseconds += performance.now() - began;
+    milliseconds += processorMilliseconds() - began;
     records += due;
   }
   closeSync(file);
