@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+
+import { fileOffset, type FileOffset } from '../../../src/base/brand.ts';
+import { JUMP_BYTES, Planner, type SitePlan } from '../../../src/engines/jump/planner.ts';
+import { ElfFile } from '../../../src/symbols/elf.ts';
+import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
+import { skipUnless } from '../../harness/features.ts';
+
+/** The C library that we run on. */
+function libcPath(): string {
+  const line = readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .find((one) => /\/libc[.-][^/]*$/.test(one));
+  return line?.slice(line.indexOf('/')) ?? assert.fail('no libc is mapped');
+}
+
+interface Instruction {
+  readonly bytes: number;
+  /** Of a direct branch, else undefined. */
+  readonly target: number | undefined;
+}
+
+let disassembled: Map<number, Instruction> | undefined;
+
+/** Every instruction of the file as objdump sees it, by address. */
+function disassemble(path: string): Map<number, Instruction> {
+  if (disassembled !== undefined) return disassembled;
+  const text = execFileSync('objdump', ['-d', '-w', path], { maxBuffer: 1 << 29 }).toString();
+  const found = new Map<number, Instruction>();
+  const form = /^ +([0-9a-f]+):\t((?:[0-9a-f]{2} )+) *\t(.*)$/gm;
+  for (const [, at = '', bytes = '', instruction = ''] of text.matchAll(form)) {
+    const branch =
+      /^(?:bnd |notrack |data16 )*(?:j[a-z]+|call|loop[a-z]*|xbegin)(?:,p[nt])? +(?:\S+ )?([0-9a-f]+) </.exec(
+        instruction,
+      );
+    const target = branch?.[1] === undefined ? undefined : Number.parseInt(branch[1], 16);
+    found.set(Number.parseInt(at, 16), { bytes: bytes.trim().split(' ').length, target });
+  }
+  return (disassembled = found);
+}
+
+test('all entries of libc: a refusal says why, and nothing that is accepted is branched into', (context) => {
+  if (skipUnless(context, 'objdump')) return;
+  const path = libcPath();
+  const elf = ElfFile.open(readFileSync(path), path);
+  const offsets = [...SymbolTable.of(elf, { demangle: () => undefined }).functions()].map(
+    ({ offset }) => offset,
+  );
+  const entries = [...new Set<FileOffset>(offsets)];
+  const plans = new Planner(elf).plan(entries);
+  assert.equal(plans.length, entries.length);
+  const code = disassemble(path);
+  const targets = new Map<number, number>();
+  for (const [from, { target }] of code) if (target !== undefined) targets.set(target, from);
+  assert.ok(targets.size > 10_000);
+  let accepted = 0;
+  plans.forEach((plan, at) => {
+    assert.equal(plan.offset, entries[at]);
+    if (plan.kind === 'refused') {
+      assert.ok(plan.reason.length > 10, `0x${plan.offset.toString(16)}: ${plan.reason}`);
+      return;
+    }
+    accepted++;
+    assertSafe(plan, code, targets);
+  });
+  context.diagnostic(`${accepted} of ${plans.length} entries are accepted`);
+  assert.ok(accepted > plans.length / 2, `only ${accepted} of ${plans.length}`);
+});
+
+/** By objdump's word: whole instructions, and no direct branch to any byte behind the first. */
+function assertSafe(
+  plan: SitePlan,
+  code: ReadonlyMap<number, Instruction>,
+  targets: ReadonlyMap<number, number>,
+): void {
+  const start = Number(plan.address);
+  const where = `0x${start.toString(16)}`;
+  let at = start;
+  const boundaries: number[] = [];
+  while (at < start + JUMP_BYTES) {
+    const instruction = code.get(at);
+    assert.ok(instruction !== undefined, `${where}: objdump has no instruction at +${at - start}`);
+    if (at > start) boundaries.push(at - start);
+    at += instruction.bytes;
+  }
+  assert.equal(plan.displaced.byteLength, at - start, where);
+  assert.deepEqual([...plan.innerBoundaries], boundaries, where);
+  for (let inside = start + 1; inside < start + JUMP_BYTES; inside++) {
+    const from = targets.get(inside);
+    assert.equal(from, undefined, `${where} is branched into from 0x${(from ?? 0).toString(16)}`);
+  }
+}
+
+test('places inside functions: only the starts of instructions are accepted', (context) => {
+  if (skipUnless(context, 'objdump')) return;
+  const path = libcPath();
+  const elf = ElfFile.open(readFileSync(path), path);
+  const symbols = [...SymbolTable.of(elf, { demangle: () => undefined }).functions()];
+  const code = disassemble(path);
+  const [segment] = elf.executableSegments();
+  assert.ok(segment !== undefined);
+  const shift = Number(segment.address) - segment.fileOffset;
+  let tried = 0;
+  const wanted = symbols.filter(({ size, kind }) => kind === 'function' && size > 64).slice(0, 60);
+  const places = wanted.flatMap(({ offset }) =>
+    Array.from({ length: 24 }, (_, at) => fileOffset(offset + at)),
+  );
+  for (const plan of new Planner(elf).plan(places)) {
+    tried++;
+    if (plan.kind === 'refused') continue;
+    assert.ok(
+      code.has(plan.offset + shift),
+      `0x${plan.offset.toString(16)} is inside an instruction`,
+    );
+  }
+  assert.equal(tried, places.length);
+  assert.ok(tried > 1000);
+});
+
+test('what is no place of code is refused', () => {
+  const path = libcPath();
+  const elf = ElfFile.open(readFileSync(path), path);
+  const places = [0, 1, elf.bytes.byteLength - 1, elf.bytes.byteLength + 4096].map((at) =>
+    fileOffset(at),
+  );
+  for (const plan of new Planner(elf).plan(places)) assert.equal(plan.kind, 'refused');
+});
