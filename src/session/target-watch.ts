@@ -7,10 +7,12 @@ import type { ProcessorTime } from './protocol.ts';
 import type { TracerClient } from './tracer-client.ts';
 import type { TargetEnd } from './types.ts';
 
-/** Between two looks, in milliseconds. */
-const INTERVAL = 50;
-/** Looks between two searches for dead tasks. */
-const SEARCH_EVERY = 4;
+/** Between two looks at a command, whose end somebody waits for, in milliseconds. */
+const COMMAND_INTERVAL = 50;
+/** Between two looks at processes that we only attached to. */
+const INTERVAL = 200;
+/** Between two searches for dead tasks, and two readings of processor time, in milliseconds. */
+const SEARCH_INTERVAL = 200;
 
 interface Watched {
   readonly pid: number;
@@ -30,7 +32,7 @@ export class TargetWatch implements Disposable {
   readonly #onSearch: () => void;
   readonly #timer: NodeJS.Timeout;
   #resolve: (ends: readonly TargetEnd[]) => void = () => {};
-  #looks = 0;
+  #searched = 0;
   #looking: Promise<void> | undefined;
 
   constructor(
@@ -50,11 +52,14 @@ export class TargetWatch implements Disposable {
     this.ended = new Promise((resolve) => {
       this.#resolve = resolve;
     });
-    this.#timer = setInterval(() => {
-      this.#looking ??= this.#look().finally(() => {
-        this.#looking = undefined;
-      });
-    }, INTERVAL);
+    this.#timer = setInterval(
+      () => {
+        this.#looking ??= this.#look().finally(() => {
+          this.#looking = undefined;
+        });
+      },
+      isCommand ? COMMAND_INTERVAL : INTERVAL,
+    );
   }
 
   /** Whether all targets have ended. */
@@ -78,6 +83,7 @@ export class TargetWatch implements Disposable {
   /** Looks once more, now. */
   async sample(): Promise<void> {
     await this.#looking;
+    this.#searched = 0;
     await this.#look();
   }
 
@@ -86,21 +92,31 @@ export class TargetWatch implements Disposable {
     this.#resolve(this.#ends());
   }
 
+  /** Cheap as a rule: one read a target. Nothing is asked of the tracer before there is something to tell. */
   async #look(): Promise<void> {
-    const command = await this.#client.call('pollEnd');
+    const isThorough = performance.now() - this.#searched >= SEARCH_INTERVAL;
+    if (isThorough) this.#searched = performance.now();
     for (const target of this.#targets) {
       if (target.end !== undefined) continue;
-      if (command?.pid === target.pid) {
-        target.last = Math.max(target.last, command.cpuNanoseconds);
-        const { pid, code, signal } = command;
-        this.#note(target, { pid, status: { code, signal } });
-      } else {
-        target.last = Math.max(target.last, cpuNanoseconds(target.pid));
-        if (!isRunning(target.pid)) this.#note(target, { pid: target.pid });
-      }
+      const runs = isRunning(target.pid);
+      // A zombie still has its time.
+      if (isThorough || !runs) target.last = Math.max(target.last, cpuNanoseconds(target.pid));
+      if (!runs) await this.#noteEnd(target);
     }
-    if (this.#looks++ % SEARCH_EVERY === 0) this.#onSearch();
+    if (isThorough) this.#onSearch();
     if (this.hasEnded) this[Symbol.dispose]();
+  }
+
+  async #noteEnd(target: Watched): Promise<void> {
+    const { pid } = target;
+    if (!this.#isCommand) {
+      this.#note(target, { pid });
+      return;
+    }
+    const command = await this.#client.call('pollEnd');
+    if (command === undefined) return;
+    target.last = Math.max(target.last, command.cpuNanoseconds);
+    this.#note(target, { pid, status: { code: command.code, signal: command.signal } });
   }
 
   #note(target: Watched, end: TargetEnd): void {
