@@ -106,3 +106,20 @@ export function findMapping(
   }
   return undefined;
 }
+
+/** What is about to be mapped, as a mapping: it is not free, though the target does not show it yet. */
+export function asMapping(start: Address, bytes: number): MemoryMapping {
+  return {
+    start,
+    end: address(start + BigInt(bytes)),
+    readable: true,
+    writable: false,
+    executable: false,
+    shared: false,
+    offset: 0n,
+    device: '00:00',
+    inode: 0n,
+    path: '',
+    deleted: false,
+  };
+}

@@ -80,7 +80,7 @@ export interface SpawnOptions {
 export interface HeldCommand {
   readonly pid: Pid;
   /** Lets it begin. Our death does the same. */
-  release(): void;
+  readonly release: () => void;
 }
 
 /**

@@ -193,7 +193,7 @@ export class ControlBlock {
       address: address(base + BigInt(offset)),
       bytes,
     });
-    const added = [...ERASING_ORDER].reverse().flatMap((table) => {
+    const added = [...ERASING_ORDER].toReversed().flatMap((table) => {
       const rows = [...this.#pending].filter(([key]) => key.startsWith(`${table}:`));
       return wholePages(coalesce(rows.map(([, write]) => place(write))));
     });
@@ -261,7 +261,7 @@ function wholePages(writes: readonly CodeWrite[]): CodeWrite[] {
       at += room;
     }
   }
-  return parts.reverse();
+  return parts.toReversed();
 }
 
 /** A control block that was found. */

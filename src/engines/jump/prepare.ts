@@ -10,7 +10,7 @@ import type { EngineConsumer } from '../../probe/engine.ts';
 import { fieldsOf, type Program } from '../../probe/program.ts';
 import type { ArenaRow, ProgramRow, SessionRow, SiteRow } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
-import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.ts';
 import { Assembler } from '../../x64/assembler.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { ARENA_BYTES, ArenaSpace } from './arena.ts';
@@ -309,21 +309,4 @@ function jumpTo({ address: from, stub }: SiteRow): Uint8Array {
   const jump = new Assembler(from).jmp(stub, 'near').finish();
   ensure(jump.byteLength === JUMP_BYTES, 'a near jump has five bytes');
   return jump;
-}
-
-/** What is about to be mapped, as a mapping: it is not free, though the target does not show it yet. */
-export function asMapping(start: Address, bytes: number): MemoryMapping {
-  return {
-    start,
-    end: address(start + BigInt(bytes)),
-    readable: true,
-    writable: false,
-    executable: false,
-    shared: false,
-    offset: 0n,
-    device: '00:00',
-    inode: 0n,
-    path: '',
-    deleted: false,
-  };
 }

@@ -4,16 +4,11 @@ import { address, type Address, type Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
 import { CONTROL_BYTES } from '../../process/control.ts';
-import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { ControlBlock, type ReadMemory } from './block.ts';
 import type { StubFeatures } from './compile.ts';
-import {
-  asMapping,
-  prepareConsumers,
-  type ConsumerRequest,
-  type PreparedChange,
-} from './prepare.ts';
+import { prepareConsumers, type ConsumerRequest, type PreparedChange } from './prepare.ts';
 import { CACHE_BYTES } from './runtime.ts';
 import { choosePlaces, findPlace, type MemoryPlaces } from './session-memory.ts';
 

@@ -182,12 +182,15 @@ test('liveness words can be registered and released in any order', () => {
 
 test('a command starts held, is traced, and runs to its end', () => {
   const output = openSync(join(folder, 'out'), 'w');
-  const { pid: child, release } = spawnHeld(['sh', '-c', 'echo "$VALUE" "$PWD" "$0"; exit 3', 'a b'], {
-    environment: { VALUE: 'seen', PATH: process.env['PATH'] },
-    directory: '/',
-    stdio: [undefined, output],
-    ownGroup: true,
-  });
+  const { pid: child, release } = spawnHeld(
+    ['sh', '-c', 'echo "$VALUE" "$PWD" "$0"; exit 3', 'a b'],
+    {
+      environment: { VALUE: 'seen', PATH: process.env['PATH'] },
+      directory: '/',
+      stdio: [undefined, output],
+      ownGroup: true,
+    },
+  );
   closeSync(output);
   const task = tid(child);
   seize(task, 0);
