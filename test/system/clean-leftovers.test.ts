@@ -130,6 +130,30 @@ test('a site whose maker died around its patch gets its jump from the next sessi
   await assertCleans(target, before);
 });
 
+test('children of a target, forked before and after the session died, are cleaned by themselves', async () => {
+  const spoil = compileFixture({ sources: ['spoil.c'] });
+  await using target = await startTarget(spoil);
+  await target.waitForLine('ready');
+  const fork = async (): Promise<number> => {
+    target.send('fork');
+    return Number((await target.waitForLine('child')).slice('child '.length));
+  };
+  await using session = await startSession(target, `work_step@${spoil} a=%di:s64`);
+  const before = await fork();
+  await eventsOf(session, 5);
+  await killSession(session);
+  const after = await fork();
+  for (const pid of [before, target.pid, after]) {
+    const [report] = await clean([pid]);
+    assert.deepEqual(report, { pid, sessionsRemoved: 1, sitesRestored: 1, kept: [] });
+    assertNothingHeld(pid);
+  }
+  target.send('work 1000');
+  await target.waitForLine('worked');
+  target.send('quit');
+  assert.equal((await target.waitForEnd()).status, 0);
+});
+
 test('what an injected call left in the unused end of a segment is put back', async () => {
   await using target = await startSelfCheck(true, 1);
   const before = targetOnly(target.pid);
