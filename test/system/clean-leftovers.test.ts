@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 
 import { attach, clean, status } from '../../src/index.ts';
 import { findModified } from '../../src/process/modified.ts';
@@ -13,19 +12,17 @@ import { isLong } from '../harness/features.ts';
 import { assertClean } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { selfCheck, startSelfCheck, step } from './cli-support.ts';
-import { assertCleans, assertNothingHeld, assertWorks, targetOnly } from './kill-support.ts';
+import {
+  assertCleans,
+  assertNothingHeld,
+  assertWorks,
+  startSession,
+  targetOnly,
+} from './kill-support.ts';
 import { blobPlaces } from './process-support.ts';
 
-const script = fileURLToPath(new URL('clean-tracer.js', import.meta.url));
 const path = selfCheck();
 const work = `work_step@${path} a=%di:s64`;
-
-/** Another process with a session on a target. */
-async function startSession(target: Target, ...probes: string[]): Promise<Target> {
-  const session = await startTarget(process.execPath, [script, String(target.pid), ...probes]);
-  await session.waitForLine('ready', 60_000);
-  return session;
-}
 
 async function killSession(session: Target): Promise<void> {
   session.kill('SIGKILL');

@@ -5,6 +5,7 @@ import { createInterface, type Interface } from 'node:readline';
 import { test } from 'node:test';
 
 import { clean } from '../../src/index.ts';
+import { isLong } from '../harness/features.ts';
 import { selfCheck } from './cli-support.ts';
 import { assertNothingHeld, firstCall, tracerScript } from './kill-support.ts';
 
@@ -84,7 +85,7 @@ async function runOnce(call: number): Promise<boolean> {
 
 test('a command goes on and ends well, whenever its tracer is killed', async (context) => {
   let from = firstCall(STRIDE);
-  const stride = process.env['TRAPLINE_TEST_LONG'] === '1' ? 1 : STRIDE;
+  const stride = isLong() ? 1 : STRIDE;
   let killed = 0;
   for (let call = from; ; call += stride) {
     const wasKilled = await runOnce(call).catch((error: unknown) => {

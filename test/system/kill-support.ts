@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { clean } from '../../src/index.ts';
 import { isLong } from '../harness/features.ts';
 import { assertClean, snapshot, tracedTasks, type Snapshot } from '../harness/leaks.ts';
-import type { Target } from '../harness/target.ts';
+import { startTarget, type Target } from '../harness/target.ts';
 
 /** The compiled session that is killed. */
 export const tracerScript: string = fileURLToPath(new URL('kill-tracer.js', import.meta.url));
@@ -25,6 +25,14 @@ export function firstCall(stride: number): number {
 /** A snapshot without our own side: other runs of a sweep start programs meanwhile. */
 export function targetOnly(pid: number): Snapshot {
   return { ...snapshot(pid), ownDescriptors: [], ownMappings: [], tracees: [] };
+}
+
+/** Another process with a session on a target, that stays until it is killed or told `quit`. */
+export async function startSession(target: Target, ...probes: string[]): Promise<Target> {
+  const script = fileURLToPath(new URL('clean-tracer.js', import.meta.url));
+  const session = await startTarget(process.execPath, [script, String(target.pid), ...probes]);
+  await session.waitForLine('ready', 60_000);
+  return session;
 }
 
 /** Every thread of the self-checking program gets ahead, and has found nothing wrong. */
