@@ -169,7 +169,13 @@ export class SegmentReader {
     }
   }
 
-  /** The target is gone: what is not committed now never will be. */
+  /** A process is gone: what its tasks have not committed now never will be. */
+  markDead(pid: number): void {
+    this.discover();
+    for (const context of this.#contexts) if (context.identity.pid === pid) context.dead = true;
+  }
+
+  /** Nobody writes any more: what is not committed now never will be. */
   markAllDead(): void {
     this.#allDead = true;
   }

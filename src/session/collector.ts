@@ -92,9 +92,9 @@ export class Collector {
     return this.#merger.flush();
   }
 
-  /** A target has ended: what is not committed now never will be. */
+  /** A process has ended: what its tasks have not committed now never will be. Its children go on. */
   markDead(pid: number): void {
-    this.#sources.get(pid)?.reader.markAllDead();
+    this.#sources.get(pid)?.reader.markDead(pid);
   }
 
   /** Frees the contexts of tasks that ended, so that new ones find room. */

@@ -10,8 +10,8 @@ const LARGEST_RING_BYTES = 1 << 30;
 const DEFAULT_BUDGET = 64 << 20;
 /** Tasks of one target that can record at the same time, whatever the budget. */
 const MOST_CONTEXTS = 4096;
-/** Consumers of one target: places × probes. */
-const CONSUMER_CAPACITY = 16_384;
+/** Consumers that one target can have in a session's life: places × probes, removed ones included. */
+export const CONSUMER_CAPACITY = 16_384;
 
 /** @throws TraplineError `usage` for sizes that can't be. */
 export function decideShape(options: SessionOptions): SessionShape {

@@ -10,6 +10,7 @@ import { generateEventName, type EventName, type EventNames } from '../probe/nam
 import { fieldsOf, type Program } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';
 import { splitDeviceText, type FileCache } from './files.ts';
+import { CONSUMER_CAPACITY } from './options.ts';
 import type { ConsumerHandle } from './protocol.ts';
 import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
 import type { AddedProbe, ProbedSite, ProbeRequest, RefusedSite } from './types.ts';
@@ -144,6 +145,12 @@ export class ProbeAddition {
         const plan = plans[index];
         if (plan === undefined || plan.kind === 'refused') {
           this.#refuse(target, place, plan?.reason ?? 'it was not planned');
+          return;
+        }
+        // A stub's counter behind the last one would lie in a ring.
+        if (target.nextConsumer >= CONSUMER_CAPACITY) {
+          const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
+          this.#refuse(target, place, `${limit}, removed ones included: begin another session`);
           return;
         }
         requests.set(
