@@ -126,7 +126,7 @@ function commonTasks(
 
 /** The names that docs/architecture.md gives to our memory. */
 function isOurs(line: string): boolean {
-  return line.includes('trapline-');
+  return line.includes('/memfd:trapline-');
 }
 
 /** Private anonymous memory that can't be executed, the heap and stacks. */
