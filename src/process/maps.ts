@@ -75,7 +75,12 @@ function unescape(path: string): string {
 export function readMaps(task: Pid | Tid): MemoryMapping[] {
   try {
     // The kernel's paths are bytes; those that are not UTF-8 are only shown, never opened.
-    return parseMaps(readFileSync(`/proc/${task}/maps`, 'utf8'));
+    const mappings = parseMaps(readFileSync(`/proc/${task}/maps`, 'utf8'));
+    if (mappings.length > 0) return mappings;
+    throw new TraplineError({
+      code: 'no-process',
+      message: `process ${task} has no memory: it has ended, or is a thread of the kernel`,
+    });
   } catch (error) {
     if (error instanceof TraplineError) throw error;
     const denied = /^E(ACCES|PERM)/.test(messageOf(error));

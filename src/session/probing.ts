@@ -3,12 +3,12 @@
 import type { Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
+import { readProcessMaps } from '../engines/jump/spaces.ts';
 import type { FailedRequest, JumpTarget } from '../engines/jump/target.ts';
 import { layoutRecord } from '../events/layout.ts';
 import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
 import { generateEventName, type EventName, type EventNames } from '../probe/names.ts';
 import { fieldsOf, type Program } from '../probe/program.ts';
-import { readMaps } from '../process/maps.ts';
 import { splitDeviceText, type FileCache } from './files.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
 import type { ConsumerHandle } from './protocol.ts';
@@ -83,7 +83,7 @@ export class ProbeAddition {
    * @throws TraplineError as resolving does.
    */
   prepare(target: ProbeTarget): Map<ConsumerRequest, ResolvedPlace> | undefined {
-    const maps = readMaps(target.pid);
+    const maps = readProcessMaps(target.pid);
     const exclude = this.#request.exclude ?? [];
     const resolution = resolveDefinition(target.pid, maps, this.definition, exclude, this.#files);
     if (resolution === undefined) return undefined;

@@ -31,10 +31,18 @@ export function isTracer(maps: readonly MemoryMapping[]): boolean {
   return maps.some(({ path, writable }) => writable && path === `/memfd:${LIVENESS_NAME}`);
 }
 
+/**
+ * The mappings of a process, by a task of it that has not ended.
+ * @throws TraplineError `no-process` or `not-permitted`.
+ */
+export function readProcessMaps(pid: Pid): MemoryMapping[] {
+  return readMaps(liveTask(pid));
+}
+
 /** The mappings of a process, none when it is gone or may not be looked at. */
 export function mapsIfReadable(pid: Pid): readonly MemoryMapping[] {
   try {
-    return readMaps(liveTask(pid));
+    return readProcessMaps(pid);
   } catch (error) {
     if (error instanceof TraplineError && ['no-process', 'not-permitted'].includes(error.code)) {
       return [];

@@ -45,6 +45,9 @@ export function stageChange(
   requests: readonly ConsumerRequest[],
 ): StagedChange {
   const block = ControlBlock.read(maps, read);
+  if (maps.length === 0) {
+    throw new TraplineError({ code: 'no-process', message: `process ${pid} has ended` });
+  }
   const text = findMapping(maps, requests[0]?.address ?? address(0));
   if (text === undefined) {
     throw new TraplineError({
