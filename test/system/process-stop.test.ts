@@ -11,7 +11,7 @@ import { listTasks, readTaskStatus } from '../../src/process/tasks.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { tracedTasks } from '../harness/leaks.ts';
 import { startTarget } from '../harness/target.ts';
-import { assertAlive, assertEndsWell, source, startBlocked } from './process-support.ts';
+import { assertAlive, assertEndsWell, startBlocked } from './process-support.ts';
 
 test('every task stops, and none notices', async () => {
   await using target = await startBlocked();
@@ -106,7 +106,7 @@ test('no process, and our own', () => {
 });
 
 test('a parent in vfork makes it busy, and is let go when it stops', async () => {
-  const path = compileFixture({ sources: [source('process-vfork.c')] });
+  const path = compileFixture({ sources: ['process-vfork.c'] });
   await using target = await startTarget(path);
   await target.waitForLine('vforked');
   const before = performance.now();
@@ -122,7 +122,7 @@ test('a parent in vfork makes it busy, and is let go when it stops', async () =>
 });
 
 test('a process that shares the memory is stopped too', async () => {
-  const path = compileFixture({ sources: [source('process-vfork.c')] });
+  const path = compileFixture({ sources: ['process-vfork.c'] });
   await using target = await startTarget(path, ['clone']);
   const line = await target.waitForLine('cloned');
   const child = Number(line.split(' ')[1]);

@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readlinkSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 
 import { address, type Pid } from '../../src/base/brand.ts';
 import { type BlobPlace } from '../../src/process/blob-place.ts';
@@ -12,17 +11,9 @@ import { compileFixture } from '../harness/fixtures.ts';
 import { tracedTasks } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 
-/** The absolute path of a source beside the tests. */
-export function source(name: string): string {
-  return fileURLToPath(new URL(`../../../test/system/${name}`, import.meta.url));
-}
-
 /** Starts `process-blocked.c` and waits until every thread is on its way. */
 export async function startBlocked(...args: string[]): Promise<Target> {
-  const target = await startTarget(
-    compileFixture({ sources: [source('process-blocked.c')] }),
-    args,
-  );
+  const target = await startTarget(compileFixture({ sources: ['process-blocked.c'] }), args);
   await target.waitForLine('ready');
   return target;
 }
