@@ -10,9 +10,9 @@ import type { TargetEnd } from './types.ts';
 /** Between two looks at a command, whose end somebody waits for, in milliseconds. */
 const COMMAND_INTERVAL = 50;
 /** Between two looks at processes that we only attached to. */
-const INTERVAL = 200;
+const INTERVAL = 250;
 /** Between two searches for dead tasks, and two readings of processor time, in milliseconds. */
-const SEARCH_INTERVAL = 200;
+const SEARCH_INTERVAL = 250;
 
 interface Watched {
   readonly pid: number;
