@@ -8,14 +8,14 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { feature, skipUnless } from '../harness/features.ts';
+import { skipUnless } from '../harness/features.ts';
 
 /** Of the tree that this file was compiled from: `build/test/system/` lies three folders below it. */
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 test('the package works from an empty folder', (t) => {
   // The other half runs on a copy of the built tree, which has nothing to pack.
-  if (skipUnless(t, 'gcc') || !feature('root').present) return;
+  if (skipUnless(t, 'gcc', 'root')) return;
   const folder = mkdtempSync(join(tmpdir(), 'trapline-package-'));
   try {
     const packed = execFileSync(

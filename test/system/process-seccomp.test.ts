@@ -52,14 +52,16 @@ test('a filter that kills for a call of stubs is refused by the name of the call
   }
 });
 
-test('whoever may not read the filter is told what would allow it', async (t) => {
-  if (skipUnless(t, 'gcc')) return;
-  if (feature('root').present) return; // the other half runs this
-  await using target = await start('allow');
-  await assert.rejects(attach({ pids: [target.pid] }, { probes: [PROBE] }), (error: unknown) => {
-    assert.ok(error instanceof TraplineError, String(error));
-    assert.equal(error.code, 'not-permitted');
-    assert.match(error.hint ?? '', /root/);
-    return true;
+// Root may read every filter: there is nothing to test then, and nothing to count as passed.
+if (!feature('root').present) {
+  test('whoever may not read the filter is told what would allow it', async (t) => {
+    if (skipUnless(t, 'gcc')) return;
+    await using target = await start('allow');
+    await assert.rejects(attach({ pids: [target.pid] }, { probes: [PROBE] }), (error: unknown) => {
+      assert.ok(error instanceof TraplineError, String(error));
+      assert.equal(error.code, 'not-permitted');
+      assert.match(error.hint ?? '', /root/);
+      return true;
+    });
   });
-});
+}
