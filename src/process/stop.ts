@@ -3,8 +3,8 @@
  *
  * Every task that we hold is in a PTRACE_EVENT_STOP inside `get_signal`, before a signal is taken
  * from the queue. A task that first reports a signal is given it and stopped again, at the first
- * instruction of its handler: we hold no signals, so we can lose none, and if we die the kernel
- * detaches every task and nothing is owed.
+ * instruction of its handler: we hold no signals, so we can lose none (nor between its report and our
+ * answer: see `waitFor`), and if we die the kernel detaches every task and nothing is owed.
  */
 
 import { type Address, type Pid, type Tid } from '../base/brand.ts';

@@ -1,11 +1,17 @@
-/** waitpid(2) for tracees and children of the calling thread. */
+/** waitid(2) for tracees and children of the calling thread. */
 
 import { type Pid, type Tid } from '../base/brand.ts';
-import { bind, errnoName, lastErrno, systemError } from './call.ts';
+import { bind, counted, errnoName, lastErrno, systemError } from './call.ts';
 
+const P_PID = 1;
 const WNOHANG = 1;
+const WEXITED = 4;
+const WNOWAIT = 0x0100_0000;
 const WNOTHREAD = 0x2000_0000;
 const WALL = 0x4000_0000;
+const CLD_EXITED = 1;
+const CLD_KILLED = 2;
+const CLD_DUMPED = 3;
 
 /** What a wait told about a task. */
 export type WaitStatus =
@@ -28,42 +34,74 @@ export interface WaitOptions {
   readonly poll?: boolean;
 }
 
-const waitpid: (pid: number, status: Uint8Array, options: number) => number = bind(
-  'int waitpid(int pid, void *status, int options)',
-  (result) => result !== 0,
+const waitid: (kind: number, id: number, info: Uint8Array, options: number) => number = bind(
+  'int waitid(int kind, unsigned int id, void *info, int options)',
+  () => false, // counted in `look`, which sees whether anything happened
+);
+
+// siginfo_t of SIGCHLD (include/uapi/asm-generic/siginfo.h): offsets of si_code, si_pid and si_status.
+const INFO_SIZE = 128;
+const INFO_CODE = 8;
+const INFO_PID = 16;
+const INFO_STATUS = 24;
+
+const info = Buffer.alloc(INFO_SIZE);
+
+/** @returns what waitid answered, -1 for an error; 1 when nothing happened. `info` tells the rest. */
+const look: (id: number, options: number) => number = counted(
+  (id: number, options: number) => {
+    info.fill(0);
+    const result = waitid(P_PID, id, info, options);
+    return result === 0 && info.readInt32LE(INFO_PID) === 0 ? 1 : result;
+  },
+  (result) => result !== 1,
 );
 
 /**
- * Waits for one tracee or child, or for any with -1. Only what belongs to the calling thread is
- * seen (`__WNOTHREAD`), so that libuv's children are left alone.
+ * Waits for one tracee or child. Only what belongs to the calling thread is seen (`__WNOTHREAD`), so that
+ * libuv's children are left alone.
+ *
+ * A stop is only looked at (WNOWAIT) and stays there to be seen until the task is resumed or
+ * detached. A wait that takes a stop away clears the signal that the task stopped with
+ * (kernel/exit.c, wait_task_stopped): died the tracer then, before its PTRACE_CONT, the signal
+ * would be lost. An end is taken away: there is no other way to let go of it.
  * @returns undefined with `poll` when nothing happened.
  */
-export function waitFor(id: Pid | Tid | -1, options: WaitOptions = {}): WaitStatus | undefined {
-  const flags = WALL | WNOTHREAD | (options.poll === true ? WNOHANG : 0);
-  const status = Buffer.alloc(4);
+export function waitFor(id: Pid | Tid, options: WaitOptions = {}): WaitStatus | undefined {
+  const flags = WEXITED | WALL | WNOTHREAD | (options.poll === true ? WNOHANG : 0);
   for (;;) {
-    const tid = waitpid(id, status, flags);
-    if (tid === 0) return undefined;
-    if (tid > 0) return decodeStatus(tid, status.readUInt32LE());
+    const result = look(id, flags | WNOWAIT);
+    if (result === 1) return undefined;
+    if (result === 0) {
+      const status = decodeInfo(info);
+      if (status.kind !== 'stopped') look(id, flags);
+      return status;
+    }
     const name = errnoName(lastErrno());
     if (name === 'ECHILD') return { kind: 'none' };
     if (name !== 'EINTR') throw systemError(`wait for task ${id}`);
   }
 }
 
-/** Takes a wait status apart (include/uapi/linux/wait.h, ptrace(2)). */
-export function decodeStatus(tid: number, status: number): WaitStatus {
-  const low = status & 0x7f;
-  if (low === 0) return { kind: 'exited', tid, code: (status >> 8) & 0xff };
-  if (low !== 0x7f) return { kind: 'signaled', tid, signal: low };
-  const signal = (status >> 8) & 0xff;
-  return {
-    kind: 'stopped',
-    tid,
-    signal: signal & 0x7f,
-    event: (status >> 16) & 0xff,
-    systemCall: (signal & 0x80) !== 0,
-  };
+/** Takes what waitid tells apart (include/uapi/asm-generic/siginfo.h; kernel/exit.c; ptrace(2)). */
+export function decodeInfo(bytes: Buffer): WaitStatus {
+  const tid = bytes.readInt32LE(INFO_PID);
+  const status = bytes.readInt32LE(INFO_STATUS);
+  switch (bytes.readInt32LE(INFO_CODE)) {
+    case CLD_EXITED:
+      return { kind: 'exited', tid, code: status };
+    case CLD_KILLED:
+    case CLD_DUMPED:
+      return { kind: 'signaled', tid, signal: status };
+    default:
+      return {
+        kind: 'stopped',
+        tid,
+        signal: status & 0x7f,
+        event: (status >> 8) & 0xff,
+        systemCall: (status & 0x80) !== 0,
+      };
+  }
 }
 
 const usleep: (microseconds: number) => number = bind(

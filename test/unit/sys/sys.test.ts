@@ -35,7 +35,7 @@ import { Registers } from '../../../src/sys/registers.ts';
 import { FUTEX_OWNER_DIED, LivenessList } from '../../../src/sys/robust.ts';
 import { ownTaskId, sendSignal, signalName } from '../../../src/sys/signals.ts';
 import { findCommand, spawnHeld } from '../../../src/sys/spawn.ts';
-import { decodeStatus, waitFor } from '../../../src/sys/wait.ts';
+import { decodeInfo, waitFor } from '../../../src/sys/wait.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'trapline-sys-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -62,13 +62,20 @@ test('errors carry the name and the code of an errno', () => {
   assert.equal(gone.errno, 'ESRCH');
 });
 
-test('wait statuses are taken apart as wait.h has it', () => {
-  assert.deepEqual(decodeStatus(7, 0x0500), { kind: 'exited', tid: 7, code: 5 });
-  assert.deepEqual(decodeStatus(7, 9), { kind: 'signaled', tid: 7, signal: 9 });
-  assert.deepEqual(decodeStatus(7, 0x8b), { kind: 'signaled', tid: 7, signal: 11 });
+test('what a wait tells is taken apart as the kernel puts it together', () => {
+  const told = (code: number, status: number): unknown => {
+    const info = Buffer.alloc(128);
+    info.writeInt32LE(code, 8);
+    info.writeInt32LE(7, 16);
+    info.writeInt32LE(status, 24);
+    return decodeInfo(info);
+  };
+  assert.deepEqual(told(1, 5), { kind: 'exited', tid: 7, code: 5 });
+  assert.deepEqual(told(2, 9), { kind: 'signaled', tid: 7, signal: 9 });
+  assert.deepEqual(told(3, 11), { kind: 'signaled', tid: 7, signal: 11 });
   const stop = { kind: 'stopped', tid: 7, signal: 5, event: 128, systemCall: false } as const;
-  assert.deepEqual(decodeStatus(7, 0x80057f), stop);
-  assert.deepEqual(decodeStatus(7, 0x857f), { ...stop, event: 0, systemCall: true });
+  assert.deepEqual(told(5, 0x8005), stop);
+  assert.deepEqual(told(4, 0x85), { ...stop, event: 0, systemCall: true });
 });
 
 test('process_vm_readv reads several ranges and says how far it came', () => {
