@@ -5,14 +5,13 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 
 import { pid as brandPid } from '../src/base/brand.ts';
 import { processorNanoseconds } from '../src/sys/clock.ts';
+import { command } from './built.ts';
 import { compileLarge, LARGE_FUNCTIONS, MeasuredTarget } from './programs.ts';
 import { atMost, Rows, type Row } from './rows.ts';
 
-const command = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 /** After the beginning, until the compilers of Node are done. */
 const SETTLE_MILLISECONDS = 1500;
 const WATCH_MILLISECONDS = 3000;

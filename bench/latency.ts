@@ -2,14 +2,12 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 
-import { attach } from '../src/index.ts';
 import { startTarget, type Target } from '../test/harness/target.ts';
+import { command, library } from './built.ts';
 import { compileLarge, compileTarget, LARGE_FUNCTIONS, MeasuredTarget } from './programs.ts';
 import { atMost, Rows, type Goal, type Row } from './rows.ts';
 
-const command = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 /** What takes seconds is measured less often. */
 const MOST_LONG_ROUNDS = 3;
 const PATIENCE_MILLISECONDS = 30_000;
@@ -84,6 +82,7 @@ async function timeNode(): Promise<number> {
 async function comeAndGo(rows: Rows, file: string, count: number): Promise<void> {
   await using program = await MeasuredTarget.start(file);
   const glob = count === 1 ? 'f0000' : count === 100 ? 'f00??' : 'f????';
+  const { attach } = await library();
   const began = performance.now();
   await using session = await attach({ pids: [program.pid] }, { probes: [`${glob}@${file}`] });
   const attached = performance.now();

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const updateApi = process.argv.includes('--update-api');
 
-/** [what it is called, the tool in node_modules/.bin, its arguments] */
+/** [what it is called, the tool in node_modules/.bin or a script of ours, its arguments] */
 const checks = [
   ['types', 'tsc', '-p', 'tsconfig.json', '--noEmit'],
   ['lint', 'oxlint', '--type-aware'],
@@ -21,14 +21,17 @@ const checks = [
 
 /** These look at the built package, which there is once the public API exists. */
 const packageChecks = [
-  ['build', 'tsc', '-p', 'tsconfig.build.json'],
+  ['build', 'scripts/build.mjs'],
   ['package', 'publint', '--strict'],
   ['API report', 'api-extractor', 'run', ...(updateApi ? ['--local'] : [])],
 ];
 
 function check([title, tool, ...args]) {
   const started = Date.now();
-  const run = spawnSync(join(root, 'node_modules/.bin', tool), args, {
+  const [program, ...before] = tool.endsWith('.mjs')
+    ? [process.execPath, join(root, tool)]
+    : [join(root, 'node_modules/.bin', tool)];
+  const run = spawnSync(program, [...before, ...args], {
     cwd: root,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'pipe'],
