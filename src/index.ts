@@ -2,7 +2,7 @@
 
 export { TraplineError } from './base/errors.ts';
 export type { ErrorCode, ErrorDetails, SourcePosition } from './base/errors.ts';
-export { attach, spawn, Session } from './session/session.ts';
+export { attach, prepare, spawn, Session } from './session/session.ts';
 export { listFunctions } from './session/list.ts';
 export { clean, status } from './session/maintenance.ts';
 export { doctor } from './session/doctor.ts';
@@ -20,6 +20,7 @@ export type {
   RefusedSite,
   SessionOptions,
   SpawnOptions,
+  Stops,
   Summary,
   TargetEnd,
   TargetInfo,

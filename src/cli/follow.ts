@@ -18,7 +18,7 @@ const PATIENCE_MILLISECONDS = 300;
 /** What is needed of a session. */
 export type FollowedSession = Pick<
   Session,
-  'targets' | 'probes' | 'ended' | 'batches' | 'summary' | 'stop'
+  'targets' | 'probes' | 'firstStops' | 'ended' | 'batches' | 'stop'
 >;
 
 /** What a trace has around it. */
@@ -70,9 +70,8 @@ async function show(
   { ending, output, messages, paint }: Surroundings,
 ): Promise<void> {
   if (options.quiet !== true && ending.reason === undefined) {
-    const { bill } = await session.summary();
-    const { targets, probes } = session;
-    messages.lines(renderAttached({ targets, probes, bill }, paint));
+    const { targets, probes, firstStops } = session;
+    messages.lines(renderAttached({ targets, probes, stops: firstStops }, paint));
     if (options.verbose === true) messages.lines(renderSites(probes, paint));
   }
   if (options.duration !== undefined) ending.after(options.duration);

@@ -1,6 +1,6 @@
 /** The summary at a trace's end: what became of every hit, and the bill. */
 
-import type { EventSummary, Summary } from '../index.ts';
+import type { EventSummary, Stops, Summary } from '../index.ts';
 import { PLAIN, type Painter } from '../screen/colour.ts';
 import { formatCount, formatDuration, formatPercent } from '../screen/numbers.ts';
 import { renderTable, type Cell, type Column } from '../screen/table.ts';
@@ -85,7 +85,7 @@ function renderBill({ events, bill }: Summary): string[] {
 }
 
 /** `stopped for 1.2 ms in 2 stops, the longest 0.8 ms`. */
-export function renderStops(bill: Summary['bill']): string {
+export function renderStops(bill: Stops): string {
   const total = `stopped for ${formatDuration(bill.stoppedNanoseconds)}`;
   if (bill.stops === 1) return `${total}, once`;
   const longest = formatDuration(bill.longestStopNanoseconds);

@@ -1,7 +1,7 @@
 /** What is said when probes are in: how many, where, and what was refused. */
 
 import { hex } from '../base/brand.ts';
-import type { AddedProbe, RefusedSite, Summary, TargetInfo } from '../index.ts';
+import type { AddedProbe, RefusedSite, Stops, TargetInfo } from '../index.ts';
 import { PLAIN, type Painter } from '../screen/colour.ts';
 import { formatCount } from '../screen/numbers.ts';
 import { renderTable } from '../screen/table.ts';
@@ -15,12 +15,12 @@ const NAMES_SHOWN = 3;
 export interface Attached {
   readonly targets: readonly TargetInfo[];
   readonly probes: readonly AddedProbe[];
-  readonly bill: Summary['bill'];
+  readonly stops: Stops;
 }
 
 /** A few lines: `24 probes in ls (4321), stopped for 0.8 ms, once`, and what each glob came to. */
 export function renderAttached(attached: Attached, paint: Painter = PLAIN): string[] {
-  const { targets, probes, bill } = attached;
+  const { targets, probes } = attached;
   const places = new Set(probes.flatMap(({ sites }) => sites.map(placeOf))).size;
   const pids = new Set(probes.flatMap(({ sites }) => sites.map(({ pid }) => pid)));
   const only = targets.length === 1 ? targets[0] : undefined;
@@ -28,7 +28,7 @@ export function renderAttached(attached: Attached, paint: Painter = PLAIN): stri
     only === undefined
       ? counted(pids.size, 'process')
       : `${printable(only.comm)} (${String(only.pid)})`;
-  const stops = bill.stops > 0 ? `, ${renderStops(bill)}` : '';
+  const stops = attached.stops.stops > 0 ? `, ${renderStops(attached.stops)}` : '';
   const several = probes.flatMap((probe) => renderMatches(probe, paint));
   return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several];
 }

@@ -8,6 +8,7 @@ import type {
   ListedFunction,
   ProbeRequest,
   ProcessStatus,
+  Stops,
   TargetInfo,
   TargetSelection,
 } from './types.ts';
@@ -62,6 +63,7 @@ export interface OpenReply {
   readonly isCommand: boolean;
   readonly targets: readonly TargetInfo[];
   readonly added: readonly AddReply[];
+  readonly stops: Stops;
 }
 
 /** How a command ended. */
@@ -73,15 +75,10 @@ export interface EndReply {
   readonly cpuNanoseconds: number;
 }
 
-/** How long targets stood still. */
-export interface StopReply {
-  readonly stops: number;
-  readonly stoppedNanoseconds: number;
-  readonly longestNanoseconds: number;
-}
-
 /** What is asked of the tracer: one at a time, each answered by a value or an error. */
 export interface TracerMethods {
+  /** Loads what any session needs, before one is asked for. */
+  prepare(): void;
   attach(
     selection: TargetSelection,
     shape: SessionShape,
@@ -89,7 +86,7 @@ export interface TracerMethods {
   ): OpenReply;
   spawn(
     command: readonly string[],
-    where: { readonly cwd?: string; readonly env?: Readonly<Record<string, string | undefined>> },
+    where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
     shape: SessionShape,
     probes: readonly ProbeRequest[],
   ): OpenReply;
@@ -100,7 +97,7 @@ export interface TracerMethods {
   pollEnd(): EndReply | undefined;
   /** Nanoseconds that one hit of each program costs. */
   measure(programs: readonly Program[]): readonly number[];
-  stops(): StopReply;
+  stops(): Stops;
   /** Takes everything out of all targets. @returns what had to stay. */
   leave(): readonly string[];
   /** Unmaps the segments on our side; the main thread reads them no more. */

@@ -17,6 +17,7 @@ import type {
   ProbeRequest,
   SessionOptions,
   SpawnOptions,
+  Stops,
   Summary,
   TargetEnd,
   TargetInfo,
@@ -51,23 +52,31 @@ export async function spawn(
   command: readonly string[],
   options: SpawnOptions = {},
 ): Promise<Session> {
-  const { cwd, env } = options;
-  const where = { ...(cwd === undefined ? {} : { cwd }), ...(env === undefined ? {} : { env }) };
+  // The tracer's own copy is as old as its thread.
+  const { cwd, env = process.env } = options;
+  const where = { ...(cwd === undefined ? {} : { cwd }), env: { ...env } };
   return open((client) =>
     client.call('spawn', command, where, decideShape(options), requestsOf(options)),
   );
 }
 
+/**
+ * Starts what the next {@link attach} or {@link spawn} needs, a thread and its decoder, while the caller has
+ * other things to do. What fails in that thread is thrown by them.
+ */
+export function prepare(): void {
+  TracerClient.prepare();
+}
+
 async function open(begin: (client: TracerClient) => Promise<OpenReply>): Promise<Session> {
-  const client = new TracerClient();
+  const client = TracerClient.take();
   try {
-    // What reads is loaded while the tracer's thread starts up.
-    const [reply, { Collector }, { TargetWatch }] = await Promise.all([
+    // What reads is loaded, and has compared the clocks, while the tracer works.
+    const [reply, collector, { TargetWatch }] = await Promise.all([
       begin(client),
-      import('./collector.ts'),
+      import('./collector.ts').then(({ Collector }) => new Collector()),
       import('./target-watch.ts'),
     ]);
-    const collector = new Collector();
     const watch = new TargetWatch(
       reply.processorTimes,
       reply.isCommand,
@@ -102,6 +111,8 @@ function keyOf(program: Program): string {
 export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   /** The targets as they were when the session began. */
   readonly targets: readonly TargetInfo[];
+  /** How long they stood still for the probes that the session began with. */
+  readonly firstStops: Stops;
   readonly #client: TracerClient;
   readonly #collector: Collector;
   readonly #watch: TargetWatch;
@@ -124,6 +135,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#collector = collector;
     this.#watch = watch;
     this.targets = reply.targets;
+    this.firstStops = reply.stops;
     for (const added of reply.added) {
       collector.add(added);
       this.#probes.set(added.probe.id, added.probe);

@@ -54,12 +54,12 @@ export class CommandStart implements Disposable {
    */
   static begin(
     command: readonly string[],
-    where: { readonly cwd?: string; readonly env?: Readonly<Record<string, string | undefined>> },
+    where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
   ): CommandStart {
     const held = spawnHeld(command, {
       // Named, though they are the same: Node marks what it inherits to be closed by an exec.
       stdio: [0, 1, 2],
-      ...(where.env === undefined ? {} : { environment: where.env }),
+      environment: where.env,
       ...(where.cwd === undefined ? {} : { directory: where.cwd }),
     });
     try {

@@ -3,8 +3,7 @@
 import type { SegmentLoss } from '../events/segment.ts';
 import type { Program } from '../probe/program.ts';
 import type { CollectedAccount } from './collector.ts';
-import type { StopReply } from './protocol.ts';
-import type { EventSummary, Summary } from './types.ts';
+import type { EventSummary, Stops, Summary } from './types.ts';
 
 /** What a summary is made from. */
 export interface SummaryParts {
@@ -12,7 +11,7 @@ export interface SummaryParts {
   /** Nanoseconds of one hit. */
   readonly costOf: (program: Program) => number;
   readonly loss: SegmentLoss;
-  readonly stops: StopReply;
+  readonly stops: Stops;
   readonly targetNanoseconds: number;
   readonly kept: readonly string[];
 }
@@ -29,15 +28,12 @@ export function summarise(parts: SummaryParts): Summary {
     const sum = { event, definition, costNanoseconds: cost, ...account };
     events.set(event, known === undefined ? sum : addUp(known, sum));
   }
-  const { stops, stoppedNanoseconds, longestNanoseconds } = parts.stops;
   return {
     events: [...events.values()],
     bill: {
       stubNanoseconds,
       targetNanoseconds: parts.targetNanoseconds,
-      stops,
-      stoppedNanoseconds,
-      longestStopNanoseconds: longestNanoseconds,
+      ...parts.stops,
     },
     loss: parts.loss,
     kept: parts.kept,

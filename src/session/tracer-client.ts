@@ -17,6 +17,25 @@ export class TracerClient {
   #nextId = 1;
   #failure: unknown;
 
+  /** Started by {@link TracerClient.prepare}, and taken by nobody yet. */
+  static #prepared: TracerClient | undefined;
+
+  /** Starts the thread that the next {@link TracerClient.take} gives, and has it load what sessions need. */
+  static prepare(): void {
+    if (TracerClient.#prepared !== undefined) return;
+    const client = new TracerClient();
+    TracerClient.#prepared = client;
+    // Not hidden: the client fails every later call with the same.
+    client.call('prepare').catch(() => undefined);
+  }
+
+  /** The thread that was prepared, or a new one. The caller owns it. */
+  static take(): TracerClient {
+    const client = TracerClient.#prepared ?? new TracerClient();
+    TracerClient.#prepared = undefined;
+    return client;
+  }
+
   constructor() {
     // Node's own options are not for it: a program given by `-e` has some that a thread refuses.
     this.#worker = new Worker(new URL('./tracer-worker.js', import.meta.url), { execArgv: [] });

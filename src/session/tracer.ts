@@ -1,6 +1,6 @@
 /** The tracer: owns ptrace, everything in targets, and what is known of files. Runs in its own thread. */
 
-import { pid as brandPid, type Pid } from '../base/brand.ts';
+import { address, pid as brandPid, type Pid } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
 import { measureProgram } from '../engines/jump/measure.ts';
 import { JumpTarget } from '../engines/jump/target.ts';
@@ -14,6 +14,7 @@ import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
 import { ownTaskId, signalName } from '../sys/signals.ts';
 import { waitFor } from '../sys/wait.ts';
+import { decodeAt } from '../x64/decode.ts';
 import { FileCache } from './files.ts';
 import { cleanProcesses, describeProcesses } from './leftovers.ts';
 import { listFile } from './list-file.ts';
@@ -26,7 +27,6 @@ import type {
   OpenReply,
   SegmentHandle,
   SessionShape,
-  StopReply,
   TracerMethods,
 } from './protocol.ts';
 import { describeTarget, selectProcesses } from './selection.ts';
@@ -36,6 +36,7 @@ import type {
   ListedFunction,
   ProbeRequest,
   ProcessStatus,
+  Stops,
   TargetSelection,
 } from './types.ts';
 
@@ -62,6 +63,10 @@ export class Tracer implements TracerMethods {
   #nextProbe = 1;
   #command: { readonly pid: Pid; end: EndReply | undefined } | undefined;
 
+  prepare(): void {
+    decodeAt(new Uint8Array([0x90]), 0, address(0n));
+  }
+
   attach(
     selection: TargetSelection,
     shape: SessionShape,
@@ -74,7 +79,8 @@ export class Tracer implements TracerMethods {
     const processorTimes = this.#processorTimes();
     try {
       const targets = this.#describe();
-      return { processorTimes, isCommand: false, targets, added: this.#addAll(probes) };
+      const added = this.#addAll(probes);
+      return { processorTimes, isCommand: false, targets, added, stops: this.stops() };
     } catch (error) {
       // A session that can't begin leaves nothing behind.
       this.leave();
@@ -84,7 +90,7 @@ export class Tracer implements TracerMethods {
 
   spawn(
     command: readonly string[],
-    where: { readonly cwd?: string; readonly env?: Readonly<Record<string, string | undefined>> },
+    where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
     shape: SessionShape,
     probes: readonly ProbeRequest[],
   ): OpenReply {
@@ -100,7 +106,8 @@ export class Tracer implements TracerMethods {
       if (target.jump.memory !== undefined) target.jump.learnThreads();
       isStarting = false;
       this.#command = { pid: start.pid, end: undefined };
-      return { processorTimes, isCommand: true, targets: this.#describe(), added };
+      const targets = this.#describe();
+      return { processorTimes, isCommand: true, targets, added, stops: this.stops() };
     } catch (error) {
       start.abandon();
       throw error;
@@ -149,8 +156,8 @@ export class Tracer implements TracerMethods {
     return programs.map((program) => measureProgram(program, { features, tidOffset }));
   }
 
-  stops(): StopReply {
-    const sum = { stops: 0, stoppedNanoseconds: 0, longestNanoseconds: 0 };
+  stops(): Stops {
+    const sum = { stops: 0, stoppedNanoseconds: 0, longestStopNanoseconds: 0 };
     for (const { jump } of this.#targets.values()) addStops(sum, jump.stops);
     return sum;
   }
@@ -278,10 +285,11 @@ export class Tracer implements TracerMethods {
 }
 
 function addStops(
-  sum: { stops: number; stoppedNanoseconds: number; longestNanoseconds: number },
+  sum: { stops: number; stoppedNanoseconds: number; longestStopNanoseconds: number },
   account: StopAccount,
 ): void {
   sum.stops += account.stops;
   sum.stoppedNanoseconds += Number(account.stoppedNanoseconds);
-  sum.longestNanoseconds = Math.max(sum.longestNanoseconds, Number(account.longestNanoseconds));
+  const longest = Number(account.longestNanoseconds);
+  sum.longestStopNanoseconds = Math.max(sum.longestStopNanoseconds, longest);
 }

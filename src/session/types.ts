@@ -94,16 +94,20 @@ export interface EventSummary extends ConsumerAccount {
   readonly costNanoseconds: number;
 }
 
+/** How long targets stood still for us. */
+export interface Stops {
+  /** In nanoseconds, in how many stops, and the longest. */
+  readonly stoppedNanoseconds: number;
+  readonly stops: number;
+  readonly longestStopNanoseconds: number;
+}
+
 /** What a session cost its targets: DESIGN 6, the bill. */
-export interface Bill {
+export interface Bill extends Stops {
   /** Hits × the measured cost of their stubs, in nanoseconds. */
   readonly stubNanoseconds: number;
   /** Processor time that the targets used while the session watched, in nanoseconds. */
   readonly targetNanoseconds: number;
-  /** How long targets stood still for us, in nanoseconds, in how many stops, and the longest. */
-  readonly stoppedNanoseconds: number;
-  readonly stops: number;
-  readonly longestStopNanoseconds: number;
 }
 
 /** The end of a session, or its state in between. */

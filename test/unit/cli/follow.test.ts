@@ -44,14 +44,14 @@ class FakeSession implements FollowedSession {
     });
   }
 
+  get firstStops(): Summary['bill'] {
+    return summary.bill;
+  }
+
   async *batches(): AsyncGenerator<EventBatch, void> {
     if (this.failure !== undefined) throw this.failure;
     await this.#stopped;
     yield* [];
-  }
-
-  summary(): Promise<Summary> {
-    return Promise.resolve(summary);
   }
 
   stop(): Promise<Summary> {

@@ -102,7 +102,7 @@ const one: AddedProbe = { id: 0, definition: 'zfree@zsh', sites: [site], refused
 const target = { pid: 12, comm: 'zsh', executable: '/bin/zsh' };
 
 test('a single function is one line', () => {
-  assert.deepEqual(renderAttached({ targets: [target], probes: [one], bill }), [
+  assert.deepEqual(renderAttached({ targets: [target], probes: [one], stops: bill }), [
     'trapline: 1 probe in zsh (12), stopped for 1.2 ms in 2 stops, the longest 800 µs',
   ]);
 });
@@ -124,7 +124,7 @@ test('a glob says what it took and what it left, by reason', () => {
   };
   const quiet = { ...bill, stops: 0 };
   const targets = [target, { ...target, pid: 13 }];
-  assert.deepEqual(renderAttached({ targets, probes: [glob], bill: quiet }), [
+  assert.deepEqual(renderAttached({ targets, probes: [glob], stops: quiet }), [
     'trapline: 2 probes in 2 processes',
     'trapline: z*@zsh: 2 functions probed, 6 refused',
     '  5 × a branch lands inside: a, b, c and 2 more',
