@@ -26,6 +26,7 @@ import { isRestarting, restartOf } from './restart.ts';
 import { ensureCallsPass } from './seccomp.ts';
 import { type StoppedProcess } from './stop.ts';
 import { type StoppedTask } from './stopped-task.ts';
+import { ignoreGone, isLive } from './tasks.ts';
 
 /** How long one system call of the target may take, in milliseconds. */
 const STEP_PATIENCE = 10_000;
@@ -82,7 +83,7 @@ export class RemoteBatch implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#written) return;
     this.#written = false;
-    this.#stopped.write(this.#place.address, this.#place.original);
+    ignoreGone(() => this.#stopped.write(this.#place.address, this.#place.original));
   }
 
   /** Writes the blob and points the task at it. From this SETREGS on, it would end by itself. */
@@ -214,6 +215,8 @@ function waitBriefly(tid: Tid): WaitStatus | undefined {
   for (let pause = 10; performance.now() < deadline; pause = Math.min(pause * 2, 1000)) {
     const status = waitFor(tid, { poll: true });
     if (status !== undefined) return status;
+    // The end of a process's first task is not told before its others, which we hold, are let go.
+    if (!isLive(tid)) return { kind: 'none' };
     sleepMicroseconds(pause);
   }
   return undefined;

@@ -20,7 +20,7 @@ import { readMaps, type MemoryMapping } from './maps.ts';
 import { explainRefusal } from './permission.ts';
 import { keepInterruptedCall } from './restart.ts';
 import { StoppedTask } from './stopped-task.ts';
-import { isLive, listStrangers, listTasks, readTaskState } from './tasks.ts';
+import { ignoreGone, isLive, listStrangers, listTasks, readTaskState } from './tasks.ts';
 
 const log = debugLog('process');
 
@@ -272,15 +272,6 @@ function seizeTask(pid: Pid, tid: Tid): boolean {
     const refusal = explainRefusal(pid, tid, error);
     if (refusal === undefined) return false;
     throw refusal;
-  }
-}
-
-/** A task may be killed between any two calls; the next wait tells. */
-function ignoreGone(action: () => void): void {
-  try {
-    action();
-  } catch (error) {
-    if (!(error instanceof TraplineError) || error.code !== 'no-process') throw error;
   }
 }
 

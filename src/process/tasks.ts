@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 import { pid as brandPid, tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
 import { canCompare, sharesMemory } from '../sys/kcmp.ts';
 
 /** What `/proc/PID/task/TID/status` says of a task. */
@@ -121,6 +122,18 @@ export function readTaskState(tid: Tid | Pid): string | undefined {
 export function isLive(tid: Tid | Pid): boolean {
   const state = readTaskState(tid);
   return state !== undefined && state !== 'Z' && state !== 'X';
+}
+
+/**
+ * For what is not owed to a task that has ended: it may be killed between any two calls, and the next
+ * wait for it tells.
+ */
+export function ignoreGone(action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof TraplineError) || error.code !== 'no-process') throw error;
+  }
 }
 
 function hasMemory(other: Pid): boolean {

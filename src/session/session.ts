@@ -7,6 +7,7 @@ import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
 import type { Program } from '../probe/program.ts';
 import type { Collector } from './collector.ts';
+import { EventLoopTurns } from './event-loop.ts';
 import { decideShape } from './options.ts';
 import type { OpenReply } from './protocol.ts';
 import { summarise } from './summary.ts';
@@ -206,7 +207,12 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
    */
   async *batches(): AsyncGenerator<EventBatch, void, undefined> {
     let pause = FIRST_PAUSE;
+    const turns = new EventLoopTurns();
     while (this.#rest === undefined) {
+      if (turns.isDue) {
+        await turns.take();
+        continue; // the session may have been stopped meanwhile
+      }
       if (this.#watch.hasEnded) {
         await this.stop();
         continue;
@@ -228,9 +234,14 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   /** Events in order of time, one at a time, each owned by the caller. See {@link batches} for many. */
   async *[Symbol.asyncIterator](): AsyncGenerator<TraceEvent, void, undefined> {
+    const turns = new EventLoopTurns();
     for await (const batch of this.batches()) {
+      // Owned events first: while the caller works on one, the batch may become invalid.
       const events = Array.from(batch, (view) => view.toEvent());
-      yield* events;
+      for (const event of events) {
+        yield event;
+        if (turns.isDue) await turns.take();
+      }
     }
   }
 

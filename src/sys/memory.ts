@@ -49,14 +49,18 @@ export class MemoryFile implements Disposable {
     }
   }
 
-  /** Reads into all of `into`. @returns the bytes read: fewer where unreadable memory begins. */
+  /**
+   * Reads into all of `into`.
+   * @returns the bytes read: fewer where unreadable memory begins.
+   * @throws TraplineError `no-process` when the process has ended.
+   */
   read(from: Address, into: Uint8Array): number {
     let done = 0;
     while (done < into.byteLength) {
       const rest = into.subarray(done);
       const count = Number(pread64(this.#fd, rest, rest.byteLength, from + BigInt(done)));
       if (count > 0) done += count;
-      else if (count === 0) break;
+      else if (count === 0) throw this.#gone('read');
       else {
         const name = errnoName(lastErrno());
         if (name === 'EIO' || name === 'EFAULT' || name === 'EINVAL') break;
@@ -68,11 +72,13 @@ export class MemoryFile implements Disposable {
 
   /**
    * Writes all of `bytes` in one call: within one page, one kernel copy that no death of ours cuts.
-   * @throws TraplineError when not everything was written.
+   * @throws TraplineError `no-process` when the process has ended, another when not everything was
+   * written.
    */
   write(to: Address, bytes: Uint8Array): void {
     const count = Number(pwrite64(this.#fd, bytes, bytes.byteLength, to));
     if (count === bytes.byteLength) return;
+    if (count === 0) throw this.#gone('write');
     if (count < 0) throw systemError(`write ${this.#name} at 0x${to.toString(16)}`);
     throw new TraplineError({
       code: 'system',
@@ -82,6 +88,14 @@ export class MemoryFile implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+  }
+
+  /** Nothing was done: there is no memory behind the file any more (fs/proc/base.c, mem_rw). */
+  #gone(what: string): TraplineError {
+    return new TraplineError({
+      code: 'no-process',
+      message: `cannot ${what} ${this.#name}: it has ended, or executes another program`,
+    });
   }
 }
 

@@ -218,6 +218,9 @@ function firstLine(guard: ChildProcess, report: Interface, path: string): Promis
 async function executed(target: Target, path: string): Promise<void> {
   for (;;) {
     if (!target.running) {
+      // What a shell answers for a program that it can't execute; any other has run, and ended already.
+      const { status } = await target.exited;
+      if (status !== 126 && status !== 127) return;
       throw new Error(`${path} did not start: ${target.errors.join('\n')}`);
     }
     const line = commandLine(target.pid);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 
 import { attach, TraplineError, type Session } from '../../src/index.ts';
 import { isLong } from '../harness/features.ts';
@@ -20,7 +21,7 @@ async function bounded<T>(work: Promise<T>): Promise<T | 'no-process'> {
   try {
     return await Promise.race([work, late]);
   } catch (error) {
-    assert.ok(error instanceof TraplineError, String(error));
+    assert.ok(error instanceof TraplineError, inspect(error, { depth: 5 }));
     assert.equal(error.code, 'no-process', `${error.message}\n${error.stack}`);
     return 'no-process';
   }
