@@ -62,14 +62,16 @@ test('errors carry the name and the code of an errno', () => {
   assert.equal(gone.errno, 'ESRCH');
 });
 
+/** What is made of a siginfo_t of task 7. */
+function told(code: number, status: number): unknown {
+  const info = Buffer.alloc(128);
+  info.writeInt32LE(code, 8);
+  info.writeInt32LE(7, 16);
+  info.writeInt32LE(status, 24);
+  return decodeInfo(info);
+}
+
 test('what a wait tells is taken apart as the kernel puts it together', () => {
-  const told = (code: number, status: number): unknown => {
-    const info = Buffer.alloc(128);
-    info.writeInt32LE(code, 8);
-    info.writeInt32LE(7, 16);
-    info.writeInt32LE(status, 24);
-    return decodeInfo(info);
-  };
   assert.deepEqual(told(1, 5), { kind: 'exited', tid: 7, code: 5 });
   assert.deepEqual(told(2, 9), { kind: 'signaled', tid: 7, signal: 9 });
   assert.deepEqual(told(3, 11), { kind: 'signaled', tid: 7, signal: 11 });
