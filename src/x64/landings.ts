@@ -32,27 +32,18 @@ export interface Landing {
   readonly certain: boolean;
 }
 
-/** What a byte can begin. */
-const NOTHING = 0;
-const NEAR = 1;
-const SHORT = 2;
-const ESCAPE = 3;
-const XBEGIN = 4;
+/** Displacements of one byte reach so far back and so far on from the byte behind them. */
+const SHORT_BACK = 128;
+const SHORT_ON = 127;
 
-/** For each byte value, what branch it can be the opcode of (Intel SDM volume 2, A.3). */
-const KINDS: Uint8Array = branchKinds();
-
-function branchKinds(): Uint8Array {
-  const kinds = new Uint8Array(256).fill(NOTHING);
-  kinds[0xe8] = NEAR; // call
-  kinds[0xe9] = NEAR; // jmp
-  kinds[0x0f] = ESCAPE; // 0F 80 to 0F 8F: jcc
-  kinds[0xc7] = XBEGIN; // C7 F8
-  kinds.fill(SHORT, 0x70, 0x80); // jcc
-  kinds.fill(SHORT, 0xe0, 0xe4); // loopnz, loopz, loop, jrcxz
-  kinds[0xeb] = SHORT; // jmp
-  return kinds;
-}
+/** Whether a byte is the opcode of a branch with a displacement of one byte (Intel SDM volume 2, A.3). */
+const IS_SHORT: readonly boolean[] = Array.from(
+  { length: 256 },
+  (_, byte) =>
+    (byte >= 0x70 && byte < 0x80) || // jcc
+    (byte >= 0xe0 && byte < 0xe4) || // loopnz, loopz, loop, jrcxz
+    byte === 0xeb, // jmp
+);
 
 /**
  * Finds every direct branch in `text` that lands inside a window behind its first byte.
@@ -68,70 +59,95 @@ export function findLandings(
   windows: readonly Window[],
   functionOf: (at: Address) => Bounds | undefined,
 ): Landing[][] {
-  const inside = markInsides(text.byteLength, textAddress, windows);
+  const insides = markInsides(text.byteLength, textAddress, windows);
   const byTarget = new Map<number, Landing[]>();
   const verify = verifier(text, textAddress, functionOf);
-  scan(text, inside, (from, target) => {
+  const hit = (from: number, target: number): void => {
     const landing = verify(from, target);
     if (landing === undefined) return;
     const known = byTarget.get(target);
     if (known === undefined) byTarget.set(target, [landing]);
     else known.push(landing);
-  });
+  };
+  scanNear(text, insides, hit);
+  scanShort(text, insides, hit);
   return windows.map((window) => collect(window, textAddress, byTarget));
 }
 
-/** A bit for each byte of the text: whether it is inside a window, behind the first byte of it. */
-function markInsides(length: number, textAddress: Address, windows: readonly Window[]): Uint8Array {
-  const inside = new Uint8Array((length >> 3) + 1);
-  for (const { start, end } of windows) {
-    const first = Math.max(0, Number(start + 1n - textAddress));
-    const last = Math.min(length, Number(end - textAddress));
-    for (let at = first; at < last; at++) {
-      inside[at >> 3] = (inside[at >> 3] ?? 0) | (1 << (at & 7));
-    }
+/** What is looked for, in offsets into the text. */
+interface Insides {
+  /** A bit for each byte of the text: whether it is inside a window, behind the first byte of it. */
+  readonly bits: Uint8Array;
+  /** Runs of such bytes, in ascending order of their starts. They may overlap. */
+  readonly runs: readonly { readonly first: number; readonly end: number }[];
+}
+
+function markInsides(length: number, textAddress: Address, windows: readonly Window[]): Insides {
+  const bits = new Uint8Array((length >> 3) + 1);
+  const runs = windows
+    .map(({ start, end }) => ({
+      first: Math.max(0, Number(start + 1n - textAddress)),
+      end: Math.min(length, Number(end - textAddress)),
+    }))
+    .filter(({ first, end }) => first < end)
+    .toSorted((one, other) => one.first - other.first);
+  for (const { first, end } of runs) {
+    for (let at = first; at < end; at++) bits[at >> 3] = (bits[at >> 3] ?? 0) | (1 << (at & 7));
   }
-  return inside;
+  return { bits, runs };
 }
 
 /**
- * Shows `hit` every position of the text that, taken for a branch, has its target marked in
- * `inside`. One pass of plain integer work: it runs over tens of megabytes.
+ * Shows `hit` every position of the text that, taken for a branch with a displacement of four bytes, has
+ * its target marked. One pass of plain integer work, for it runs over tens of megabytes: every four bytes are
+ * taken for a displacement, and only where one hits is it asked whether an opcode stands before it.
  */
-function scan(
+function scanNear(
   text: Uint8Array,
-  inside: Uint8Array,
+  { bits, runs }: Insides,
   hit: (from: number, target: number) => void,
 ): void {
   const length = text.byteLength;
-  // Reads past the end give undefined, which | turns into 0: such targets are checked like others.
-  for (let at = 0; at < length; at++) {
-    const kind = KINDS[text[at]!]; // at < length
-    if (kind === NOTHING) continue;
-    let operand = at + 1;
-    if (kind === SHORT) {
-      const target = operand + 1 + ((text[operand]! << 24) >> 24); // undefined << 24 is 0
-      if (target >= 0 && target < length && (inside[target >> 3]! >> (target & 7)) & 1) {
-        hit(at, target);
-      }
-      continue;
-    }
-    if (kind === ESCAPE) {
-      if ((text[operand]! & 0xf0) !== 0x80) continue; // undefined & 0xf0 is 0
-      operand++;
-    } else if (kind === XBEGIN) {
-      if (text[operand] !== 0xf8) continue;
-      operand++;
-    }
-    if (operand + 4 > length) continue;
-    const displacement =
-      text[operand]! | // four bytes within the length, checked above
-      (text[operand + 1]! << 8) |
-      (text[operand + 2]! << 16) |
-      (text[operand + 3]! << 24);
-    const target = operand + 4 + displacement;
-    if (target >= 0 && target < length && (inside[target >> 3]! >> (target & 7)) & 1) {
-      hit(at, target);
+  const lowest = runs[0]?.first ?? 0;
+  const span = runs.reduce((last, { end }) => Math.max(last, end), lowest) - lowest;
+  let displacement = (text[0]! << 8) | (text[1]! << 16) | (text[2]! << 24); // undefined << 8 is 0
+  for (let end = 4; end <= length; end++) {
+    displacement = (displacement >>> 8) | (text[end - 1]! << 24); // end <= length
+    const target = end + displacement;
+    // Comparing without sign first rules out nearly all: the bits are looked up seldom.
+    if ((target - lowest) >>> 0 >= span) continue;
+    if (((bits[target >> 3]! >> (target & 7)) & 1) === 0) continue;
+    const from = nearOpcode(text, end - 4);
+    if (from !== undefined) hit(from, target);
+  }
+}
+
+/** Where the opcode begins that ends before `at`, if it is that of a branch with four more bytes. */
+function nearOpcode(text: Uint8Array, at: number): number | undefined {
+  const [before, last] = [text[at - 2], text[at - 1]];
+  if (last === undefined) return undefined;
+  if (last === 0xe8 || last === 0xe9) return at - 1; // call, jmp
+  const isEscape = before === 0x0f && (last & 0xf0) === 0x80; // 0F 80 to 0F 8F: jcc
+  const isXbegin = before === 0xc7 && last === 0xf8;
+  return isEscape || isXbegin ? at - 2 : undefined;
+}
+
+/** The same for displacements of one byte: only what stands near a marked byte can reach it. */
+function scanShort(
+  text: Uint8Array,
+  { bits, runs }: Insides,
+  hit: (from: number, target: number) => void,
+): void {
+  const length = text.byteLength;
+  let next = 0;
+  for (const { first, end } of runs) {
+    const last = Math.min(length - 1, end - 1 - 2 + SHORT_BACK);
+    for (let at = Math.max(next, first - 2 - SHORT_ON); at <= last; at++) {
+      next = at + 1;
+      if (!IS_SHORT[text[at]!]) continue; // at < length
+      const target = at + 2 + ((text[at + 1]! << 24) >> 24); // undefined << 24 is 0
+      if (target < 0 || target >= length) continue;
+      if ((bits[target >> 3]! >> (target & 7)) & 1) hit(at, target);
     }
   }
 }
