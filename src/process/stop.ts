@@ -25,13 +25,20 @@ import { ignoreGone, isLive, listStrangers, listTasks, readTaskState } from './t
 const log = debugLog('process');
 
 /** How long {@link StoppedProcess.stop} tries in all, in milliseconds, unless told. */
-const DEFAULT_PATIENCE = 2000;
-/** How long one attempt waits for the tasks that it interrupted, in milliseconds. */
-const ATTEMPT_PATIENCE = 100;
+const DEFAULT_PATIENCE = 10_000;
+/** The same while a task waits in the kernel for something that may last. */
+const UNINTERRUPTIBLE_PATIENCE = 2000;
+/**
+ * How long an attempt waits for the tasks that it interrupted, in milliseconds: the first, and the most that
+ * a later one does. Meanwhile the others stand still; but a task that is ready to run and gets no processor
+ * can't stop, and on a busy machine with many tasks one attempt must outlast a whole turn of them all.
+ */
+const FIRST_ATTEMPT = 100;
+const LONGEST_ATTEMPT = 800;
 
 /** How a process is stopped. */
 export interface StopOptions {
-  /** How long to try, in milliseconds; 2000 when absent. */
+  /** How long to try, in milliseconds; 10,000 when absent, 2000 for a task that can't be interrupted. */
   readonly patience?: number;
 }
 
@@ -77,9 +84,11 @@ export class StoppedProcess implements Disposable {
    */
   static stop(pid: Pid, options: StopOptions = {}): StoppedProcess {
     releaseLingering();
-    const deadline = performance.now() + (options.patience ?? DEFAULT_PATIENCE);
+    const began = performance.now();
+    const deadline = began + (options.patience ?? DEFAULT_PATIENCE);
+    let wait = FIRST_ATTEMPT;
     for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
-      const attempt = new StopAttempt(pid);
+      const attempt = new StopAttempt(pid, wait);
       try {
         const stuck = attempt.run();
         if (stuck === undefined) {
@@ -93,7 +102,9 @@ export class StoppedProcess implements Disposable {
         }
         log('process %d: task %d does not stop (%s)', pid, stuck.tid, stuck.state);
         attempt.release(deadline);
-        if (performance.now() > deadline) throw notStopping(pid, stuck);
+        const limit = stuck.state === 'D' ? began + UNINTERRUPTIBLE_PATIENCE : deadline;
+        if (performance.now() > Math.min(limit, deadline)) throw notStopping(pid, stuck);
+        wait = Math.min(wait * 2, LONGEST_ATTEMPT);
       } catch (error) {
         attempt.release(deadline);
         throw error;
@@ -154,10 +165,13 @@ class StopAttempt {
   readonly #stopped = new Map<Tid, StoppedTask>();
   /** Seized, not yet seen to stop; with the process each belongs to. */
   readonly #awaited = new Map<Tid, Pid>();
+  readonly #patience: number;
   #since: bigint | undefined;
 
-  constructor(pid: Pid) {
+  /** @param patience how long to wait for tasks that were interrupted, in milliseconds */
+  constructor(pid: Pid, patience: number) {
     this.#pid = pid;
+    this.#patience = patience;
   }
 
   /** Just before the first task was seized: until then everything ran. CLOCK_MONOTONIC, nanoseconds. */
@@ -223,7 +237,7 @@ class StopAttempt {
   }
 
   #awaitAll(): StuckTask | undefined {
-    const deadline = performance.now() + ATTEMPT_PATIENCE;
+    const deadline = performance.now() + this.#patience;
     for (let pause = 10; this.#awaited.size > 0; pause = Math.min(pause * 2, 500)) {
       let progress = false;
       for (const [tid, pid] of this.#awaited) {

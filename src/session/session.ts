@@ -262,12 +262,15 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
     if (this.#hasLeft) return;
     this.#hasLeft = true;
-    this.#watch[Symbol.dispose]();
-    await this.#client.call('close');
-    await this.#client.end();
+    try {
+      await this.stop();
+    } finally {
+      this.#watch[Symbol.dispose]();
+      await this.#client.call('close');
+      await this.#client.end();
+    }
   }
 
   async #stop(): Promise<Summary> {

@@ -101,17 +101,19 @@ test('living children are cleaned when the session ends', async () => {
 
 interface Churn {
   readonly threads: number;
+  /** After every 8 threads, in microseconds. */
+  readonly pause?: number;
   readonly options: SessionOptions;
 }
 
 /** Threads come and go under a probe. @returns how many hits there were, and how many found no context. */
-async function churn({ threads, options }: Churn): Promise<{
+async function churn({ threads, pause = 0, options }: Churn): Promise<{
   hits: number;
   noContext: number;
   tasks: number;
 }> {
   const path = compileFixture({ sources: ['thread-churn.c'] });
-  await using target = await startTarget(path, [String(threads), '8', '10', 'wait']);
+  await using target = await startTarget(path, [`${threads}`, '8', '10', 'wait', `${pause}`]);
   await target.waitForLine('ready');
   const before = snapshot(target.pid);
   await using session = await attach(
@@ -151,6 +153,7 @@ test('threads that come and go: each event has its own task, and contexts are us
 test('threads that come and go: enough contexts for all that live between two looks', async (context) => {
   const { hits, noContext } = await churn({
     threads: 5000,
+    pause: 2000,
     options: { ringBytes: 256 << 10, ringBudget: 256 << 20 },
   });
   context.diagnostic(`${noContext} of ${hits} hits found no context`);
