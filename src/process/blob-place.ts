@@ -2,7 +2,7 @@
 
 import { address, type Address } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { findMapping } from './maps.ts';
+import { findMapping, type MemoryMapping } from './maps.ts';
 import { findWords } from './stacks.ts';
 import { type StoppedProcess } from './stop.ts';
 
@@ -26,8 +26,8 @@ export function findBlobPlace(
   stopped: StoppedProcess,
   candidates: readonly BlobPlace[],
   bytes: number,
+  maps: readonly MemoryMapping[] = stopped.maps(),
 ): BlobPlace {
-  const maps = stopped.maps();
   const fitting = candidates.filter((place) => {
     if (place.original.byteLength < bytes) return false;
     const mapping = findMapping(maps, place.address);

@@ -13,9 +13,9 @@
  * The direction flag, and all but the arithmetic flags, are as they were: nothing here changes them.
  */
 
-import { type Address } from '../base/brand.ts';
+import { address, type Address } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
-import { type Registers } from '../sys/registers.ts';
+import { Registers } from '../sys/registers.ts';
 import { Assembler } from '../x64/assembler.ts';
 import { mem, type Label } from '../x64/operands.ts';
 import { SYSCALL_REGISTERS, type Register64 } from '../x64/registers.ts';
@@ -84,6 +84,18 @@ export function assembleBlob(
   state: TaskState,
 ): Uint8Array {
   return new BlobWriter(origin, calls).write(state);
+}
+
+/** How many bytes the blob of a batch takes at most, whatever the task's registers hold. */
+export function largestBlob(calls: readonly RemoteCall[]): number {
+  // A call interrupted like ppoll has two ways back; numbers of this size need ten bytes each.
+  const large = 0x7abc_def0_1234_5678n;
+  const registers = new Registers().set('origRax', BigInt(SYS_PPOLL)).set('rax', -514n);
+  for (const name of RESTORED) registers.set(name, large);
+  registers.set('rip', large);
+  const origin = address(0x7000_0000_0000n);
+  const { byteLength } = assembleBlob(origin, calls, { registers, signalMask: ALL_SIGNALS });
+  return byteLength + 8; // where the data is aligned from another origin
 }
 
 class BlobWriter {

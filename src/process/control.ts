@@ -368,15 +368,18 @@ function decodeProgram(view: DataView, index: number): ProgramRow | undefined {
 /** Which table a row to be erased stands in. */
 export type ControlTable = 'sessions' | 'arenas' | 'sites' | 'programs';
 
-/** Marks a row as free. */
-export function eraseRow(table: ControlTable, index: number): ControlWrite {
+/**
+ * Marks rows that follow each other as free. A row counts from its first word on, so that it is free
+ * as soon as the first of its bytes are written.
+ */
+export function eraseRows(table: ControlTable, first: number, count: number): ControlWrite {
   const [start, size] = {
     sessions: [SESSIONS_AT, SESSION_BYTES] as const,
     arenas: [ARENAS_AT, ARENA_BYTES] as const,
     sites: [SITES_AT, SITE_BYTES] as const,
     programs: [PROGRAMS_AT, PROGRAM_BYTES] as const,
   }[table];
-  return { offset: start + index * size, bytes: new Uint8Array(4) };
+  return { offset: start + first * size, bytes: new Uint8Array((count - 1) * size + 4) };
 }
 
 function rows<Row>(

@@ -72,6 +72,25 @@ export function findFreeNear(
   return best;
 }
 
+/**
+ * The middle of the largest free range, for memory that may be anywhere: nothing that grows comes there, and
+ * what is near a program's text stays free for what has to be near it.
+ * @returns undefined when no free range has `size` bytes.
+ */
+export function findFreeAway(
+  maps: readonly MemoryMapping[],
+  size: number,
+  minimum: bigint = minimumAddress(),
+): Address | undefined {
+  const wanted = roundUp(BigInt(size));
+  let best = { start: 0n, end: 0n };
+  for (const gap of gaps(maps, minimum)) {
+    if (gap.end - gap.start > best.end - best.start) best = gap;
+  }
+  const room = best.end - best.start;
+  return room < wanted ? undefined : address(roundDown(best.start + (room - wanted) / 2n));
+}
+
 /** The free ranges, from the lowest address on, without what may still grow. */
 function* gaps(
   maps: readonly MemoryMapping[],

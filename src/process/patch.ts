@@ -2,44 +2,59 @@
 
 import { hex, type Address } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
+import { readMany } from './read-many.ts';
 import { type StoppedProcess } from './stop.ts';
 
 const PAGE = 4096n;
 
+/** Code to be replaced. */
+export interface CodePatch {
+  readonly address: Address;
+  /** What must be there now, as long as `bytes`. */
+  readonly expected: Uint8Array;
+  readonly bytes: Uint8Array;
+}
+
 /**
- * Replaces code in a stopped process. `bytes` are written by one pwrite within one page, which the kernel
- * copies at once: no death of ours leaves half an instruction. The caller has moved the tasks that stand
- * inside.
- * @param expected what must be there now, as long as `bytes`
- * @throws TraplineError `busy` when something else is there, `refused` across a page's end.
+ * Replaces code in a stopped process, if what is expected is in every place. Each patch is one pwrite
+ * within one page, which the kernel copies at once: no death of ours leaves half an instruction. The
+ * caller has moved the tasks that stand inside.
+ * @throws TraplineError `busy` when something else is there, `refused` across a page's end; nothing is
+ * written then.
  */
-export function writeCode(
+export function writeCode(stopped: StoppedProcess, patches: readonly CodePatch[]): void {
+  const found = readMany(
+    stopped,
+    patches.map(({ address, expected }) => ({ address, length: expected.byteLength })),
+  );
+  patches.forEach((patch, index) => ensureAsExpected(stopped, patch, found[index]));
+  for (const { address, bytes } of patches) stopped.write(address, bytes);
+}
+
+function ensureAsExpected(
   stopped: StoppedProcess,
-  at: Address,
-  expected: Uint8Array,
-  bytes: Uint8Array,
+  { address: at, expected, bytes }: CodePatch,
+  found: Uint8Array | undefined,
 ): void {
   ensure(expected.byteLength === bytes.byteLength, 'code is replaced by as many bytes');
-  if (at / PAGE !== (at + BigInt(bytes.byteLength) - 1n) / PAGE) {
+  if (Number(at % PAGE) + bytes.byteLength > Number(PAGE)) {
     throw new TraplineError({
       code: 'refused',
       message: `the ${bytes.byteLength} bytes at ${hex(at)} cross the end of a page`,
       hint: 'they could not be written at once; probe another instruction',
     });
   }
-  const found = stopped.read(at, expected.byteLength);
-  if (Buffer.compare(found, expected) !== 0) {
+  if (found === undefined || Buffer.compare(found, expected) !== 0) {
     throw new TraplineError({
       code: 'busy',
       message:
-        `the code at ${hex(at)} of process ${stopped.pid} is ${hexBytes(found)}, ` +
+        `the code at ${hex(at)} of process ${stopped.pid} is ${hexBytes(found ?? [])}, ` +
         `not ${hexBytes(expected)}`,
       hint: 'a debugger, a kernel uprobe or the program itself changed it',
     });
   }
-  stopped.write(at, bytes);
 }
 
-function hexBytes(bytes: Uint8Array): string {
+function hexBytes(bytes: Iterable<number>): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
 }

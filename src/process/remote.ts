@@ -147,7 +147,7 @@ export class RemoteBatch implements Disposable {
 
   #step(signal: number): Stopped {
     resumeToSystemCall(this.task.tid, signal);
-    this.task.forgetRegisters();
+    this.task.forget();
     return this.#wait();
   }
 
@@ -173,7 +173,7 @@ export class RemoteBatch implements Disposable {
     for (;;) {
       interrupt(this.task.tid);
       resume(this.task.tid, pass);
-      this.task.forgetRegisters();
+      this.task.forget();
       const status = this.#wait();
       if (status.event === TraceEvent.stop) return;
       pass = status.event === 0 && !status.systemCall ? status.signal : 0;
@@ -205,9 +205,12 @@ function isEntry(status: Stopped): boolean {
   return status.event === 0 && status.systemCall;
 }
 
-/** A call takes microseconds as a rule, so it is polled for at first. */
+/** Polls before the processor is left to others: a call takes tens of microseconds as a rule, a poll a few. */
+const POLLS = 50;
+
+/** A call is polled for at first: to sleep and be woken would take longer. */
 function waitBriefly(tid: Tid): WaitStatus | undefined {
-  for (let polls = 0; polls < 200; polls++) {
+  for (let polls = 0; polls < POLLS; polls++) {
     const status = waitFor(tid, { poll: true });
     if (status !== undefined) return status;
   }

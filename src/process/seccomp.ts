@@ -41,7 +41,7 @@ const REHEARSED = ['getpid', 'gettid', 'process_vm_readv', 'memfd_create'] as co
 export function ensureCallsPass(tasks: readonly StoppedTask[]): void {
   const known = new Set<string>();
   for (const task of tasks) {
-    const status = readTaskStatus(task.tid);
+    const { status } = task;
     if (status === undefined || status.seccomp === 0) continue;
     const filters = status.seccomp === 2 ? readFilters(task) : undefined;
     if (filters === undefined) {

@@ -33,7 +33,7 @@ export function findWords(
 ): FoundWord[] {
   const filter = new RangeFilter(ranges);
   const found: FoundWord[] = [];
-  const chunk = new Uint32Array(CHUNK_BYTES / 4);
+  let chunk = new Uint32Array(0);
   for (const task of stopped.tasks) {
     const rsp = address(task.registers.get('rsp'));
     const mapping = findMapping(maps, rsp);
@@ -44,6 +44,7 @@ export function findWords(
     const end = mapping.end < limit ? mapping.end : limit;
     while (at < end) {
       const length = Math.min(CHUNK_BYTES, Number(end - at));
+      if (chunk.byteLength < length) chunk = new Uint32Array(Math.ceil(length / 8) * 2);
       const bytes = new Uint8Array(chunk.buffer, 0, length);
       const count = readRanges(task.tid, [{ address: address(at), length }], bytes);
       for (const index of filter.matches(chunk, count >> 3)) {

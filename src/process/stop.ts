@@ -20,7 +20,14 @@ import { readMaps, type MemoryMapping } from './maps.ts';
 import { explainRefusal } from './permission.ts';
 import { keepInterruptedCall } from './restart.ts';
 import { StoppedTask } from './stopped-task.ts';
-import { ignoreGone, isLive, listStrangers, listTasks, readTaskState } from './tasks.ts';
+import {
+  ignoreGone,
+  isLive,
+  listProcesses,
+  listStrangers,
+  listTasks,
+  readTaskState,
+} from './tasks.ts';
 
 const log = debugLog('process');
 
@@ -166,6 +173,9 @@ class StopAttempt {
   /** Seized, not yet seen to stop; with the process each belongs to. */
   readonly #awaited = new Map<Tid, Pid>();
   readonly #patience: number;
+  /** Processes that were asked whether they share the memory; none comes to share it but a new one. */
+  readonly #asked = new Set<Pid>();
+  readonly #strangers: Pid[] = [];
   #since: bigint | undefined;
 
   /** @param patience how long to wait for tasks that were interrupted, in milliseconds */
@@ -213,7 +223,11 @@ class StopAttempt {
   }
 
   #newTasks(): { readonly pid: Pid; readonly tid: Tid }[] {
-    return [this.#pid, ...listStrangers(this.#pid)].flatMap((pid) =>
+    const processes = listProcesses();
+    const fresh = processes.filter((pid) => !this.#asked.has(pid));
+    this.#strangers.push(...listStrangers(this.#pid, fresh));
+    for (const pid of processes) this.#asked.add(pid);
+    return [this.#pid, ...this.#strangers].flatMap((pid) =>
       listTasks(pid)
         .filter((tid) => !this.#stopped.has(tid) && isLive(tid))
         .map((tid) => ({ pid, tid })),

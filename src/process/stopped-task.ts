@@ -3,6 +3,7 @@
 import type { Pid, Tid } from '../base/brand.ts';
 import { getRegisters, setRegisters } from '../sys/ptrace.ts';
 import type { Registers } from '../sys/registers.ts';
+import { readTaskStatus, type TaskStatus } from './tasks.ts';
 
 /** How a task came to its stop: by us, or its process was stopped already (SIGSTOP) and will stay so. */
 export type StopKind = 'interrupt' | 'group-stop';
@@ -13,6 +14,7 @@ export class StoppedTask {
   readonly pid: Pid;
   readonly kind: StopKind;
   #registers: Registers | undefined;
+  #status: TaskStatus | undefined;
 
   constructor(pid: Pid, tid: Tid, kind: StopKind) {
     this.pid = pid;
@@ -26,13 +28,19 @@ export class StoppedTask {
     return this.#registers.copy();
   }
 
+  /** What the kernel says of it, asked once: while it is held it changes nothing; undefined when it was killed. */
+  get status(): TaskStatus | undefined {
+    return (this.#status ??= readTaskStatus(this.tid));
+  }
+
   setRegisters(registers: Registers): void {
     setRegisters(this.tid, registers);
     this.#registers = registers.copy();
   }
 
-  /** Forgets what is known of the registers: the task ran. */
-  forgetRegisters(): void {
+  /** Forgets what is known of it: the task ran. */
+  forget(): void {
     this.#registers = undefined;
+    this.#status = undefined;
   }
 }

@@ -93,12 +93,11 @@ export function mapNamespaceTasks(pid: Pid): Map<number, Tid> {
  * allowed, processes whose maps read the same are taken for sharing, forked children too, which
  * costs them a stop and no more. Those of other users can't be asked: without privilege we could not stop
  * them either.
+ * @param among the processes that are asked about; all when absent
  */
-export function listStrangers(pid: Pid): Pid[] {
-  const others = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((name) => brandPid(Number(name)))
-    .filter((other) => other !== pid && other !== process.pid);
+export function listStrangers(pid: Pid, among: readonly Pid[] = listProcesses()): Pid[] {
+  const others = among.filter((other) => other !== pid && other !== process.pid);
+  if (others.length === 0) return [];
   const live = listTasks(pid).find((tid) => isLive(tid));
   if (live === undefined) return [];
   const same = canCompare()
@@ -106,6 +105,13 @@ export function listStrangers(pid: Pid): Pid[] {
     : others.filter((other) => looksTheSame(live, other));
   // A task that is ending has no memory any more, and so the same as every kernel thread.
   return same.filter((other) => hasMemory(other));
+}
+
+/** All processes of the machine that our pid namespace shows. */
+export function listProcesses(): Pid[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => brandPid(Number(name)));
 }
 
 /** The first letters after the name in stat; cheaper to make than status. Undefined when it is gone. */

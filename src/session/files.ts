@@ -7,8 +7,8 @@ import { address, type Address, type FileOffset, type Pid } from '../base/brand.
 import { debugLog } from '../base/debug.ts';
 import { messageOf, TraplineError } from '../base/errors.ts';
 import { Planner } from '../engines/jump/planner.ts';
-import type { TargetFiles } from '../engines/jump/target.ts';
-import type { OriginalBytes } from '../engines/jump/withdraw.ts';
+import type { TargetFiles } from '../engines/jump/target-files.ts';
+import type { OriginalBytes } from '../engines/jump/restore.ts';
 import type { BlobPlace } from '../process/blob-place.ts';
 import type { SiteRow } from '../process/control.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';

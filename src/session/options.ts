@@ -1,6 +1,7 @@
 /** From what a user may say about sizes to what a session uses. */
 
 import { TraplineError } from '../base/errors.ts';
+import { layoutSegment } from '../events/layout.ts';
 import type { SessionShape } from './protocol.ts';
 import type { SessionOptions } from './types.ts';
 
@@ -8,6 +9,8 @@ const DEFAULT_RING_BYTES = 1 << 20;
 const SMALLEST_RING_BYTES = 256 << 10;
 const LARGEST_RING_BYTES = 1 << 30;
 const DEFAULT_BUDGET = 64 << 20;
+/** The longest ArrayBuffer in Node 20; a longer one ends the process. */
+const LARGEST_SEGMENT_BYTES = 2 ** 32;
 /** Tasks of one target that can record at the same time, whatever the budget. */
 const MOST_CONTEXTS = 4096;
 /** Consumers that one target can have in a session's life: places × probes, removed ones included. */
@@ -33,8 +36,16 @@ export function decideShape(options: SessionOptions): SessionShape {
     });
   }
   const contextCount = Math.min(MOST_CONTEXTS, Math.floor(budget / ringBytes));
+  const segment = { contextCount, consumerCapacity: CONSUMER_CAPACITY, ringBytes };
+  if (layoutSegment(segment).totalBytes > LARGEST_SEGMENT_BYTES) {
+    throw new TraplineError({
+      code: 'usage',
+      message: `a budget of ${budget} bytes for the rings of one process is too large`,
+      hint: 'Less than 4 GiB work: what JavaScript can look at in one piece.',
+    });
+  }
   return {
-    segment: { contextCount, consumerCapacity: CONSUMER_CAPACITY, ringBytes },
+    segment,
     perfMap: options.perfMap === true,
   };
 }

@@ -7,8 +7,7 @@ import { readdirSync, readlinkSync } from 'node:fs';
 
 import { address, hex, type Pid } from '../base/brand.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
-import { BLOB_BYTES } from '../engines/jump/depart.ts';
-import { closeFiles } from '../engines/jump/injection.ts';
+import { BLOB_BYTES, closeFiles } from '../engines/jump/injection.ts';
 import { JUMP_BYTES } from '../engines/jump/planner.ts';
 import { isTracer } from '../engines/jump/spaces.ts';
 import { findUnused, isOurs, unmapUnused } from '../engines/jump/withdraw.ts';
@@ -55,7 +54,7 @@ export function cleanRest(pid: Pid, files: FileCache): RemainsReport {
   const place = (): BlobPlace => findBlobPlace(stopped, files.blobPlaces(pid, maps), BLOB_BYTES);
   const descriptors = openFiles(pid);
   if (descriptors.length > 0) closeFiles(stopped, place(), descriptors);
-  if (!unmapUnused(stopped, place, block)) {
+  if (!unmapUnused(stopped, maps, place, block)) {
     kept.push(`the stubs of process ${pid} stay: a task still stands in one, or its stack says so`);
   }
   return { sitesRestored, kept };

@@ -75,7 +75,7 @@ export class CommandStart implements Disposable {
 
   /** The process as if stopped; letting that go leaves it held. */
   borrow(): StoppedProcess {
-    this.#task.forgetRegisters();
+    this.#task.forget();
     return StoppedProcess.borrow(this.pid, this.#task);
   }
 
@@ -115,7 +115,7 @@ export class CommandStart implements Disposable {
 
   /** To the next entry into, or exit from, a system call; signals are passed on. */
   #step(): Stopped | undefined {
-    this.#task.forgetRegisters();
+    this.#task.forget();
     let signal = 0;
     for (;;) {
       resumeToSystemCall(this.#task.tid, signal);

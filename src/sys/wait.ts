@@ -50,7 +50,7 @@ const info = Buffer.alloc(INFO_SIZE);
 /** @returns what waitid answered, -1 for an error; 1 when nothing happened. `info` tells the rest. */
 const look: (id: number, options: number) => number = counted(
   (id: number, options: number) => {
-    info.fill(0);
+    info.writeInt32LE(0, INFO_PID);
     const result = waitid(P_PID, id, info, options);
     return result === 0 && info.readInt32LE(INFO_PID) === 0 ? 1 : result;
   },

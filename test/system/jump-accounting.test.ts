@@ -153,3 +153,15 @@ for (const action of ['record', 'count'] as const) {
     }
   });
 }
+
+test('a budget of 2 GiB: rings need not be near the code of a program, only stubs', async () => {
+  const { calls, summary } = await account({
+    threads: 2,
+    rounds: 100,
+    action: 'record',
+    reads: true,
+    options: { ringBytes: 256 << 20, ringBudget: 2 ** 31 },
+  });
+  assertExact(summary);
+  for (const name of FUNCTIONS) assert.equal(eventOf(summary, name).recorded, countOf(calls, name));
+});

@@ -144,12 +144,22 @@ test('code is compared, then written, within one page', async () => {
     using stopped = StoppedProcess.stop(target.pid);
     const original = place.original.subarray(0, 5);
     const jump = Uint8Array.of(0xe9, 1, 2, 3, 4);
-    writeCode(stopped, place.address, original, jump);
+    const patch = { address: place.address, expected: original, bytes: jump };
+    writeCode(stopped, [patch]);
     assert.deepEqual(stopped.read(place.address, 5), jump);
-    assert.throws(() => writeCode(stopped, place.address, original, jump), /not 00 00/);
-    writeCode(stopped, place.address, jump, original);
+    assert.throws(() => writeCode(stopped, [patch]), /not 00 00/);
+    const back = { address: place.address, expected: jump, bytes: original };
+    const behind = { ...patch, address: address(place.address + 5n), expected: jump };
+    assert.throws(() => writeCode(stopped, [back, behind]), /not e9 01/);
+    assert.deepEqual(
+      stopped.read(place.address, 5),
+      jump,
+      'one that is wrong, and none is written',
+    );
+    writeCode(stopped, [back]);
     const pageEnd = address((place.address | 0xfffn) - 1n);
-    assert.throws(() => writeCode(stopped, pageEnd, jump, jump), /end of a page/);
+    const across = { address: pageEnd, expected: jump, bytes: jump };
+    assert.throws(() => writeCode(stopped, [across]), /end of a page/);
   }
   await assertAlive(target);
 });

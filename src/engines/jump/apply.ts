@@ -1,6 +1,9 @@
 /** Makes a prepared change in a stopped address space: code first, rows next, the five bytes last. */
 
 import { address, hex, type Address } from '../../base/brand.ts';
+import type { AddressRange } from '../../process/free-space.ts';
+import type { MemoryMapping } from '../../process/maps.ts';
+import { readMany } from '../../process/read-many.ts';
 import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { StoppedTask } from '../../process/stopped-task.ts';
@@ -24,11 +27,13 @@ export interface FailedSite {
  */
 export function applyChange(
   stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
   block: ControlBlock,
   change: PreparedChange,
 ): FailedSite[] {
   const jumpless = change.adopted.filter((site) => !hasJump(stopped, site));
-  const failed = findObstacles(stopped, [...change.newSites, ...jumpless]);
+  const sites = [...change.newSites, ...jumpless];
+  const failed = findObstacles(stopped, maps, sites);
   for (const write of change.code) stopped.write(write.address, write.bytes);
   // Taken out of the block, not of the memory: the code lies where the next change may write.
   for (const { site } of failed) dropSite(block, change, site);
@@ -37,12 +42,16 @@ export function applyChange(
   for (const list of change.listChanges) {
     if (!dropped.has(list.site.index)) prependProgram(stopped, list);
   }
-  for (const site of [...change.newSites, ...jumpless]) {
-    if (dropped.has(site.row.index)) continue;
-    moveTasks(stopped, site);
-    const { address: at } = site.row;
-    writeCode(stopped, at, site.plan.displaced.subarray(0, JUMP_BYTES), site.jump);
-  }
+  const patched = dropped.size === 0 ? sites : sites.filter(({ row }) => !dropped.has(row.index));
+  moveTasks(stopped, patched);
+  writeCode(
+    stopped,
+    patched.map(({ row, plan, jump }) => ({
+      address: row.address,
+      expected: plan.displaced.subarray(0, JUMP_BYTES),
+      bytes: jump,
+    })),
+  );
   return failed;
 }
 
@@ -87,30 +96,36 @@ function dropSite(block: ControlBlock, change: PreparedChange, site: NewSite): v
 }
 
 /** Rule 5: memory must equal the file, and nobody may be about to return into the middle. */
-function findObstacles(stopped: StoppedProcess, sites: readonly NewSite[]): FailedSite[] {
+function findObstacles(
+  stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
+  sites: readonly NewSite[],
+): FailedSite[] {
   const failed = new Map<NewSite, FailedSite>();
-  const inner: { start: Address; end: Address; site: NewSite }[] = [];
-  for (const site of sites) {
+  const inner: (AddressRange & { readonly site: NewSite })[] = [];
+  const places = sites.map(({ row, plan }) => {
+    return { address: row.address, length: plan.displaced.byteLength };
+  });
+  const found = readMany(stopped, places);
+  sites.forEach((site, index) => {
     const { displaced, innerBoundaries } = site.plan;
-    const found = stopped.read(site.row.address, displaced.byteLength);
-    if (Buffer.compare(found, displaced) !== 0) {
-      failed.set(site, { site, kind: 'foreign', reason: describeForeign(found, displaced) });
-      continue;
-    }
-    const astray = stopped.tasks.find((task) => placeInStub(task, site) === 'none');
-    if (astray !== undefined) {
-      const reason = `task ${astray.tid} stands at ${hex(address(astray.registers.get('rip')))}, not at the start of an instruction`;
-      failed.set(site, { site, kind: 'busy', reason });
+    const bytes = found[index] ?? displaced.subarray(0, 0);
+    if (Buffer.compare(bytes, displaced) !== 0) {
+      const reason = describeForeign(bytes, displaced);
+      failed.set(site, { site, kind: 'foreign', reason });
     } else if (innerBoundaries.length > 0) {
-      const start = address(site.row.address + 1n);
-      inner.push({ start, end: address(site.row.address + BigInt(JUMP_BYTES)), site });
+      inner.push({ ...insideOf(site), site });
     }
+  });
+  for (const { task, site } of tasksInside(stopped, sites)) {
+    if (failed.has(site) || placeInStub(task, site) !== undefined) continue;
+    const reason = `task ${task.tid} stands at ${hex(address(task.registers.get('rip')))}, not at the start of an instruction`;
+    failed.set(site, { site, kind: 'busy', reason });
   }
-  inner.sort((left, right) => (left.start < right.start ? -1 : 1));
   if (inner.length > 0) {
-    for (const word of findWords(stopped, inner)) {
+    for (const word of findWords(stopped, inner, maps)) {
       const range = inner.find(({ start, end }) => word.value >= start && word.value < end);
-      if (range === undefined) continue;
+      if (range === undefined || failed.has(range.site)) continue;
       const reason = `the stack of task ${word.tid} holds an address inside the bytes to be replaced`;
       failed.set(range.site, { site: range.site, kind: 'busy', reason });
     }
@@ -130,22 +145,34 @@ function describeForeign(found: Uint8Array, expected: Uint8Array): string {
 }
 
 /** A task that stands before an inner instruction goes on before that instruction's copy. */
-function moveTasks(stopped: StoppedProcess, site: NewSite): void {
-  for (const task of stopped.tasks) {
+function moveTasks(stopped: StoppedProcess, sites: readonly NewSite[]): void {
+  for (const { task, site } of tasksInside(stopped, sites)) {
     const place = placeInStub(task, site);
-    if (typeof place === 'bigint') {
-      task.setRegisters(task.registers.set('rip', place));
-    }
+    if (place !== undefined) task.setRegisters(task.registers.set('rip', place));
   }
 }
 
-/**
- * Where a task goes on that stands inside the bytes to be replaced; `none` when it is in the middle of
- * an instruction, undefined when it stands elsewhere.
- */
-function placeInStub(task: StoppedTask, site: NewSite): Address | 'none' | undefined {
-  const inside = task.registers.get('rip') - site.row.address;
-  if (inside <= 0n || inside >= BigInt(JUMP_BYTES)) return undefined;
-  const place = site.map.find(({ from }) => BigInt(from) === inside);
-  return place === undefined ? 'none' : address(site.row.displaced + BigInt(place.to));
+/** The tasks that stand behind the first of the bytes to be replaced, before the last. */
+function tasksInside(
+  stopped: StoppedProcess,
+  sites: readonly NewSite[],
+): { readonly task: StoppedTask; readonly site: NewSite }[] {
+  return stopped.tasks.flatMap((task) => {
+    const rip = task.registers.get('rip');
+    return sites
+      .filter(({ row }) => rip > row.address && rip < row.address + BigInt(JUMP_BYTES))
+      .map((site) => ({ task, site }));
+  });
+}
+
+/** Where a task goes on that stands inside; undefined when it is in the middle of an instruction. */
+function placeInStub(task: StoppedTask, { row, map }: NewSite): Address | undefined {
+  const inside = task.registers.get('rip') - row.address;
+  const place = map.find(({ from }) => BigInt(from) === inside);
+  return place === undefined ? undefined : address(row.displaced + BigInt(place.to));
+}
+
+/** Behind the first byte to be replaced, to the last. */
+function insideOf({ row }: NewSite): AddressRange {
+  return { start: address(row.address + 1n), end: address(row.address + BigInt(JUMP_BYTES)) };
 }

@@ -16,7 +16,7 @@ import {
   encodeProgram,
   encodeSession,
   encodeSite,
-  eraseRow,
+  eraseRows,
   extentRanges,
   isBlank,
   type ArenaRow,
@@ -27,10 +27,10 @@ import {
   type SessionRow,
   type SiteRow,
 } from '../../process/control.ts';
-import { PAGE_BYTES } from '../../events/layout.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
+import { joinRows, runs, wholePages } from './rows.ts';
 import { verifyTables } from './verify.ts';
-import { coalesce, type CodeWrite } from './writes.ts';
+import type { CodeWrite } from './writes.ts';
 
 /** Reads all of `length` bytes of a target, or throws. */
 export type ReadMemory = (from: Address, length: number) => Uint8Array;
@@ -49,8 +49,8 @@ export class ControlBlock {
   /** Rows that contradict the mappings or each other, and were left out: somebody else wrote them. */
   readonly contradictions: number;
   readonly #extent = { sessions: 0, arenas: 0, sites: 0, programs: 0 };
-  readonly #pending = new Map<string, ControlWrite>();
-  readonly #erased = new Map<string, { readonly table: ControlTable; readonly index: number }>();
+  readonly #pending = forEachTable(() => new Map<number, ControlWrite>());
+  readonly #erased = forEachTable(() => new Set<number>());
   #generation: bigint;
 
   private constructor(
@@ -162,8 +162,8 @@ export class ControlBlock {
   /** Takes a row out. */
   remove(table: ControlTable, index: number): void {
     this.#rows(table).delete(index);
-    this.#pending.delete(`${table}:${index}`);
-    this.#erased.set(`${table}:${index}`, { table, index });
+    this.#pending[table].delete(index);
+    this.#erased[table].add(index);
   }
 
   /** The live site at an address, if there is one. */
@@ -188,22 +188,23 @@ export class ControlBlock {
   takeWrites(): CodeWrite[] {
     const base = this.address;
     if (base === undefined) throw new RangeError('the control block is not mapped');
-    if (this.#pending.size === 0 && this.#erased.size === 0) return [];
     const place = ({ offset, bytes }: ControlWrite): CodeWrite => ({
       address: address(base + BigInt(offset)),
       bytes,
     });
-    const added = [...ERASING_ORDER].toReversed().flatMap((table) => {
-      const rows = [...this.#pending].filter(([key]) => key.startsWith(`${table}:`));
-      return wholePages(coalesce(rows.map(([, write]) => place(write))));
+    const added = ERASING_ORDER.toReversed().flatMap((table) => {
+      const rows = joinRows([...this.#pending[table].values()]);
+      this.#pending[table].clear();
+      return wholePages(rows.map(place));
     });
-    const erased = ERASING_ORDER.flatMap((table) =>
-      [...this.#erased.values()]
-        .filter((row) => row.table === table)
-        .map(({ index }) => place(eraseRow(table, index))),
-    );
-    this.#pending.clear();
-    this.#erased.clear();
+    const erased = ERASING_ORDER.flatMap((table) => {
+      const rows = runs(this.#erased[table]).map(({ first, count }) =>
+        eraseRows(table, first, count),
+      );
+      this.#erased[table].clear();
+      return rows.map(place);
+    });
+    if (added.length === 0 && erased.length === 0) return [];
     // A block that is made anew must not repeat the numbers of the one before.
     if (this.#generation === 0n) this.#generation = BigInt(randomInt(1, 2 ** 47));
     const header = (): CodeWrite => place(encodeHeader(this.#extent, ++this.#generation));
@@ -216,8 +217,8 @@ export class ControlBlock {
     write: ControlWrite,
   ): Row {
     this.#extent[table] = Math.max(this.#extent[table], row.index + 1);
-    this.#erased.delete(`${table}:${row.index}`);
-    this.#pending.set(`${table}:${row.index}`, write);
+    this.#erased[table].delete(row.index);
+    this.#pending[table].set(row.index, write);
     return row;
   }
 
@@ -244,24 +245,12 @@ const TABLES: readonly ControlTable[] = ['sessions', 'arenas', 'sites', 'program
 /** What refers to others first. */
 const ERASING_ORDER: readonly ControlTable[] = ['programs', 'sites', 'sessions', 'arenas'];
 
-function* indices(rows: readonly { readonly index: number }[]): Generator<number> {
-  for (const row of rows) yield row.index;
+function forEachTable<T>(make: () => T): Record<ControlTable, T> {
+  return { sessions: make(), arenas: make(), sites: make(), programs: make() };
 }
 
-/**
- * Splits writes where pages end, the later part first: the kernel copies page by page and may be killed
- * between two, and a row counts from its first word on.
- */
-function wholePages(writes: readonly CodeWrite[]): CodeWrite[] {
-  const parts: CodeWrite[] = [];
-  for (const { address: from, bytes } of writes) {
-    for (let at = 0; at < bytes.byteLength;) {
-      const room = PAGE_BYTES - Number((from + BigInt(at)) % BigInt(PAGE_BYTES));
-      parts.push({ address: address(from + BigInt(at)), bytes: bytes.subarray(at, at + room) });
-      at += room;
-    }
-  }
-  return parts.toReversed();
+function* indices(rows: readonly { readonly index: number }[]): Generator<number> {
+  for (const row of rows) yield row.index;
 }
 
 /** A control block that was found. */

@@ -1,17 +1,21 @@
 /** Leaving an address space: stop after stop, until what is taken out has been found quiet. */
 
 import type { Pid } from '../../base/brand.ts';
-import { findBlobPlace, type BlobPlace } from '../../process/blob-place.ts';
+import { debugLog } from '../../base/debug.ts';
+import { messageOf, TraplineError } from '../../base/errors.ts';
 import type { ProgramRow, SessionRow } from '../../process/control.ts';
+import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { writeRows } from './apply.ts';
-import { ControlBlock } from './block.ts';
-import type { TargetFiles } from './target.ts';
-import { releaseQuiet, removeSession, unmapUnused, withdrawPrograms } from './withdraw.ts';
+import { ControlBlock, type ReadMemory } from './block.ts';
+import { mapsIfReadable, MemoryReader } from './spaces.ts';
+import { BlobForesight, type TargetFiles } from './target-files.ts';
+import { isCache } from './verify.ts';
+import { isOurs, releaseQuiet, removeSession, unmapUnused, withdrawPrograms } from './withdraw.ts';
 
-/** Bytes of the longest batch of injected calls. */
-export const BLOB_BYTES = 1024;
+const log = debugLog('jump');
+
 /** How often a stop is repeated while a task is in the way. */
 export const ATTEMPTS = 40;
 /** The same where what stays may be given back with the next change. */
@@ -55,7 +59,10 @@ export function depart(departure: Departure): DepartureResult {
   let pause = FIRST_PAUSE;
   const attempts = leaving ? ATTEMPTS : ATTEMPTS_TO_RELEASE;
   for (let attempt = 1; attempt <= attempts; attempt++) {
-    const isDone = departure.stopped((stopped) => tryDeparture(stopped, departure, progress));
+    const ahead = lookAhead(departure);
+    const isDone = departure.stopped((stopped) =>
+      tryDeparture(stopped, departure, progress, ahead),
+    );
     if (isDone) return { sitesRestored: progress.sitesRestored, problems, isQuiet: true };
     sleepMicroseconds(pause);
     pause = nextPause(pause);
@@ -75,14 +82,64 @@ interface Progress {
   readonly problems: string[];
 }
 
+/** What is looked up before a stop, to be believed under it only if nothing changed. */
+interface Ahead {
+  readonly maps: readonly MemoryMapping[];
+  readonly block: ControlBlock | undefined;
+  readonly blobs: BlobForesight;
+}
+
+function lookAhead({ pid, files }: Departure): Ahead {
+  const maps = mapsIfReadable(pid);
+  using reader = new MemoryReader(pid);
+  let block: ControlBlock | undefined;
+  try {
+    block = ControlBlock.read(maps, reader.read);
+  } catch (error) {
+    // It may just be on its way: under the stop it is read again, and what is wrong then is said.
+    if (!(error instanceof TraplineError)) throw error;
+    log('the control block of process %d could not be read: %s', pid, messageOf(error));
+  }
+  return { maps, block, blobs: new BlobForesight(files, pid, maps) };
+}
+
+/** The control block, verified against the mappings as they are under the stop. */
+function blockUnderStop(
+  stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
+  ahead: Ahead,
+): ControlBlock {
+  const read: ReadMemory = (from, length) => stopped.read(from, length);
+  const { block } = ahead;
+  const holds =
+    block !== undefined &&
+    holdsTheSame(ahead.maps, maps) &&
+    block.generation === ControlBlock.readGeneration(maps, read);
+  return holds ? block : ControlBlock.read(maps, read);
+}
+
+/** Whether what rows are verified against is still the same: our mappings. */
+function holdsTheSame(before: readonly MemoryMapping[], now: readonly MemoryMapping[]): boolean {
+  const known = describeOurs(before);
+  const found = describeOurs(now);
+  return known.length === found.length && known.every((one, index) => one === found[index]);
+}
+
+function describeOurs(maps: readonly MemoryMapping[]): string[] {
+  return maps
+    .filter((mapping) => isOurs(mapping) || isCache(mapping, maps))
+    .map((one) => `${one.path} ${one.start} ${one.end} ${one.executable} ${one.shared}`);
+}
+
 /** @returns whether all is done. */
 function tryDeparture(
   stopped: StoppedProcess,
   { pid, files, leaving, session: isLeaving, which }: Departure,
   progress: Progress,
+  ahead: Ahead,
 ): boolean {
   const maps = stopped.maps();
-  const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
+  const block = blockUnderStop(stopped, maps, ahead);
   const session = [...block.sessions.values()].find(isLeaving);
   if (session === undefined && block.contradictions > 0) {
     progress.problems.push(
@@ -95,17 +152,17 @@ function tryDeparture(
       (program) => program.session === session?.index && which(program),
     );
     progress.removed = removed;
-    const withdrawal = withdrawPrograms(stopped, block, removed, files.original(pid, maps));
+    const original = files.original(pid, maps);
+    const withdrawal = withdrawPrograms(stopped, maps, block, removed, original);
     progress.problems.push(...withdrawal.problems);
     progress.sitesRestored += withdrawal.sitesRestored;
     if (!withdrawal.isQuiet) return false;
   } else {
-    const isQuiet = releaseQuiet(stopped, block, progress.removed);
+    const isQuiet = releaseQuiet(stopped, maps, block, progress.removed);
     writeRows(stopped, block);
     if (!isQuiet) return false;
   }
   if (!leaving) return true;
-  if (session !== undefined && !removeSession(stopped, block, session)) return false;
-  const place = (): BlobPlace => findBlobPlace(stopped, files.blobPlaces(pid, maps), BLOB_BYTES);
-  return unmapUnused(stopped, place, block);
+  if (session !== undefined && !removeSession(stopped, maps, block, session)) return false;
+  return unmapUnused(stopped, maps, () => ahead.blobs.choose(stopped, maps), block);
 }

@@ -5,7 +5,7 @@ import { closeSync, openSync } from 'node:fs';
 import type { Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import type { BlobPlace } from '../../process/blob-place.ts';
-import type { RemoteCall } from '../../process/blob.ts';
+import { largestBlob, type RemoteCall } from '../../process/blob.ts';
 import { RemoteBatch } from '../../process/remote.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { errnoName } from '../../sys/call.ts';
@@ -23,6 +23,11 @@ export const MAP_ANONYMOUS: bigint = 0x20n;
 const MAP_FIXED_NOREPLACE = 0x10_0000n;
 export const MADV_WIPEONFORK: bigint = 18n;
 
+/** Bytes of the longest blob: places for one are chosen by it. */
+export const BLOB_BYTES = 1024;
+/** Calls with two arguments, of which a blob of {@link BLOB_BYTES} holds so many in any case. */
+const CALLS_AT_ONCE = 10;
+
 /** A range of the target's address space. */
 export interface Area {
   readonly address: Address;
@@ -35,13 +40,11 @@ export function unmapAreas(
   place: BlobPlace,
   areas: readonly Area[],
 ): void {
-  for (let first = 0; first < areas.length; first += 10) {
-    const calls = areas.slice(first, first + 10).map((area) => ({
-      number: Call.munmap,
-      arguments: [area.address, BigInt(area.bytes)],
-    }));
-    runBatch(stopped, place, calls, [], () => {});
-  }
+  const calls = areas.map((area) => ({
+    number: Call.munmap,
+    arguments: [area.address, BigInt(area.bytes)],
+  }));
+  runAll(stopped, place, calls);
 }
 
 /** Closes descriptors of the target. */
@@ -50,107 +53,147 @@ export function closeFiles(
   place: BlobPlace,
   descriptors: readonly number[],
 ): void {
-  for (let first = 0; first < descriptors.length; first += 10) {
-    const calls = descriptors
-      .slice(first, first + 10)
-      .map((descriptor) => ({ number: Call.close, arguments: [BigInt(descriptor)] }));
-    runBatch(stopped, place, calls, [], () => {});
+  const calls = descriptors.map((descriptor) => ({
+    number: Call.close,
+    arguments: [BigInt(descriptor)],
+  }));
+  runAll(stopped, place, calls);
+}
+
+/** Makes calls that nothing has to be taken back of, as many at a time as a blob holds. */
+function runAll(stopped: StoppedProcess, place: BlobPlace, calls: readonly RemoteCall[]): void {
+  using batch = RemoteBatch.begin(stopped, place);
+  for (let first = 0; first < calls.length; first += CALLS_AT_ONCE) {
+    const some = calls.slice(first, first + CALLS_AT_ONCE);
+    batch.run(some, (index, result) => {
+      if (result < 0n) throw failedCall(stopped, some[index], result);
+    });
   }
 }
 
-/** Makes a file in memory; its descriptor is told to `onFile`. */
-export function createFile(name: string): RemoteCall {
-  const flags = BigInt(MemoryFileFlag.closeOnExec | MemoryFileFlag.allowSealing);
-  return {
-    number: Call.memfdCreate,
-    arguments: [{ data: Buffer.from(`${name}\0`) }, flags],
-  };
-}
-
-/** Maps what an earlier call of the batch made, or anonymous memory, exactly at a free place. */
-export function map(
-  at: Address,
-  bytes: number,
-  protection: bigint,
-  flags: bigint,
-  file: number | undefined,
-  offset = 0,
-): RemoteCall {
-  return {
-    number: Call.mmap,
-    arguments: [
-      at,
-      BigInt(bytes),
-      protection,
-      flags | MAP_FIXED_NOREPLACE,
-      file === undefined ? 0xffff_ffff_ffff_ffffn : { result: file },
-      BigInt(offset),
-    ],
-  };
-}
-
-/** What a batch maps, to be unmapped if it fails. */
-export interface MappedRange extends Area {
+/** What a target is asked to make, to be unmapped if the batch fails. */
+interface MappedArea extends Area {
   /** The call that maps it. */
   readonly call: number;
 }
 
 /**
- * Runs a batch. `onFile` is told each descriptor that the target has made, open on our side too.
- * If a call fails, what the batch had mapped is unmapped again.
+ * Calls that make memory for us, put together before the target is stopped: no address depends on an
+ * answer, and what is done on our side with a new file is told when the batch gets there.
  */
-export function runBatch(
-  stopped: StoppedProcess,
-  place: BlobPlace,
-  calls: readonly RemoteCall[],
-  mapped: readonly MappedRange[],
-  onFile: (index: number, fd: number) => void,
-): void {
-  using batch = RemoteBatch.begin(stopped, place);
-  const results: bigint[] = [];
-  try {
-    batch.run(calls, (index, result) => {
-      results.push(result);
-      if (result < 0n) throw failedCall(stopped, calls[index], result);
-      if (calls[index]?.number !== Call.memfdCreate) return;
-      const path = `/proc/${batch.task.pid}/task/${batch.task.tid}/fd/${result}`;
-      const fd = openSync(path, 'r+');
-      try {
-        onFile(index, fd);
-      } finally {
-        closeSync(fd);
-      }
+export class Injection {
+  readonly #calls: RemoteCall[] = [];
+  readonly #areas: MappedArea[] = [];
+  readonly #files = new Map<number, (fd: number) => void>();
+  readonly #undo: (() => void)[] = [];
+
+  /** How many bytes its blob takes at most. */
+  get blobBytes(): number {
+    return largestBlob(this.#calls);
+  }
+
+  /**
+   * A file in memory. `onFile` is given a descriptor of ours for it, ours only until it returns.
+   * @returns its number, for {@link map} and {@link close}
+   */
+  file(name: string, onFile: (fd: number) => void): number {
+    const flags = BigInt(MemoryFileFlag.closeOnExec | MemoryFileFlag.allowSealing);
+    const index = this.#add({
+      number: Call.memfdCreate,
+      arguments: [{ data: Buffer.from(`${name}\0`) }, flags],
     });
-  } catch (error) {
-    undo(batch, calls, mapped, results);
-    throw error;
+    this.#files.set(index, onFile);
+    return index;
+  }
+
+  /** Maps a file, or anonymous memory, exactly at a free place. */
+  map(area: Area, protection: bigint, flags: bigint, file?: number, offset = 0): void {
+    const call = this.#add({
+      number: Call.mmap,
+      arguments: [
+        area.address,
+        BigInt(area.bytes),
+        protection,
+        flags | MAP_FIXED_NOREPLACE,
+        file === undefined ? 0xffff_ffff_ffff_ffffn : { result: file },
+        BigInt(offset),
+      ],
+    });
+    this.#areas.push({ ...area, call });
+  }
+
+  /** madvise(2). */
+  advise(area: Area, advice: bigint): void {
+    this.#add({ number: Call.madvise, arguments: [area.address, BigInt(area.bytes), advice] });
+  }
+
+  /** Closes the target's descriptor of a file. */
+  close(file: number): void {
+    this.#add({ number: Call.close, arguments: [{ result: file }] });
+  }
+
+  /** Called on our side when the batch fails. */
+  onFailure(undo: () => void): void {
+    this.#undo.push(undo);
+  }
+
+  /**
+   * Makes the calls. If one fails, what the others had made is taken back.
+   * @throws TraplineError `system` naming the call, and as {@link RemoteBatch.run} does.
+   */
+  run(stopped: StoppedProcess, place: BlobPlace): void {
+    using batch = RemoteBatch.begin(stopped, place);
+    const results: bigint[] = [];
+    try {
+      batch.run(this.#calls, (index, result) => {
+        results.push(result);
+        if (result < 0n) throw failedCall(stopped, this.#calls[index], result);
+        const onFile = this.#files.get(index);
+        if (onFile !== undefined) openFile(batch, result, onFile);
+      });
+    } catch (error) {
+      for (const undo of this.#undo) undo();
+      const back = this.#callsBack(results);
+      if (back.length > 0) batch.run(back);
+      throw error;
+    }
+  }
+
+  #add(call: RemoteCall): number {
+    return this.#calls.push(call) - 1;
+  }
+
+  /** What takes back the calls before a failed one. */
+  #callsBack(results: readonly bigint[]): RemoteCall[] {
+    const succeeded = (index: number): boolean => (results[index] ?? -1n) >= 0n;
+    const back: RemoteCall[] = this.#areas
+      .filter(({ call }) => succeeded(call))
+      .map((area) => ({ number: Call.munmap, arguments: [area.address, BigInt(area.bytes)] }));
+    for (const file of this.#files.keys()) {
+      if (!succeeded(file)) continue;
+      const isClosed = this.#calls.some(
+        ({ number, arguments: [first] }, at) =>
+          number === Call.close &&
+          typeof first === 'object' &&
+          'result' in first &&
+          first.result === file &&
+          succeeded(at),
+      );
+      if (!isClosed) back.push({ number: Call.close, arguments: [results[file] ?? -1n] });
+    }
+    return back;
   }
 }
 
-/** Takes back what the calls before a failed one have done. */
-function undo(
-  batch: RemoteBatch,
-  calls: readonly RemoteCall[],
-  mapped: readonly MappedRange[],
-  results: readonly bigint[],
-): void {
-  const succeeded = (index: number): boolean => (results[index] ?? -1n) >= 0n;
-  const back: RemoteCall[] = mapped
-    .filter(({ call }) => succeeded(call))
-    .map((area) => ({ number: Call.munmap, arguments: [area.address, BigInt(area.bytes)] }));
-  calls.forEach((call, index) => {
-    if (call.number !== Call.memfdCreate || !succeeded(index)) return;
-    const isClosed = calls.some(
-      ({ number, arguments: [first] }, at) =>
-        number === Call.close &&
-        typeof first === 'object' &&
-        'result' in first &&
-        first.result === index &&
-        succeeded(at),
-    );
-    if (!isClosed) back.push({ number: Call.close, arguments: [results[index] ?? -1n] });
-  });
-  if (back.length > 0) batch.run(back);
+/** Opens what the target has just made, by way of its own descriptor. */
+function openFile(batch: RemoteBatch, descriptor: bigint, onFile: (fd: number) => void): void {
+  const { pid, tid } = batch.task;
+  const fd = openSync(`/proc/${pid}/task/${tid}/fd/${descriptor}`, 'r+');
+  try {
+    onFile(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function failedCall(

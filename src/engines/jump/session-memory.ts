@@ -6,7 +6,7 @@
 import { ftruncateSync } from 'node:fs';
 
 import { address, type Address } from '../../base/brand.ts';
-import { TraplineError } from '../../base/errors.ts';
+import { ensure, TraplineError } from '../../base/errors.ts';
 import {
   layoutSegment,
   PAGE_BYTES,
@@ -15,29 +15,22 @@ import {
   type SegmentShape,
 } from '../../events/layout.ts';
 import { formatSegment } from '../../events/segment.ts';
-import type { BlobPlace } from '../../process/blob-place.ts';
-import type { RemoteCall } from '../../process/blob.ts';
 import { CONTROL_BYTES, CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
-import { findFreeNear, type AddressRange } from '../../process/free-space.ts';
+import { findFreeAway, findFreeNear, type AddressRange } from '../../process/free-space.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
-import type { StoppedProcess } from '../../process/stop.ts';
 import { mapMemory, Protection, type Mapping } from '../../sys/mapping.ts';
 import { addSeals, identifyFile, Seal } from '../../sys/memfd.ts';
 import type { LivenessList, LivenessWord } from '../../sys/robust.ts';
 import {
-  Call,
-  createFile,
   MADV_WIPEONFORK,
-  map,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
   MAP_SHARED,
   PROT_EXEC,
   PROT_READ,
   PROT_WRITE,
-  runBatch,
   type Area,
-  type MappedRange,
+  type Injection,
 } from './injection.ts';
 import { CACHE_BYTES } from './runtime.ts';
 
@@ -93,7 +86,7 @@ const SMALL_SHAPE: SegmentShape = { contextCount: 1, consumerCapacity: 1, ringBy
 /**
  * Our own address space for a segment that is about to be made, prepared before the target is stopped: a
  * view of so much memory lets V8 collect garbage, and code that runs for the first time is compiled.
- * Whoever made it disposes it, unless {@link createSessionMemory} has taken it over.
+ * Whoever made it disposes it, unless {@link injectSessionMemory} has taken it over.
  */
 export class SegmentDraft implements Disposable {
   readonly shape: SegmentShape;
@@ -128,14 +121,18 @@ export class SegmentDraft implements Disposable {
   }
 }
 
-/** Chooses free places near `text` for a session's memory. @throws TraplineError `unsupported`. */
-export function choosePlaces(
-  maps: readonly MemoryMapping[],
-  text: AddressRange,
-  shape: SegmentShape,
-): MemoryPlaces {
+/** Chooses free places for a session's memory, out of the way of what has to be near text. @throws TraplineError `unsupported`. */
+export function choosePlaces(maps: readonly MemoryMapping[], shape: SegmentShape): MemoryPlaces {
   const { totalBytes } = layoutSegment(shape);
-  const segment = findPlace(maps, text, totalBytes + PAGE_BYTES + CACHE_BYTES);
+  const bytes = totalBytes + PAGE_BYTES + CACHE_BYTES;
+  const segment = findFreeAway(maps, bytes);
+  if (segment === undefined) {
+    throw new TraplineError({
+      code: 'unsupported',
+      message: `there are no ${bytes} free bytes of address space in one piece`,
+      hint: 'Try a smaller --ring-budget.',
+    });
+  }
   const liveness = address(segment + BigInt(totalBytes));
   return { segment, liveness, cache: address(liveness + BigInt(PAGE_BYTES)) };
 }
@@ -156,95 +153,60 @@ export function findPlace(
 }
 
 /**
- * Creates a session's memory in a stopped target. Takes the draft over, unless it throws.
- * @throws TraplineError when the target could not map it; nothing is left there then.
+ * Adds what creates a session's memory to an injection.
+ * @returns what takes the draft over and gives the memory, once the injection was made. If it fails, nothing
+ * is left in the target.
  */
-export function createSessionMemory(
-  stopped: StoppedProcess,
-  place: BlobPlace,
+export function injectSessionMemory(
+  injection: Injection,
   places: MemoryPlaces,
   draft: SegmentDraft,
   liveness: LivenessList,
-): SessionMemory {
+): () => SessionMemory {
   const { layout } = draft;
   const made: { inode?: bigint; word?: LivenessWord } = {};
+  injection.onFailure(() => made.word?.[Symbol.dispose]());
   const shared = PROT_READ | PROT_WRITE;
-  const anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
-  const calls: RemoteCall[] = [
-    createFile(SEGMENT_NAME),
-    map(places.segment, layout.totalBytes, shared, MAP_SHARED, 0),
-    { number: Call.close, arguments: [{ result: 0 }] },
-    createFile(LIVENESS_NAME),
-    map(places.liveness, PAGE_BYTES, PROT_READ, MAP_SHARED, 3),
-    { number: Call.close, arguments: [{ result: 3 }] },
-    map(places.cache, CACHE_BYTES, shared, anonymous, undefined),
-    {
-      number: Call.madvise,
-      arguments: [places.cache, BigInt(CACHE_BYTES), MADV_WIPEONFORK],
-    },
-  ];
-  const mapped: MappedRange[] = [
-    { call: 1, address: places.segment, bytes: layout.totalBytes },
-    { call: 4, address: places.liveness, bytes: PAGE_BYTES },
-    { call: 6, address: places.cache, bytes: CACHE_BYTES },
-  ];
-  try {
-    runBatch(stopped, place, calls, mapped, (index, fd) => {
-      if (index === 0) {
-        ftruncateSync(fd, layout.totalBytes);
-        addSeals(fd, Seal.shrink | Seal.grow | Seal.seal);
-        made.inode = identifyFile(fd).inode;
-        draft.replaceBy(fd);
-      } else if (index === 3) {
-        ftruncateSync(fd, PAGE_BYTES);
-        made.word = liveness.register(fd);
-        addSeals(fd, Seal.futureWrite | Seal.shrink | Seal.grow | Seal.seal);
-      }
-    });
-    const { inode, word } = made;
-    if (inode === undefined || word === undefined) {
-      throw new TraplineError({ code: 'internal', message: 'internal error: a file was not made' });
-    }
-    return new SessionMemory(places, layout, draft.take(), inode, word);
-  } catch (error) {
-    made.word?.[Symbol.dispose]();
-    throw error;
-  }
+  const segment = injection.file(SEGMENT_NAME, (fd) => {
+    ftruncateSync(fd, layout.totalBytes);
+    addSeals(fd, Seal.shrink | Seal.grow | Seal.seal);
+    made.inode = identifyFile(fd).inode;
+    draft.replaceBy(fd);
+  });
+  injection.map({ address: places.segment, bytes: layout.totalBytes }, shared, MAP_SHARED, segment);
+  injection.close(segment);
+  const word = injection.file(LIVENESS_NAME, (fd) => {
+    ftruncateSync(fd, PAGE_BYTES);
+    made.word = liveness.register(fd);
+    addSeals(fd, Seal.futureWrite | Seal.shrink | Seal.grow | Seal.seal);
+  });
+  injection.map({ address: places.liveness, bytes: PAGE_BYTES }, PROT_READ, MAP_SHARED, word);
+  injection.close(word);
+  const cache = { address: places.cache, bytes: CACHE_BYTES };
+  injection.map(cache, shared, MAP_PRIVATE | MAP_ANONYMOUS);
+  injection.advise(cache, MADV_WIPEONFORK);
+  return () => {
+    ensure(made.inode !== undefined && made.word !== undefined, 'the injection was made');
+    return new SessionMemory(places, layout, draft.take(), made.inode, made.word);
+  };
 }
 
-/** Maps the control block (if `block` is given) and arenas: private, never writable for the target. */
-export function mapControl(
-  stopped: StoppedProcess,
-  place: BlobPlace,
+/**
+ * Adds what maps the control block (if `block` is given) and arenas: private, never writable for the target,
+ * all of one new file in memory, arenas from the same offset, since what is private is not shared.
+ */
+export function injectControl(
+  injection: Injection,
   block: Address | undefined,
   arenas: readonly Area[],
 ): void {
+  const largest = Math.max(0, ...arenas.map((area) => area.bytes));
+  const file = injection.file(CONTROL_NAME, (fd) => ftruncateSync(fd, CONTROL_BYTES + largest));
   if (block !== undefined) {
-    mapPrivate(stopped, place, [{ address: block, bytes: CONTROL_BYTES }], PROT_READ, 0);
+    injection.map({ address: block, bytes: CONTROL_BYTES }, PROT_READ, MAP_PRIVATE, file);
   }
-  // A batch can hold only so many calls.
-  for (let first = 0; first < arenas.length; first += 6) {
-    const some = arenas.slice(first, first + 6);
-    mapPrivate(stopped, place, some, PROT_READ | PROT_EXEC, CONTROL_BYTES);
+  for (const arena of arenas) {
+    injection.map(arena, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, CONTROL_BYTES);
   }
-}
-
-/** Maps areas of one new file in memory, all from the same offset: what is private is not shared. */
-function mapPrivate(
-  stopped: StoppedProcess,
-  place: BlobPlace,
-  areas: readonly Area[],
-  protection: bigint,
-  offset: number,
-): void {
-  const calls = [
-    createFile(CONTROL_NAME),
-    ...areas.map((area) => map(area.address, area.bytes, protection, MAP_PRIVATE, 0, offset)),
-    { number: Call.close, arguments: [{ result: 0 }] },
-  ];
-  const mapped = areas.map((area, index) => ({ call: index + 1, ...area }));
-  const largest = Math.max(...areas.map((area) => area.bytes));
-  runBatch(stopped, place, calls, mapped, (index, fd) => {
-    if (index === 0) ftruncateSync(fd, offset + largest);
-  });
+  injection.close(file);
 }

@@ -2,7 +2,6 @@
 
 import { TraplineError } from '../../base/errors.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { readTaskStatus } from '../../process/tasks.ts';
 
 /**
  * A displaced call pushes the return address of its original place by hand, which a shadow stack does not
@@ -10,7 +9,7 @@ import { readTaskStatus } from '../../process/tasks.ts';
  * @throws TraplineError `unsupported` when a task of the process has a shadow stack.
  */
 export function refuseShadowStacks(stopped: StoppedProcess): void {
-  const task = stopped.tasks.find(({ tid }) => readTaskStatus(tid)?.shadowStack === true);
+  const task = stopped.tasks.find(({ status }) => status?.shadowStack === true);
   if (task === undefined) return;
   throw new TraplineError({
     code: 'unsupported',

@@ -1,12 +1,10 @@
 /** Finding the address spaces that hold a session's memory, and reading what is in one. */
 
-import { readdirSync } from 'node:fs';
-
-import { pid as brandPid, type Pid } from '../../base/brand.ts';
+import type { Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { LIVENESS_NAME } from '../../process/control.ts';
 import { readMaps, type MemoryMapping } from '../../process/maps.ts';
-import { listTasks } from '../../process/tasks.ts';
+import { listProcesses, listTasks } from '../../process/tasks.ts';
 import { MemoryFile } from '../../sys/memory.ts';
 import type { ReadMemory } from './block.ts';
 
@@ -16,14 +14,11 @@ import type { ReadMemory } from './block.ts';
  * anything of ours.
  */
 export function findProcesses(test: (maps: readonly MemoryMapping[]) => boolean): Pid[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((name) => brandPid(Number(name)))
-    .filter((pid) => {
-      if (pid === process.pid) return false;
-      const maps = mapsIfReadable(pid);
-      return test(maps) && !isTracer(maps);
-    });
+  return listProcesses().filter((pid) => {
+    if (pid === process.pid) return false;
+    const maps = mapsIfReadable(pid);
+    return test(maps) && !isTracer(maps);
+  });
 }
 
 /** Whether mappings are a tracer's: it can write its liveness page, and maps what it shares with targets. */

@@ -1,16 +1,30 @@
 /** Working out a change of an address space, and where its memory goes, before anything is stopped. */
 
 import { address, type Address, type Pid } from '../../base/brand.ts';
-import { TraplineError } from '../../base/errors.ts';
+import { ensure, TraplineError } from '../../base/errors.ts';
 import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
 import { CONTROL_BYTES } from '../../process/control.ts';
 import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
+import type { LivenessList } from '../../sys/robust.ts';
 import { ControlBlock, type ReadMemory } from './block.ts';
 import type { StubFeatures } from './compile.ts';
+import { BLOB_BYTES, Injection } from './injection.ts';
 import { prepareConsumers, type ConsumerRequest, type PreparedChange } from './prepare.ts';
 import { CACHE_BYTES } from './runtime.ts';
-import { choosePlaces, findPlace, type MemoryPlaces } from './session-memory.ts';
+import {
+  choosePlaces,
+  findPlace,
+  injectControl,
+  injectSessionMemory,
+  type MemoryPlaces,
+  type SegmentDraft,
+  type SessionMemory,
+} from './session-memory.ts';
+import { BlobForesight, type TargetFiles } from './target-files.ts';
+
+/** Arenas that one batch maps beside a session's memory and a control block. */
+const ARENAS_AT_ONCE = 2;
 
 /** The session that a change is for. */
 export interface StagingSession {
@@ -20,6 +34,10 @@ export interface StagingSession {
   /** Where its memory is; undefined before it has any. */
   readonly places: MemoryPlaces | undefined;
   readonly features: StubFeatures;
+  readonly files: TargetFiles;
+  /** What its memory is made from, if it has none yet. */
+  readonly draft: SegmentDraft;
+  readonly liveness: LivenessList;
 }
 
 /** Everything worked out before a stop. */
@@ -31,6 +49,12 @@ export interface StagedChange {
   readonly newBlock: Address | undefined;
   /** What is about to be mapped. */
   readonly wanted: readonly MemoryMapping[];
+  /** Makes the target map it. */
+  readonly injections: readonly Injection[];
+  /** Where the injections' blobs can lie. */
+  readonly blobs: BlobForesight | undefined;
+  /** Gives the session's memory when the injections were made; undefined if it had it before. */
+  readonly takeMemory: (() => SessionMemory) | undefined;
 }
 
 /**
@@ -56,7 +80,7 @@ export function stageChange(
     });
   }
   const { shape, id, tracer, features } = session;
-  const places = session.places ?? choosePlaces(maps, text, shape);
+  const places = session.places ?? choosePlaces(maps, shape);
   const layout = layoutSegment(shape);
   const wanted = session.places === undefined ? asMappings(places, layout.totalBytes) : [];
   let newBlock: Address | undefined;
@@ -75,7 +99,38 @@ export function stageChange(
   };
   const change = prepareConsumers(sorted([...maps, ...wanted]), block, preparing, requests);
   wanted.push(...change.newArenas.map((arena) => asMapping(arena.address, arena.bytes)));
-  return { block, change, places, newBlock, wanted };
+  const injecting = inject(session, places, newBlock, change);
+  const blobs =
+    injecting.injections.length === 0 ? undefined : new BlobForesight(session.files, pid, maps);
+  return { block, change, places, newBlock, wanted, blobs, ...injecting };
+}
+
+/** Puts everything that has to be mapped into as few batches as hold it: one, as a rule. */
+function inject(
+  { draft, liveness, places: known }: StagingSession,
+  places: MemoryPlaces,
+  newBlock: Address | undefined,
+  { newArenas }: PreparedChange,
+): Pick<StagedChange, 'injections' | 'takeMemory'> {
+  const injections: Injection[] = [];
+  const next = (): Injection => {
+    const injection = new Injection();
+    injections.push(injection);
+    return injection;
+  };
+  const takeMemory =
+    known === undefined ? injectSessionMemory(next(), places, draft, liveness) : undefined;
+  const first = newArenas.slice(0, ARENAS_AT_ONCE);
+  if (newBlock !== undefined || first.length > 0) {
+    injectControl(injections[0] ?? next(), newBlock, first);
+  }
+  for (let at = ARENAS_AT_ONCE; at < newArenas.length; at += ARENAS_AT_ONCE) {
+    injectControl(next(), undefined, newArenas.slice(at, at + ARENAS_AT_ONCE));
+  }
+  for (const { blobBytes } of injections) {
+    ensure(blobBytes <= BLOB_BYTES, 'a batch fits the places that are chosen for it');
+  }
+  return { injections, takeMemory };
 }
 
 /** Whether what was worked out before a stop still holds under it. */

@@ -6,7 +6,6 @@ import type { Address, Pid } from '../../base/brand.ts';
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type { SegmentShape } from '../../events/layout.ts';
-import { findBlobPlace, type BlobPlace } from '../../process/blob-place.ts';
 import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
 import { SEGMENT_NAME, type ProgramRow, type SessionRow } from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
@@ -16,38 +15,16 @@ import { sleepMicroseconds } from '../../sys/wait.ts';
 import { applyChange, type FailedSite } from './apply.ts';
 import type { ReadMemory } from './block.ts';
 import type { StubFeatures } from './compile.ts';
-import {
-  ATTEMPTS,
-  BLOB_BYTES,
-  depart,
-  FIRST_PAUSE,
-  nextPause,
-  type DepartureResult,
-} from './depart.ts';
+import { ATTEMPTS, depart, FIRST_PAUSE, nextPause, type DepartureResult } from './depart.ts';
 import type { ConsumerRequest, PreparedChange } from './prepare.ts';
-import {
-  createSessionMemory,
-  mapControl,
-  SegmentDraft,
-  type SessionMemory,
-} from './session-memory.ts';
+import { SegmentDraft, type SessionMemory } from './session-memory.ts';
 import { refuseShadowStacks } from './shadow-stack.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
+import type { TargetFiles } from './target-files.ts';
 import { readThreadLayout } from './thread-layout.ts';
-import type { OriginalBytes } from './withdraw.ts';
 
 const log = debugLog('jump');
-
-/** What the engine has to know about the files that a target maps. */
-export interface TargetFiles {
-  /** Executable bytes that are never executed, most likely ones first. */
-  blobPlaces(pid: Pid, maps: readonly MemoryMapping[]): readonly BlobPlace[];
-  /** The file's own bytes at a site. */
-  original(pid: Pid, maps: readonly MemoryMapping[]): OriginalBytes;
-  /** Where the C library that these mappings show may keep a thread's id, relative to fs. */
-  tidOffsets(pid: Pid, maps: readonly MemoryMapping[]): readonly number[];
-}
 
 /** What a session gives to each of its targets. */
 export interface TargetOptions {
@@ -206,8 +183,6 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   #tryAdd(pid: Pid, requests: readonly ConsumerRequest[]): FailedSite[] {
     using reader = new MemoryReader(pid);
     let staged = this.#stage(pid, mapsIfReadable(pid), reader.read, requests);
-    this.#draft ??= new SegmentDraft(this.#options.shape);
-    const draft = this.#draft;
     return this.#stopped(pid, (stopped) => {
       const maps = stopped.maps();
       const guess = this.#threadPointer;
@@ -221,8 +196,8 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
         staged = this.#stage(pid, maps, read, requests);
       }
       staged.block.ensureSound();
-      this.#mapWhatIsMissing(stopped, maps, staged, draft);
-      const failed = applyChange(stopped, staged.block, staged.change);
+      this.#mapWhatIsMissing(stopped, maps, staged);
+      const failed = applyChange(stopped, maps, staged.block, staged.change);
       if (pid === this.pid) this.#noteStubs(staged.change, failed);
       return failed;
     });
@@ -231,20 +206,17 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   #mapWhatIsMissing(
     stopped: StoppedProcess,
     maps: readonly MemoryMapping[],
-    { block, change, places, newBlock }: StagedChange,
-    draft: SegmentDraft,
+    { block, newBlock, injections, blobs, takeMemory }: StagedChange,
   ): void {
-    const { liveness, files } = this.#options;
-    if (this.#memory !== undefined && newBlock === undefined && change.newArenas.length === 0) {
-      return;
+    if (blobs === undefined) return;
+    const place = blobs.choose(stopped, maps);
+    for (const injection of injections) {
+      injection.run(stopped, place);
+      if (injection === injections[0] && takeMemory !== undefined) {
+        this.#memory = takeMemory();
+        if (this.tidOffset !== undefined) this.#memory.setTidOffset(this.tidOffset);
+      }
     }
-    const blob = findBlobPlace(stopped, files.blobPlaces(stopped.pid, maps), BLOB_BYTES);
-    if (this.#memory === undefined) {
-      this.#memory = createSessionMemory(stopped, blob, places, draft, liveness);
-      const { tidOffset } = this;
-      if (tidOffset !== undefined) this.#memory.setTidOffset(tidOffset);
-    }
-    mapControl(stopped, blob, newBlock, change.newArenas);
     block.address ??= newBlock;
   }
 
@@ -254,7 +226,8 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     read: ReadMemory,
     requests: readonly ConsumerRequest[],
   ): StagedChange {
-    const { shape, tracer, rdpid, files } = this.#options;
+    const { shape, tracer, rdpid, files, liveness } = this.#options;
+    this.#draft ??= new SegmentDraft(shape);
     this.#threadPointer ??= files.tidOffsets(pid, maps).length > 0 ? 'memory' : 'register';
     const session: StagingSession = {
       id: this.#id,
@@ -262,6 +235,9 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       shape,
       places: this.#memory?.places,
       features: { rdpid, threadPointer: this.#threadPointer },
+      files,
+      draft: this.#draft,
+      liveness,
     };
     return stageChange(pid, maps, read, session, requests);
   }

@@ -3,7 +3,6 @@
 import { address } from '../../base/brand.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { StoppedTask } from '../../process/stopped-task.ts';
-import { readTaskStatus } from '../../process/tasks.ts';
 
 /** What stubs may rely on. */
 export interface ThreadLayout {
@@ -35,5 +34,5 @@ function keepsIdAt(stopped: StoppedProcess, task: StoppedTask, offset: number): 
     stopped.readInto(address(at), new Uint8Array(into.buffer)) === into.byteLength;
   if (!read(fsBase, self) || !read(fsBase + BigInt(offset), id)) return false;
   if (self.getBigUint64(0, true) !== fsBase) return false;
-  return id.getUint32(0, true) === readTaskStatus(task.tid)?.namespaceTid;
+  return id.getUint32(0, true) === task.status?.namespaceTid;
 }

@@ -3,7 +3,7 @@
  * still be in is kept until a later stop finds it quiet.
  */
 
-import { address, hex, type Address } from '../../base/brand.ts';
+import { address, type Address } from '../../base/brand.ts';
 import type { BlobPlace } from '../../process/blob-place.ts';
 import {
   CONTROL_BYTES,
@@ -15,23 +15,19 @@ import {
   type SiteRow,
 } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
-import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import type { MemoryMapping } from '../../process/maps.ts';
 import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { Assembler } from '../../x64/assembler.ts';
 import { readWord, writeRows, writeWord } from './apply.ts';
 import type { ControlBlock } from './block.ts';
 import { unmapAreas, type Area } from './injection.ts';
-import { JUMP_BYTES } from './planner.ts';
+import { restoreSites, type OriginalBytes } from './restore.ts';
 import { isTracer } from './spaces.ts';
 import { isCache } from './verify.ts';
 
 const OUR_PATHS = new Set(
   [CONTROL_NAME, SEGMENT_NAME, LIVENESS_NAME].map((name) => `/memfd:${name}`),
 );
-
-/** The file's own bytes at a site, or undefined when the file can't be read any more. */
-export type OriginalBytes = (site: SiteRow) => Uint8Array | undefined;
 
 /** What a withdrawal came to. */
 export interface Withdrawal {
@@ -48,33 +44,26 @@ export interface Withdrawal {
  */
 export function withdrawPrograms(
   stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
   block: ControlBlock,
   programs: readonly ProgramRow[],
   original: OriginalBytes,
 ): Withdrawal {
-  const problems: string[] = [];
   const leaving = new Set(programs.map(({ index }) => index));
-  const bySite = groupBySite(block);
-  const maps = stopped.maps();
-  let sitesRestored = 0;
-  for (const site of block.sites.values()) {
-    const all = bySite.get(site.index) ?? [];
-    const isTouched = all.some(({ index }) => leaving.has(index));
-    if (site.state === 'live' && all.every(({ index }) => leaving.has(index))) {
-      const problem = restoreSite(stopped, maps, site, original);
-      if (problem === undefined) {
-        sitesRestored++;
-        block.putSite({ ...site, state: 'retired' });
-      } else {
-        // Whoever changed the bytes may put our jump back: its stub stays, and does nothing.
-        problems.push(problem);
-      }
-    }
-    if (isTouched) relink(stopped, site, all, leaving);
-  }
-  const isReleased = releaseQuiet(stopped, block, programs);
+  const lists = listsOf(block);
+  const isLeft = (site: SiteRow): boolean =>
+    (lists.get(site.index) ?? []).every(({ index }) => leaving.has(index));
+  const left = [...block.sites.values()].filter((site) => site.state === 'live' && isLeft(site));
+  const { restored, problems } = restoreSites(stopped, maps, left, original);
+  for (const site of restored) block.putSite({ ...site, state: 'retired' });
+  const isReleased = releaseQuiet(stopped, maps, block, programs);
+  // A stub that stays must not lead into a program that does not; one that goes is not led any more.
+  const staying = [...block.sites.values()].filter(({ index }) =>
+    lists.get(index)?.some((program) => leaving.has(program.index)),
+  );
+  relink(stopped, staying, lists, leaving);
   writeRows(stopped, block);
-  return { sitesRestored, isQuiet: isReleased, problems };
+  return { sitesRestored: restored.length, isQuiet: isReleased, problems };
 }
 
 /**
@@ -84,6 +73,7 @@ export function withdrawPrograms(
  */
 export function releaseQuiet(
   stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
   block: ControlBlock,
   programs: readonly ProgramRow[],
 ): boolean {
@@ -98,7 +88,7 @@ export function releaseQuiet(
   const runtimes = new Map(
     [...candidates.values()].map(({ session }) => [session, runtimeOf(block, session)]),
   );
-  const isBusy = findBusy(stopped, [
+  const isBusy = findBusy(stopped, maps, [
     ...[...candidates.values()].map(({ code, codeBytes }) => range(code, codeBytes)),
     ...retired.map(({ stub, stubBytes }) => range(stub, stubBytes)),
     ...runtimes.values(),
@@ -119,8 +109,12 @@ export function releaseQuiet(
 }
 
 /** Whether no task stands in any of the ranges and no stack word points into one. */
-export function isQuiet(stopped: StoppedProcess, ranges: readonly AddressRange[]): boolean {
-  const isBusy = findBusy(stopped, ranges);
+function isQuiet(
+  stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
+  ranges: readonly AddressRange[],
+): boolean {
+  const isBusy = findBusy(stopped, maps, ranges);
   return !ranges.some(({ start }) => isBusy(start));
 }
 
@@ -130,10 +124,11 @@ export function isQuiet(stopped: StoppedProcess, ranges: readonly AddressRange[]
  */
 export function removeSession(
   stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
   block: ControlBlock,
   session: SessionRow,
 ): boolean {
-  if (!isQuiet(stopped, [range(session.runtime, session.runtimeBytes)])) return false;
+  if (!isQuiet(stopped, maps, [range(session.runtime, session.runtimeBytes)])) return false;
   block.remove('sessions', session.index);
   return true;
 }
@@ -146,19 +141,20 @@ export function removeSession(
  */
 export function unmapUnused(
   stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
   place: () => BlobPlace,
   block: ControlBlock,
 ): boolean {
-  const unused = findUnused(stopped.maps(), block);
+  const unused = findUnused(maps, block);
   const code = unused.filter(({ executable }) => executable);
-  const isFree = isQuiet(stopped, code);
+  const isFree = isQuiet(stopped, maps, code);
   // Their rows go first: nobody may believe in an arena that is not there any more.
   if (isFree && block.isEmpty) {
     for (const index of block.arenas.keys()) block.remove('arenas', index);
   }
   if (block.address !== undefined) writeRows(stopped, block);
   if (!isFree) return false;
-  if (unused.length > 0) unmapAreas(stopped, place(), unused.map(asArea));
+  if (unused.length > 0) unmapAreas(stopped, place(), joinAreas(unused));
   const hasRetired = [...block.sites.values()].some(({ state }) => state === 'retired');
   return block.sessions.size > 0 || !hasRetired;
 }
@@ -202,63 +198,62 @@ export function findUnused(
 /** Leads every pointer to a leaving program past it: those of programs that left before, too. */
 function relink(
   stopped: StoppedProcess,
-  site: SiteRow,
-  programs: readonly ProgramRow[],
+  sites: readonly SiteRow[],
+  lists: ReadonlyMap<number, readonly ProgramRow[]>,
   leaving: ReadonlySet<number>,
 ): void {
-  const leavingByCode = new Map<bigint, ProgramRow>(
-    programs.filter(({ index }) => leaving.has(index)).map((program) => [program.code, program]),
-  );
-  for (const link of [...programs.map(({ next }) => next), site.list]) {
-    const first = readWord(stopped, link);
-    let to = first;
-    // A target that makes a circle of its list ends at the epilogue.
-    for (let left = programs.length; leavingByCode.has(to); left--) {
-      const program = leavingByCode.get(to);
-      to = program === undefined || left === 0 ? site.epilogue : readWord(stopped, program.next);
+  for (const site of sites) {
+    const programs = lists.get(site.index) ?? [];
+    const leavingByCode = new Map<bigint, ProgramRow>(
+      programs.filter(({ index }) => leaving.has(index)).map((program) => [program.code, program]),
+    );
+    for (const link of [...programs.map(({ next }) => next), site.list]) {
+      const first = readWord(stopped, link);
+      let to = first;
+      // A target that makes a circle of its list ends at the epilogue.
+      for (let left = programs.length; leavingByCode.has(to); left--) {
+        const program = leavingByCode.get(to);
+        to = program === undefined || left === 0 ? site.epilogue : readWord(stopped, program.next);
+      }
+      if (to !== first) writeWord(stopped, link, to);
     }
-    if (to !== first) writeWord(stopped, link, to);
   }
 }
 
-/** Puts the file's bytes back. @returns what is wrong, if it can't. */
-function restoreSite(
-  stopped: StoppedProcess,
-  maps: readonly MemoryMapping[],
-  site: SiteRow,
-  original: OriginalBytes,
-): string | undefined {
-  const where = `${hex(site.address)} of process ${stopped.pid}`;
-  // Unloaded, and perhaps something else mapped there: our jump went with it.
-  if (findMapping(maps, site.address)?.inode !== site.inode) return undefined;
-  const found = stopped.read(site.address, JUMP_BYTES);
-  const bytes = original(site)?.subarray(0, JUMP_BYTES);
-  if (bytes === undefined) return `the file of the site at ${where} can't be read any more`;
-  if (Buffer.compare(found, bytes) === 0) return undefined;
-  const jump = new Assembler(site.address).jmp(site.stub, 'near').finish();
-  if (Buffer.compare(found, jump) !== 0) {
-    return `somebody else changed the code at ${where}: ${Buffer.from(found).toString('hex')}`;
-  }
-  stopped.write(site.address, bytes);
-  return undefined;
-}
-
-function groupBySite(block: ControlBlock): Map<number, ProgramRow[]> {
-  const groups = new Map<number, ProgramRow[]>();
+/** The programs of each site. */
+function listsOf(block: ControlBlock): Map<number, ProgramRow[]> {
+  const lists = new Map<number, ProgramRow[]>();
   for (const program of block.programs.values()) {
-    const group = groups.get(program.site);
-    if (group === undefined) groups.set(program.site, [program]);
-    else group.push(program);
+    const list = lists.get(program.site);
+    if (list === undefined) lists.set(program.site, [program]);
+    else list.push(program);
   }
-  return groups;
+  return lists;
 }
 
 function range(start: Address, bytes: number): AddressRange {
   return { start, end: address(start + BigInt(bytes)) };
 }
 
-function asArea({ start, end }: MemoryMapping): Area {
-  return { address: start, bytes: Number(end - start) };
+/**
+ * Mappings as areas, those that touch each other as one, which one call unmaps. An area comes where the last
+ * of its parts came.
+ */
+function joinAreas(mappings: readonly MemoryMapping[]): Area[] {
+  const joined: { start: Address; end: Address; order: number }[] = [];
+  const parts = mappings.map(({ start, end }, order) => ({ start, end, order }));
+  for (const part of parts.sort((one, other) => (one.start < other.start ? -1 : 1))) {
+    const before = joined.at(-1);
+    if (before === undefined || before.end !== part.start) {
+      joined.push(part);
+      continue;
+    }
+    before.end = part.end;
+    before.order = Math.max(before.order, part.order);
+  }
+  return joined
+    .sort((one, other) => one.order - other.order)
+    .map(({ start, end }) => ({ address: start, bytes: Number(end - start) }));
 }
 
 /** Where a session's runtime is; nowhere for one that is not there. */
@@ -272,11 +267,12 @@ function runtimeOf(block: ControlBlock, index: number): AddressRange {
 /** Finds the ranges in which a task stands or into which a stack word points; tells by a range's start. */
 function findBusy(
   stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
   ranges: readonly AddressRange[],
 ): (start: Address) => boolean {
   const busy = new Set<Address>();
   if (ranges.length === 0) return () => false;
-  const words = findWords(stopped, ranges).map(({ value }) => value);
+  const words = findWords(stopped, ranges, maps).map(({ value }) => value);
   for (const at of [...stopped.tasks.map(({ registers }) => registers.get('rip')), ...words]) {
     for (const { start, end } of ranges) if (at >= start && at < end) busy.add(start);
   }

@@ -9,10 +9,10 @@ import * as fc from 'fast-check';
 
 import { address } from '../../../src/base/brand.ts';
 import { TraplineError } from '../../../src/base/errors.ts';
-import { assembleBlob, type RemoteCall } from '../../../src/process/blob.ts';
+import { assembleBlob, largestBlob, type RemoteCall } from '../../../src/process/blob.ts';
 import { keepInterruptedCall, restartOf } from '../../../src/process/restart.ts';
 import { RangeFilter } from '../../../src/process/stacks.ts';
-import { Registers } from '../../../src/sys/registers.ts';
+import { registerFields, Registers } from '../../../src/sys/registers.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'trapline-blob-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -139,4 +139,35 @@ test('the calls that answer EINTR are those of the system’s own headers', () =
     keepInterruptedCall({ registers, setRegisters: () => (changed = true) });
     assert.ok(changed, name);
   }
+});
+
+test('no blob of a batch is larger than its largest', () => {
+  const word = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
+  const argument = fc.oneof(
+    word,
+    fc.uint8Array({ maxLength: 20 }).map((data) => ({ data })),
+  );
+  const call = fc.record({
+    number: fc.integer({ min: 0, max: 400 }),
+    arguments: fc.array(argument, { maxLength: 6 }),
+  });
+  fc.assert(
+    fc.property(
+      fc.array(call, { maxLength: 12 }),
+      fc.array(word, { minLength: 18, maxLength: 18 }),
+      fc.constantFrom(-1n, 34n, 271n),
+      fc.constantFrom(-512n, -514n, -516n, 0n),
+      fc.bigInt({ min: 1n, max: (1n << 47n) - 1n }),
+      (calls, values, interrupted, rax, at) => {
+        const registers = new Registers();
+        registerFields.slice(0, values.length).forEach((name, index) => {
+          registers.set(name, values[index] ?? 0n);
+        });
+        registers.set('origRax', interrupted).set('rax', rax);
+        const task = { registers, signalMask: values[0] ?? 0n };
+        const { byteLength } = assembleBlob(address(at), calls, task);
+        assert.ok(byteLength <= largestBlob(calls));
+      },
+    ),
+  );
 });

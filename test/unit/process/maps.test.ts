@@ -5,7 +5,7 @@ import * as fc from 'fast-check';
 
 import { address, pid, tid } from '../../../src/base/brand.ts';
 import { TraplineError } from '../../../src/base/errors.ts';
-import { DEFAULT_REACH, findFreeNear } from '../../../src/process/free-space.ts';
+import { DEFAULT_REACH, findFreeAway, findFreeNear } from '../../../src/process/free-space.ts';
 import { findMapping, parseMaps, readMaps, type MemoryMapping } from '../../../src/process/maps.ts';
 import {
   listStrangers,
@@ -125,6 +125,19 @@ test('what is found is free, whole pages, in reach of every byte, and never beyo
       },
     ),
   );
+});
+
+test('what may be anywhere comes into the middle of the largest free range', () => {
+  const program = mapped(0x5555_5555_0000n, 0x5555_5556_0000n);
+  const heap = { ...mapped(0x5555_5557_0000n, 0x5555_5559_0000n), path: '[heap]' };
+  const library = mapped(0x7fff_f7c0_0000n, 0x7fff_f7e0_0000n);
+  const size = 3 * 2 ** 30;
+  const found = findFreeAway([program, heap, library], size, 65_536n);
+  assert.ok(found !== undefined && found % 4096n === 0n);
+  // Below the program there is more room than between its heap and its library.
+  const offCentre = (0x1_0000n + 0x5555_5555_0000n) / 2n - (found + BigInt(size) / 2n);
+  assert.ok(offCentre >= 0n && offCentre < 4096n);
+  assert.equal(findFreeAway([mapped(4096n, (1n << 47n) - 8192n)], 8192, 0n), undefined);
 });
 
 test('a status file is parsed, namespaces included', () => {
