@@ -20,14 +20,7 @@ import { readMaps, type MemoryMapping } from './maps.ts';
 import { explainRefusal } from './permission.ts';
 import { keepInterruptedCall } from './restart.ts';
 import { StoppedTask } from './stopped-task.ts';
-import {
-  ignoreGone,
-  isLive,
-  listProcesses,
-  listStrangers,
-  listTasks,
-  readTaskState,
-} from './tasks.ts';
+import { ignoreGone, isLive, listTasks, MemorySharers, readTaskState } from './tasks.ts';
 
 const log = debugLog('process');
 
@@ -173,14 +166,13 @@ class StopAttempt {
   /** Seized, not yet seen to stop; with the process each belongs to. */
   readonly #awaited = new Map<Tid, Pid>();
   readonly #patience: number;
-  /** Processes that were asked whether they share the memory; none comes to share it but a new one. */
-  readonly #asked = new Set<Pid>();
-  readonly #strangers: Pid[] = [];
+  readonly #sharers: MemorySharers;
   #since: bigint | undefined;
 
   /** @param patience how long to wait for tasks that were interrupted, in milliseconds */
   constructor(pid: Pid, patience: number) {
     this.#pid = pid;
+    this.#sharers = new MemorySharers(pid);
     this.#patience = patience;
   }
 
@@ -223,11 +215,7 @@ class StopAttempt {
   }
 
   #newTasks(): { readonly pid: Pid; readonly tid: Tid }[] {
-    const processes = listProcesses();
-    const fresh = processes.filter((pid) => !this.#asked.has(pid));
-    this.#strangers.push(...listStrangers(this.#pid, fresh));
-    for (const pid of processes) this.#asked.add(pid);
-    return [this.#pid, ...this.#strangers].flatMap((pid) =>
+    return [this.#pid, ...this.#sharers.list()].flatMap((pid) =>
       listTasks(pid)
         .filter((tid) => !this.#stopped.has(tid) && isLive(tid))
         .map((tid) => ({ pid, tid })),

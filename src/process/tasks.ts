@@ -107,6 +107,25 @@ export function listStrangers(pid: Pid, among: readonly Pid[] = listProcesses())
   return same.filter((other) => hasMemory(other));
 }
 
+/** Finds the processes that share a process's memory, again and again: none comes to share it but a new one. */
+export class MemorySharers {
+  readonly #pid: Pid;
+  readonly #asked = new Set<Pid>();
+  readonly #found: Pid[] = [];
+
+  constructor(pid: Pid) {
+    this.#pid = pid;
+  }
+
+  /** As {@link listStrangers}, but only processes that were not asked before are asked. */
+  list(): readonly Pid[] {
+    const fresh = listProcesses().filter((pid) => !this.#asked.has(pid));
+    this.#found.push(...listStrangers(this.#pid, fresh));
+    for (const pid of fresh) this.#asked.add(pid);
+    return this.#found;
+  }
+}
+
 /** All processes of the machine that our pid namespace shows. */
 export function listProcesses(): Pid[] {
   return readdirSync('/proc')
