@@ -1,6 +1,12 @@
 /** What the reader knows about each consumer of a segment, in a form that the record loop can use. */
 
-import { MAX_RECORD_BYTES, RECORD_HEADER_BYTES, type RecordLayout } from './layout.ts';
+import {
+  MAX_RECORD_BYTES,
+  RECORD_HEADER_BYTES,
+  slotBytes,
+  VOID_EVENT,
+  type RecordLayout,
+} from './layout.ts';
 
 /** One consumer as its events show it. */
 export interface EventDescriptor {
@@ -27,6 +33,12 @@ export class DescriptorTable {
   readonly maxBytes: Int32Array = new Int32Array(EVENT_IDS);
   readonly #descriptors: (EventDescriptor | undefined)[] = [];
 
+  constructor() {
+    this.fixedBytes[VOID_EVENT] = RECORD_HEADER_BYTES + 8;
+    this.sizeOffset[VOID_EVENT] = RECORD_HEADER_BYTES;
+    this.maxBytes[VOID_EVENT] = MAX_RECORD_BYTES;
+  }
+
   /**
    * Makes an event known. An id stays known as long as records of it may lie in a ring: a removed
    * consumer's descriptor is not taken out.
@@ -40,12 +52,14 @@ export class DescriptorTable {
     if (
       !Number.isInteger(eventId) ||
       eventId < 0 ||
-      eventId >= EVENT_IDS ||
+      eventId >= VOID_EVENT ||
       !sizes ||
       fixedBytes < RECORD_HEADER_BYTES ||
       maxBytes > MAX_RECORD_BYTES ||
       (sizeOffset === undefined ? maxBytes !== fixedBytes : !wordIn(sizeOffset)) ||
-      !fields.every((field) => wordIn(field.offset))
+      !fields.every(
+        (field) => wordIn(field.offset) && field.offset + slotBytes(field) <= fixedBytes,
+      )
     ) {
       throw new RangeError(`event ${eventId} (${descriptor.name}) has an impossible layout`);
     }

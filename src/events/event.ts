@@ -15,8 +15,11 @@ export const FAULT: Fault = Object.freeze({
   toJSON: (): null => null,
 });
 
-/** An argument's value: up to 32 bits a number, 64 bits a bigint. */
-export type EventValue = number | bigint | string | Fault;
+/** One value: up to 32 bits a number, 64 bits a bigint, a `char` a string of one character. */
+export type SingleValue = number | bigint | string | Fault;
+
+/** An argument's value; an array of integers that could not be read whole is one fault. */
+export type EventValue = SingleValue | readonly SingleValue[];
 
 /** One event. Owned by whoever has it. */
 export interface TraceEvent {

@@ -13,7 +13,7 @@
 /** "TRAPSESS", read as a little-endian number. */
 export const SEGMENT_MAGIC = 0x5353455350415254n;
 /** Grows with every change of this file. */
-export const SEGMENT_VERSION = 1;
+export const SEGMENT_VERSION = 2;
 /** The page size of x86-64. */
 export const PAGE_BYTES = 4096;
 /** The largest record, in bytes; also the size of the spill area behind a ring. */
@@ -69,7 +69,7 @@ export const ContextHeader = {
 
 /** Byte offsets in one entry of a context's counters; u64 each, only ever growing. */
 export const ConsumerCounter = {
-  /** Hits, less those that `aggregated` counts: a count program writes one counter a hit, not two. */
+  /** Hits, less those that `aggregated` and `filtered` count: such hits write one counter, not two. */
   hits: 0,
   /** Hits that the event filter refused. */
   filtered: 8,
@@ -92,6 +92,12 @@ export const RecordHeader = {
   clock: 8,
 } as const;
 export const RECORD_HEADER_BYTES = 16;
+/**
+ * The event id of bytes that hold no record: what a stub reserved to look at memory, for a hit that its filter
+ * then refused, and could not give back, because a nested hit had reserved behind it. A u64 behind the header
+ * is their size.
+ */
+export const VOID_EVENT = 0xffff;
 
 /** How a field's value is shown and how wide it is; the kernel's fetch types. */
 export type FieldType =
@@ -107,19 +113,27 @@ export type FieldType =
   | 'x16'
   | 'x32'
   | 'x64'
+  | 'char'
+  | 'symbol'
   | 'string';
 
 /**
- * One field of a record. Every field has an 8-byte slot. An integer fills it, zero-extended. A string's
- * slot holds its place: u32 offset from the record's start, u32 length in bytes without the NUL.
+ * One field of a record. Every single value has an 8-byte slot. An integer fills it, zero-extended. A string's
+ * slot holds its place: u32 offset from the record's start, u32 length in bytes without the NUL. An array of
+ * integers lies as it did in memory, filled up to a multiple of 8 bytes; one of strings is so many slots.
  */
 export interface RecordField {
   readonly name: string;
   readonly type: FieldType;
   /** Of its slot, in bytes from the record's start. */
   readonly offset: number;
-  /** Its bit in the fault mask, or undefined where the fetch cannot fault. */
+  /**
+   * Its bit in the fault mask, or undefined where the fetch cannot fault. An array of strings has one for
+   * each, from this one on.
+   */
   readonly faultBit: number | undefined;
+  /** Elements, of an array only. */
+  readonly count?: number;
 }
 
 /** Everything that the reader must know about the records of one consumer. */
@@ -145,40 +159,61 @@ export interface FieldSpecification {
   readonly name: string;
   readonly type: FieldType;
   readonly canFault: boolean;
-  /** Strings only: bytes reserved for it at most, the NUL not stored. */
+  /** Strings only: bytes reserved for it (for each of them) at most, the NUL not stored. */
   readonly maxLength?: number;
+  /** Elements, of an array only. */
+  readonly count?: number;
 }
-
-/** Working area for one memory access: its own iovec and two of the memory's, split at a page's end. */
-const SCRATCH_BYTES_PER_ACCESS = 48;
 
 /**
  * Lays out the records of one consumer: header, size (if any field is a string or read from memory),
  * fault mask (if any fetch can fault), one slot a field, the strings' bytes, the working area. A record
  * that nothing nested in is shrunk to what it holds before its commit.
+ * @param workBytes of the working area that the stub needs.
  * @throws RangeError when the largest record would exceed {@link MAX_RECORD_BYTES}.
  */
-export function layoutRecord(fields: readonly FieldSpecification[]): RecordLayout {
+export function layoutRecord(
+  fields: readonly FieldSpecification[],
+  workBytes: number = 0,
+): RecordLayout {
   let at = RECORD_HEADER_BYTES;
   const take = (bytes: number): number => (at += bytes) - bytes;
-  const isVariable = fields.some((field) => field.type === 'string' || field.canFault);
+  const isVariable =
+    workBytes > 0 || fields.some((field) => field.type === 'string' || field.canFault);
   const sizeOffset = isVariable ? take(8) : undefined;
-  const faulting = fields.filter((field) => field.canFault).length;
+  const faulting = fields.reduce((sum, field) => sum + faultBitsOf(field), 0);
   const faultOffset = faulting > 0 ? take(8 * Math.ceil(faulting / 64)) : undefined;
   let nextBit = 0;
   const placed = fields.map((field) => ({
     name: field.name,
     type: field.type,
-    offset: take(8),
-    faultBit: field.canFault ? nextBit++ : undefined,
+    offset: take(slotBytes(field)),
+    faultBit: field.canFault ? (nextBit += faultBitsOf(field)) - faultBitsOf(field) : undefined,
+    ...(field.count === undefined ? {} : { count: field.count }),
   }));
-  const strings = fields.reduce((sum, field) => sum + (field.maxLength ?? 0), 0);
+  const strings = fields.reduce((sum, { maxLength = 0, count = 1 }) => sum + maxLength * count, 0);
   const scratchOffset = at + ((strings + 7) & ~7);
-  const maxBytes = scratchOffset + faulting * SCRATCH_BYTES_PER_ACCESS;
+  const maxBytes = scratchOffset + ((workBytes + 7) & ~7);
   if (maxBytes > MAX_RECORD_BYTES) {
     throw new RangeError(`a record of ${maxBytes} bytes exceeds ${MAX_RECORD_BYTES}`);
   }
   return { fields: placed, sizeOffset, faultOffset, fixedBytes: at, scratchOffset, maxBytes };
+}
+
+/** Bytes of one element of an array, as it lies in memory. */
+export function elementBytes(type: FieldType): number {
+  if (type === 'char') return 1;
+  return type === 'symbol' || type === 'string' ? 8 : Number(type.slice(1)) / 8;
+}
+
+/** Bytes that a field takes in the fixed part of a record. */
+export function slotBytes({ type, count }: Pick<FieldSpecification, 'type' | 'count'>): number {
+  return count === undefined ? 8 : (elementBytes(type) * count + 7) & ~7;
+}
+
+function faultBitsOf({ canFault, type, count = 1 }: FieldSpecification): number {
+  if (!canFault) return 0;
+  return type === 'string' ? count : 1;
 }
 
 /** The sizes that a session chooses for a segment. */

@@ -9,7 +9,7 @@
 
 import type { DescriptorTable } from './descriptor.ts';
 import { HeadHistory } from './head-history.ts';
-import { ContextHeader, MAX_RECORD_BYTES, RecordHeader } from './layout.ts';
+import { ContextHeader, MAX_RECORD_BYTES, RecordHeader, VOID_EVENT } from './layout.ts';
 import type { RecordIndex } from './record-index.ts';
 
 /** Positions from here on are not believed: a ring would have to run for years to reach them. */
@@ -223,16 +223,23 @@ export class RingReader {
         if (!this.#crossing) this.#corruptAt = head - left;
         break;
       }
-      index.reserve();
-      const entry = index.count++;
-      index.offset[entry] = offset;
-      index.bytes[entry] = bytes;
-      index.event[entry] = words[word + RecordHeader.event / 4]!; // inside, see #recordBytes
-      index.clockLow[entry] = words[word + RecordHeader.clock / 4]!; // likewise
-      index.clockHigh[entry] = words[word + RecordHeader.clock / 4 + 1]!; // likewise
+      const event = words[word + RecordHeader.event / 4]!; // inside, see #recordBytes
+      const isVoid = (event & 0xffff) === VOID_EVENT;
+      if (isVoid) {
+        index.closeChunk(offset);
+      } else {
+        index.reserve();
+        const entry = index.count++;
+        index.offset[entry] = offset;
+        index.bytes[entry] = bytes;
+        index.event[entry] = event;
+        index.clockLow[entry] = words[word + RecordHeader.clock / 4]!; // likewise
+        index.clockHigh[entry] = words[word + RecordHeader.clock / 4 + 1]!; // likewise
+      }
       left -= bytes;
       offset += bytes;
       stamp = (stamp + (bytes >>> 3)) | 0;
+      if (isVoid) index.openChunk(offset % this.ringBytes, head - left);
       if (offset >= this.ringBytes) {
         index.closeChunk(offset);
         offset -= this.ringBytes;

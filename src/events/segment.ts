@@ -204,7 +204,7 @@ export class SegmentReader {
     const noContext = this.#sharedCounter(eventId, SharedCounter.noContext);
     const tracerGone = this.#sharedCounter(eventId, SharedCounter.tracerGone);
     return {
-      hits: hits + aggregated + noContext + tracerGone,
+      hits: hits + aggregated + filtered + noContext + tracerGone,
       filtered,
       ringFull,
       aggregated,

@@ -3,8 +3,8 @@
 import { unreachable } from '../base/errors.ts';
 import type { EventBatch, EventSource } from './batch.ts';
 import type { EventDescriptor } from './descriptor.ts';
-import { FAULT, type EventValue, type TraceEvent } from './event.ts';
-import { layoutRecord, type FieldType, type RecordField } from './layout.ts';
+import { FAULT, type EventValue, type SingleValue, type TraceEvent } from './event.ts';
+import { elementBytes, layoutRecord, type FieldType, type RecordField } from './layout.ts';
 
 /** Strings up to this length are looked through for a byte that is not ASCII. */
 const SHORT_STRING = 64;
@@ -112,60 +112,78 @@ export class EventView {
     return this.#fields;
   }
 
-  /** Whether a field could not be read; also a string whose place contradicts the record's size. */
-  isFault(field: number): boolean {
+  /**
+   * Whether a field could not be read; also a string whose place contradicts the record's size. Of an array
+   * of strings, each is asked for; one of integers is read whole or not at all.
+   */
+  isFault(field: number, element = 0): boolean {
     const at = this.#fields[field];
     if (at === undefined) return false;
     const { faultOffset } = this.descriptor.layout;
+    const isString = at.type === 'string';
     if (at.faultBit !== undefined && faultOffset !== undefined) {
-      const word = (this.offset + faultOffset) / 4 + (at.faultBit >>> 5);
-      if (((this.batch.words[word] ?? 0) >>> (at.faultBit & 31)) & 1) return true;
+      const bit = at.faultBit + (isString ? element : 0);
+      const word = (this.offset + faultOffset) / 4 + (bit >>> 5);
+      if (((this.batch.words[word] ?? 0) >>> (bit & 31)) & 1) return true;
     }
-    return at.type === 'string' && !this.#stringFits(at);
+    return isString && !this.#stringFits(at, element);
   }
 
-  /** The low 32 bits of a field's slot, unsigned. */
-  low(field: number): number {
+  /** The low 32 bits of a field's slot, or of an array's element, unsigned. */
+  low(field: number, element = 0): number {
     const at = this.#fields[field];
-    return at === undefined ? 0 : (this.batch.words[(this.offset + at.offset) >>> 2] ?? 0);
+    if (at === undefined) return 0;
+    const byte = this.offset + at.offset;
+    if (at.count === undefined) return this.batch.words[byte >>> 2] ?? 0;
+    return this.#elementLow(at, byte, element);
   }
 
-  /** The high 32 bits of a field's slot, unsigned. */
-  high(field: number): number {
+  /** The high 32 bits of a field's slot, or of an array's element, unsigned. */
+  high(field: number, element = 0): number {
     const at = this.#fields[field];
-    return at === undefined ? 0 : (this.batch.words[((this.offset + at.offset) >>> 2) + 1] ?? 0);
+    if (at === undefined) return 0;
+    if (at.count !== undefined && elementBytes(at.type) < 8) return 0;
+    return this.batch.words[((this.offset + at.offset) >>> 2) + element * 2 + 1] ?? 0;
   }
 
-  /** An integer field, with the sign of its type. */
-  bigint(field: number): bigint {
+  #elementLow({ type, count = 1 }: RecordField, start: number, element: number): number {
+    if (element >= count) return 0;
+    const bytes = elementBytes(type);
+    const byte = start + element * bytes;
+    const word = (this.batch.words[byte >>> 2] ?? 0) >>> ((byte & 3) * 8);
+    return bytes === 1 ? word & 0xff : bytes === 2 ? word & 0xffff : word;
+  }
+
+  /** An integer field, or an array's element, with the sign of its type. */
+  bigint(field: number, element = 0): bigint {
     const type = this.#fields[field]?.type ?? 'u64';
-    const value = (BigInt(this.high(field)) << 32n) | BigInt(this.low(field));
+    const value = (BigInt(this.high(field, element)) << 32n) | BigInt(this.low(field, element));
     return type.charAt(0) === 's'
       ? BigInt.asIntN(widthOf(type), value)
       : BigInt.asUintN(widthOf(type), value);
   }
 
   /** An integer field of at most 32 bits, with the sign of its type; wider ones lose their high half. */
-  number(field: number): number {
-    return narrow(this.#fields[field]?.type ?? 'u32', this.low(field));
+  number(field: number, element = 0): number {
+    return narrow(this.#fields[field]?.type ?? 'u32', this.low(field, element));
   }
 
   /** Where a string's bytes lie in `batch.bytes`. Meaningful only where {@link isFault} is false. */
-  stringOffset(field: number): number {
-    return this.offset + this.low(field);
+  stringOffset(field: number, element = 0): number {
+    return this.offset + this.low(field, element);
   }
 
   /** How many bytes a string has. Meaningful only where {@link isFault} is false. */
-  stringLength(field: number): number {
-    return this.high(field);
+  stringLength(field: number, element = 0): number {
+    return this.high(field, element);
   }
 
   /** A string field; what is not UTF-8 becomes U+FFFD. Empty where it could not be read. */
-  string(field: number): string {
-    if (this.#fields[field]?.type !== 'string' || this.isFault(field)) return '';
+  string(field: number, element = 0): string {
+    if (this.#fields[field]?.type !== 'string' || this.isFault(field, element)) return '';
     const { bytes } = this.batch;
-    const start = this.stringOffset(field);
-    const end = start + this.stringLength(field);
+    const start = this.stringOffset(field, element);
+    const end = start + this.stringLength(field, element);
     if (end - start > SHORT_STRING) return bytes.toString('utf8', start, end);
     for (let at = start; at < end; at++) {
       if ((bytes[at] ?? 0) >= 0x80) return bytes.toString('utf8', start, end);
@@ -175,11 +193,18 @@ export class EventView {
 
   /** A field as handlers see it. */
   value(field: number): EventValue {
-    const type = this.#fields[field]?.type;
+    const { type, count } = this.#fields[field] ?? {};
     if (type === undefined) return 0;
-    if (this.isFault(field)) return FAULT;
-    if (type === 'string') return this.string(field);
-    return widthOf(type) === 64 ? this.bigint(field) : this.number(field);
+    if (count === undefined) return this.#single(field, type, 0);
+    if (type !== 'string' && this.isFault(field)) return FAULT;
+    return Array.from({ length: count }, (_, element) => this.#single(field, type, element));
+  }
+
+  #single(field: number, type: FieldType, element: number): SingleValue {
+    if (this.isFault(field, element)) return FAULT;
+    if (type === 'string') return this.string(field, element);
+    if (type === 'char') return String.fromCharCode(this.low(field, element) & 0xff);
+    return widthOf(type) === 64 ? this.bigint(field, element) : this.number(field, element);
   }
 
   /** A copy that stays valid. */
@@ -200,20 +225,21 @@ export class EventView {
     };
   }
 
-  #stringFits(field: RecordField): boolean {
-    const word = (this.offset + field.offset) >>> 2;
+  #stringFits(field: RecordField, element: number): boolean {
+    const word = ((this.offset + field.offset) >>> 2) + element * 2;
     const place = this.batch.words[word] ?? 0;
     const length = this.batch.words[word + 1] ?? 0;
     return place >= this.descriptor.layout.fixedBytes && place + length <= this.size;
   }
 }
 
-/** Bits of an integer type; 64 for strings. */
+/** Bits of an integer type, of a single one of an array; 64 for strings. */
 export function widthOf(type: FieldType): number {
   switch (type) {
     case 'u8':
     case 's8':
     case 'x8':
+    case 'char':
       return 8;
     case 'u16':
     case 's16':
@@ -226,6 +252,7 @@ export function widthOf(type: FieldType): number {
     case 'u64':
     case 's64':
     case 'x64':
+    case 'symbol':
     case 'string':
       return 64;
     default:
@@ -238,6 +265,7 @@ export function narrow(type: FieldType, low: number): number {
   switch (type) {
     case 'u8':
     case 'x8':
+    case 'char':
       return low & 0xff;
     case 'u16':
     case 'x16':
@@ -253,6 +281,7 @@ export function narrow(type: FieldType, low: number): number {
     case 'u64':
     case 's64':
     case 'x64':
+    case 'symbol':
     case 'string':
       return low >>> 0;
     default:

@@ -5,7 +5,7 @@
  *      "address":"0x55d0c4a3b2c0","args":{"ptr":93973,"size":"18446744073709551615"}}
  *
  * `ts` is CLOCK_MONOTONIC in nanoseconds, a string. Integers that a double doesn't hold exactly (beyond
- * ±2^53) are strings in decimal; a value that could not be read is null. What is not UTF-8 in a string
+ * ±2^53) are strings in decimal; a `char` is a string of one character; a value that could not be read is null. What is not UTF-8 in a string
  * becomes U+FFFD. `"late":true` is there only where an event is older than one before it.
  */
 
@@ -21,6 +21,13 @@ const BACKSLASH = 0x5c;
 const START = fragment('{"ts":"');
 const CPU = fragment(',"cpu":');
 const NULL = fragment('null');
+const COMMA = 0x2c;
+const OPEN = 0x5b;
+const CLOSE = 0x5d;
+/** Every byte as a string of one character. */
+const CHARACTERS = Array.from({ length: 256 }, (_, byte) =>
+  fragment(JSON.stringify(String.fromCharCode(byte))),
+);
 const LATE = fragment('},"late":true}\n');
 const END = fragment('}}\n');
 /** Braces, time, processor. */
@@ -76,9 +83,8 @@ export class JsonExporter {
       const name = shape.names[at];
       if (field === undefined || name === undefined) break;
       out.put(name);
-      if (view.isFault(at)) out.put(NULL);
-      else if (field.type === 'string') putString(out, view, at, shape.bytes);
-      else putInteger(out, view, at, field.type);
+      if (field.count === undefined) putValue(out, view, at, field.type, shape.bytes);
+      else putArray(out, view, at, field.type, field.count, shape.bytes);
     }
     out.put(view.late ? LATE : END);
   }
@@ -94,9 +100,13 @@ export class JsonExporter {
       const names = descriptor.layout.fields.map((field, at) =>
         fragment(`${at > 0 ? ',' : ''}${JSON.stringify(field.name)}:`),
       );
-      // An integer may stand in quotes.
-      const each = MAX_INTEGER_BYTES + 2;
-      const fixed = names.reduce((sum, name) => sum + name.length + each, head.length);
+      // An integer may stand in quotes, a character as `\u0000`, with a comma behind.
+      const each = MAX_INTEGER_BYTES + 3;
+      const values = descriptor.layout.fields.reduce(
+        (sum, { count = 1 }) => sum + count * each + 2,
+        0,
+      );
+      const fixed = names.reduce((sum, name) => sum + name.length, head.length + values);
       shape = { descriptor, head, names, bytes: fixed + FIXED_BYTES };
       this.#shapes.set(descriptor, shape);
     }
@@ -120,13 +130,55 @@ export class JsonExporter {
   }
 }
 
-function putInteger(out: LineBuffer, view: EventView, field: number, type: FieldType): void {
-  if (widthOf(type) < 64 || isExact(view.high(field), view.low(field), type)) {
-    putDecimal(out, view, field, type);
+/** An array; one of integers that was not read whole is null. */
+function putArray(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  type: FieldType,
+  count: number,
+  room: number,
+): void {
+  if (type !== 'string' && view.isFault(field)) {
+    out.put(NULL);
+    return;
+  }
+  out.byte(OPEN);
+  for (let element = 0; element < count; element++) {
+    if (element > 0) out.byte(COMMA);
+    putValue(out, view, field, type, room, element);
+  }
+  out.byte(CLOSE);
+}
+
+/** @param room what the rest of the line takes, strings aside. */
+function putValue(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  type: FieldType,
+  room: number,
+  element = 0,
+): void {
+  if (view.isFault(field, element)) out.put(NULL);
+  else if (type === 'string') putString(out, view, field, room, element);
+  else if (type === 'char') out.put(CHARACTERS[view.low(field, element) & 0xff] ?? NULL);
+  else putInteger(out, view, field, type, element);
+}
+
+function putInteger(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  type: FieldType,
+  element: number,
+): void {
+  if (widthOf(type) < 64 || isExact(view.high(field, element), view.low(field, element), type)) {
+    putDecimal(out, view, field, type, element);
     return;
   }
   out.byte(QUOTE);
-  putDecimal(out, view, field, type);
+  putDecimal(out, view, field, type, element);
   out.byte(QUOTE);
 }
 
@@ -137,9 +189,15 @@ function isExact(high: number, low: number, type: FieldType): boolean {
   return high > least || (high === least && low > 0);
 }
 
-function putString(out: LineBuffer, view: EventView, field: number, room: number): void {
-  const start = view.stringOffset(field);
-  const length = view.stringLength(field);
+function putString(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  room: number,
+  element: number,
+): void {
+  const start = view.stringOffset(field, element);
+  const length = view.stringLength(field, element);
   out.reserve(length + room);
   const from = view.batch.bytes;
   const undo = out.length;
@@ -150,7 +208,7 @@ function putString(out: LineBuffer, view: EventView, field: number, room: number
     const byte = from[place] ?? 0;
     if (byte < 0x20 || byte >= 0x7f || byte === QUOTE || byte === BACKSLASH) {
       out.length = undo;
-      out.text(JSON.stringify(view.string(field)));
+      out.text(JSON.stringify(view.string(field, element)));
       out.reserve(room);
       return;
     }

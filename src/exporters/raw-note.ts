@@ -3,7 +3,12 @@
 import type { ClockPoint } from '../events/clock.ts';
 import type { TaskIdentity } from '../events/context.ts';
 import type { EventDescriptor } from '../events/descriptor.ts';
-import type { FieldType, RecordField, RecordLayout } from '../events/layout.ts';
+import {
+  MAX_RECORD_BYTES,
+  type FieldType,
+  type RecordField,
+  type RecordLayout,
+} from '../events/layout.ts';
 
 /** One note; see raw.ts. */
 export type RawNote =
@@ -23,7 +28,7 @@ export type RawNote =
 
 const FIELD_TYPES: readonly FieldType[] = [
   ...(['u8', 'u16', 'u32', 'u64', 's8', 's16', 's32', 's64'] as const), // literals for FieldType
-  ...(['x8', 'x16', 'x32', 'x64', 'string'] as const), // likewise
+  ...(['x8', 'x16', 'x32', 'x64', 'char', 'symbol', 'string'] as const), // likewise
 ];
 
 type Members = ReadonlyMap<string, unknown>;
@@ -80,7 +85,14 @@ function fieldOf(field: Members): RecordField {
     type,
     offset: whole(field, 'offset'),
     faultBit: field.has('faultBit') ? whole(field, 'faultBit') : undefined,
+    ...(field.has('count') ? { count: countOf(field) } : {}),
   };
+}
+
+function countOf(field: Members): number {
+  const count = whole(field, 'count');
+  if (count >= 1 && count <= MAX_RECORD_BYTES) return count;
+  throw new TypeError('an array of impossible size');
 }
 
 function members(value: unknown): Members {

@@ -13,6 +13,7 @@ import type { TaskIdentity } from '../events/context.ts';
 import type { EventDescriptor } from '../events/descriptor.ts';
 import type { EventView } from '../events/view.ts';
 import { fragment, type Fragment, type LineBuffer } from './line-buffer.ts';
+import type { FieldType } from '../events/layout.ts';
 import { MAX_INTEGER_BYTES, putDecimal, putHex } from './values.ts';
 
 const SPACE = 0x20;
@@ -21,6 +22,16 @@ const POINT = 0x2e;
 const NEWLINE = 0x0a;
 const FAULT_TEXT = fragment('(fault)');
 const HEX_PREFIX = fragment('0x');
+const APOSTROPHE = 0x27;
+const COMMA = 0x2c;
+const OPEN = 0x7b;
+const CLOSE = 0x7d;
+/** Every byte as `\x1b`. */
+const BYTES = Array.from({ length: 256 }, (_, byte) =>
+  fragment(`\\x${byte.toString(16).padStart(2, '0')}`),
+);
+/** An integer or `(fault)`, with quotes and a comma around it. */
+const MAX_ELEMENT_BYTES = MAX_INTEGER_BYTES + 4;
 /** Task, processor, time: at most 16 × 4 + 9, 8 and 24 bytes, rounded up. */
 const PREFIX_BYTES = 160;
 
@@ -58,12 +69,8 @@ export class TextExporter {
       const name = shape.names[at];
       if (field === undefined || name === undefined) break;
       out.put(name);
-      if (view.isFault(at)) out.put(FAULT_TEXT);
-      else if (field.type === 'string') putString(out, view, at, shape.bytes);
-      else if (field.type.charCodeAt(0) === 0x78) {
-        out.put(HEX_PREFIX);
-        putHex(out, view, at, field.type);
-      } else putDecimal(out, view, at, field.type);
+      if (field.count === undefined) putValue(out, view, at, field.type, shape.bytes);
+      else putArray(out, view, at, field.type, field.count, shape.bytes);
     }
     out.byte(NEWLINE);
   }
@@ -75,8 +82,10 @@ export class TextExporter {
       // The kernel prints the event's name, not its group.
       const name = descriptor.name.slice(descriptor.name.indexOf(':') + 1);
       const head = fragment(`: ${visible(name)}: (0x${descriptor.address.toString(16)})`);
-      const names = descriptor.layout.fields.map((field) => fragment(` ${visible(field.name)}=`));
-      const fixed = names.reduce((sum, each) => sum + each.length + MAX_INTEGER_BYTES, head.length);
+      const { fields } = descriptor.layout;
+      const names = fields.map((field) => fragment(` ${visible(field.name)}=`));
+      const values = fields.reduce((sum, { count = 1 }) => sum + count * MAX_ELEMENT_BYTES, 0);
+      const fixed = names.reduce((sum, each) => sum + each.length, head.length + values);
       shape = { descriptor, head, names, bytes: fixed + PREFIX_BYTES };
       this.#shapes.set(descriptor, shape);
     }
@@ -116,9 +125,67 @@ function putTime(out: LineBuffer, seconds: number, nanoseconds: number): void {
   out.padded(micros, 6);
 }
 
-function putString(out: LineBuffer, view: EventView, field: number, room: number): void {
-  const start = view.stringOffset(field);
-  const length = view.stringLength(field);
+/** `{1,2,3}`; one of integers that was not read whole is one fault. */
+function putArray(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  type: FieldType,
+  count: number,
+  room: number,
+): void {
+  if (type !== 'string' && view.isFault(field)) {
+    out.put(FAULT_TEXT);
+    return;
+  }
+  out.byte(OPEN);
+  for (let element = 0; element < count; element++) {
+    if (element > 0) out.byte(COMMA);
+    putValue(out, view, field, type, room, element);
+  }
+  out.byte(CLOSE);
+}
+
+/** @param room what the rest of the line takes, strings aside. */
+function putValue(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  type: FieldType,
+  room: number,
+  element = 0,
+): void {
+  if (view.isFault(field, element)) {
+    out.put(FAULT_TEXT);
+  } else if (type === 'string') {
+    putString(out, view, field, room, element);
+  } else if (type === 'char') {
+    out.byte(APOSTROPHE);
+    putCharacter(out, view.low(field, element) & 0xff);
+    out.byte(APOSTROPHE);
+  } else if (type === 'symbol' || type.charCodeAt(0) === 0x78) {
+    out.put(HEX_PREFIX);
+    putHex(out, view, field, type, element);
+  } else {
+    putDecimal(out, view, field, type, element);
+  }
+}
+
+/** One byte: what is not printable ASCII as `\x1b`. */
+function putCharacter(out: LineBuffer, byte: number): void {
+  if (byte >= 0x20 && byte < 0x7f) out.byte(byte);
+  else out.put(BYTES[byte] ?? BYTES[0] ?? FAULT_TEXT);
+}
+
+function putString(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  room: number,
+  element: number,
+): void {
+  const start = view.stringOffset(field, element);
+  const length = view.stringLength(field, element);
   out.reserve(length + room);
   out.byte(QUOTE);
   const from = view.batch.bytes;
@@ -129,7 +196,7 @@ function putString(out: LineBuffer, view: EventView, field: number, room: number
     const byte = from[place] ?? 0;
     if (byte < 0x20 || byte >= 0x7f) {
       out.length = undo;
-      const text = visible(view.string(field));
+      const text = visible(view.string(field, element));
       out.text(text);
       out.reserve(room);
       out.byte(QUOTE);

@@ -11,10 +11,16 @@ const WORD = 4_294_967_296;
 export const MAX_INTEGER_BYTES = 21;
 
 /** Writes an integer field in decimal, with the sign of its type. The caller reserved the bytes. */
-export function putDecimal(out: LineBuffer, view: EventView, field: number, type: FieldType): void {
-  const low = view.low(field);
+export function putDecimal(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  type: FieldType,
+  element = 0,
+): void {
+  const low = view.low(field, element);
   if (widthOf(type) === 64) {
-    const high = view.high(field);
+    const high = view.high(field, element);
     if (type !== 's64' || high < 0x8000_0000) {
       out.unsigned(low, high);
       return;
@@ -30,8 +36,14 @@ export function putDecimal(out: LineBuffer, view: EventView, field: number, type
 }
 
 /** Writes an integer field in hexadecimal, without 0x. The caller reserved the bytes. */
-export function putHex(out: LineBuffer, view: EventView, field: number, type: FieldType): void {
-  const low = view.low(field);
-  if (widthOf(type) === 64) out.hex(low, view.high(field));
+export function putHex(
+  out: LineBuffer,
+  view: EventView,
+  field: number,
+  type: FieldType,
+  element = 0,
+): void {
+  const low = view.low(field, element);
+  if (widthOf(type) === 64) out.hex(low, view.high(field, element));
   else out.hex(narrow(type, low), 0);
 }

@@ -1,12 +1,19 @@
 /**
- * Probe definitions: the text `LOCATION [ARGUMENT…]` and its tree. `docs/probes.md` is the written
- * grammar. The kernel's `uprobe_events` commands will be a second text for the same tree.
+ * Probe definitions: one tree, two texts for it. Ours is `LOCATION [ARGUMENT…] [if FILTER]`, the kernel's
+ * `p[:[GROUP/]EVENT] LOCATION [ARGUMENT…]` of `uprobe_events`. `docs/probes.md` is the written grammar.
  */
 
-import { parseArguments, printArgument } from './arguments.ts';
+import { hex, type FileOffset } from '../base/brand.ts';
+import { unreachable } from '../base/errors.ts';
+import { listArgument, parseArguments, printArgument } from './arguments.ts';
+import { parseCommand, printCommand } from './command.ts';
+import { parseFilter, printFilter } from './filter-text.ts';
+import type { FilterTree } from './filter.ts';
 import { parseLocation, printLocation, type ProbeLocation } from './location.ts';
-import type { ProgramArgument } from './program.ts';
-import { tokenize } from './tokens.ts';
+import { generateEventName } from './names.ts';
+import { fitsRecord, type ProgramArgument } from './program.ts';
+import { refusal } from './refusals.ts';
+import { tokenize, type DefinitionTokens } from './tokens.ts';
 
 /** What somebody asked for, before anything of it was looked up. */
 export interface ProbeDefinition {
@@ -14,10 +21,25 @@ export interface ProbeDefinition {
   readonly arguments: readonly ProgramArgument[];
   /** As it was written, for messages. */
   readonly text: string;
-  /** The event's group, where it was named. The text has no form for it yet. */
+  /** Which hits act. */
+  readonly filter?: FilterTree;
+  /** The event's group, where it was named. */
   readonly group?: string;
-  /** The event's name, where it was named. The text has no form for it yet. */
+  /** The event's name, where it was named. */
   readonly event?: string;
+  /** A return probe: its hits are the returns of the function. */
+  readonly isReturn?: true;
+  /** Returns that may be awaited at the same time, where that was said. */
+  readonly maxActive?: number;
+  /** Where the file has a counter that is to be raised while the probe is in. */
+  readonly reference?: FileOffset;
+}
+
+/** `-:[GROUP/][EVENT]`: an event that is not wanted any more. */
+export interface ProbeRemoval {
+  readonly group?: string;
+  readonly event?: string;
+  readonly text: string;
 }
 
 /**
@@ -25,16 +47,119 @@ export interface ProbeDefinition {
  * @throws TraplineError `bad-definition`, its position the first offending character of `text`.
  */
 export function parseDefinition(text: string): ProbeDefinition {
-  const tokens = tokenize(text);
-  const location = parseLocation(text, tokens.location, tokens.locationEnd);
-  return { location, arguments: parseArguments(text, tokens.arguments), text };
+  const line = parseLine(text);
+  if ('location' in line) return line;
+  throw refusal(text, text.indexOf('-'), 'noLocation', 'a removal is no probe');
 }
 
 /**
- * Writes a definition so that {@link parseDefinition} reads the same location and arguments, every
- * argument with its name and its canonical form. Group and event have no place in this text.
+ * Parses a line of a file of probes: a definition, or a removal.
+ * @throws TraplineError `bad-definition`, its position the first offending character of `text`.
+ */
+export function parseLine(text: string): ProbeDefinition | ProbeRemoval {
+  const tokens = tokenize(text);
+  const command = tokens.command === undefined ? undefined : parseCommand(text, tokens.command);
+  if (command?.kind === 'remove') return parseRemoval(text, tokens, command);
+  const place = parseLocation(text, tokens.location, tokens.locationEnd);
+  const isReturn = place.isReturn || command?.kind === 'return';
+  const fetched = parseArguments({ text, isReturn }, tokens.arguments);
+  const filter =
+    tokens.filter === undefined ? undefined : parseFilter(text, tokens.filter, fetched);
+  const big = tokens.arguments[0];
+  if (big !== undefined && !fitsRecord(fetched, filter))
+    throw refusal(text, big.column, 'eventTooBig');
+  return {
+    location: place.location,
+    arguments: fetched,
+    text,
+    ...(filter === undefined ? {} : { filter }),
+    ...(command?.group === undefined ? {} : { group: command.group }),
+    ...(command?.event === undefined ? {} : { event: command.event }),
+    ...(isReturn ? { isReturn } : {}),
+    ...(command?.maxActive === undefined ? {} : { maxActive: command.maxActive }),
+    ...(place.reference === undefined ? {} : { reference: place.reference }),
+  };
+}
+
+function parseRemoval(
+  text: string,
+  tokens: DefinitionTokens,
+  { group, event }: { readonly group?: string; readonly event?: string },
+): ProbeRemoval {
+  const [behind] = tokens.location;
+  if (behind !== undefined) throw refusal(text, behind.column, 'severalWords');
+  if (group === undefined && event === undefined) throw refusal(text, text.length, 'noEvent');
+  return {
+    text,
+    ...(group === undefined ? {} : { group }),
+    ...(event === undefined ? {} : { event }),
+  };
+}
+
+/**
+ * Writes a definition so that {@link parseDefinition} reads the same one, every argument with its name and
+ * its canonical form; with the kernel's command word where something needs it.
  */
 export function printDefinition(definition: ProbeDefinition): string {
-  const location = printLocation(definition.location);
-  return [location, ...definition.arguments.map(printArgument)].join(' ');
+  const { location, group, event, maxActive, reference, filter } = definition;
+  const isReturn = definition.isReturn === true;
+  const isNamed = group !== undefined || event !== undefined || maxActive !== undefined;
+  const kind = maxActive === undefined ? 'probe' : 'return';
+  const names = {
+    ...(group === undefined ? {} : { group }),
+    ...(event === undefined ? {} : { event }),
+    ...(maxActive === undefined ? {} : { maxActive }),
+  };
+  const place = printLocation({
+    location,
+    isReturn: isReturn && kind === 'probe',
+    reference,
+  });
+  return [
+    ...(isNamed ? [printCommand({ kind, ...names })] : []),
+    place,
+    ...definition.arguments.map(printArgument),
+    ...(filter === undefined ? [] : ['if', printFilter(filter)]),
+  ].join(' ');
+}
+
+/**
+ * A definition as the kernel's `uprobe_events` lists it: `p:uprobes/p_zsh_0x4245c0 /bin/zsh:0x…45c0
+ * arg1=%di`. What the kernel's language has no form for (functions, files by name) stands as it was
+ * written, a filter is left out.
+ */
+export function listDefinition(definition: ProbeDefinition): string {
+  const { location, text, reference } = definition;
+  const generated = generateEventName(location);
+  const group = definition.group ?? generated.group;
+  const event = definition.event ?? generated.event;
+  const tokens = tokenize(text);
+  const fetched = definition.arguments.map((argument, index) =>
+    listArgument(argument, tokens.arguments[index]?.text ?? ''),
+  );
+  const counter = reference === undefined ? '' : `(${hex(reference)})`;
+  const letter = definition.isReturn === true ? 'r' : 'p';
+  return [`${letter}:${group}/${event}`, `${listLocation(location)}${counter}`, ...fetched].join(
+    ' ',
+  );
+}
+
+function listLocation(location: ProbeLocation): string {
+  switch (location.kind) {
+    case 'offset':
+      return `${location.file}:${padded(location.offset)}`;
+    case 'address':
+      return `${location.pid}:${padded(location.address)}`;
+    case 'inode':
+      return `${location.inode}:${padded(location.offset)}`;
+    case 'function':
+      return printLocation({ location, isReturn: false, reference: undefined });
+    default:
+      return unreachable(location);
+  }
+}
+
+/** As the kernel prints a place: all 16 digits. */
+function padded(value: number | bigint): string {
+  return `0x${value.toString(16).padStart(16, '0')}`;
 }

@@ -21,14 +21,22 @@ export interface Word {
 
 /** A definition's text in pieces. */
 export interface DefinitionTokens {
+  /** The kernel's command word, where the text begins with one: `p:GROUP/EVENT`. */
+  readonly command: Word | undefined;
   /** Quotes removed; empty where the text holds nothing or an empty quoted name. */
   readonly location: readonly LocationCharacter[];
   /** Index of the first character behind the location. */
   readonly locationEnd: number;
   readonly arguments: readonly Word[];
+  /** What follows a bare `if`, to the end of the text. */
+  readonly filter: Word | undefined;
 }
 
 const WHITE_SPACE = /[ \t\n\v\f\r]/;
+/** `p`, `r`, `r8`, `-`, each with `:` and names behind it or not. */
+const COMMAND = /^(?:p|r\d*|-)(?::|$)/;
+/** A path as the kernel takes it: all to the last colon, which a digit must follow. */
+const KERNEL_PLACE = /^[^'"\\]*\/[^'"\\]*:[0-9][^:'"\\]*$/;
 
 /**
  * Cuts a definition's text into pieces. Quotes and backslashes have a meaning in the location only;
@@ -39,14 +47,48 @@ const WHITE_SPACE = /[ \t\n\v\f\r]/;
 export function tokenize(text: string): DefinitionTokens {
   const nul = text.indexOf('\0');
   if (nul >= 0) throw refusal(text, nul, 'nulCharacter');
-  const start = text.search(/[^ \t\n\v\f\r]/);
-  if (start < 0) throw refusal(text, 0, 'empty', 'write FUNC@FILE or FILE:0xOFFSET');
+  const start = skipWhite(text, 0);
+  if (start === text.length) throw refusal(text, 0, 'empty', 'write FUNC@FILE or FILE:0xOFFSET');
+  const command = takeCommand(text, start);
   const location: LocationCharacter[] = [];
-  let at = start;
+  let at = command === undefined ? start : skipWhite(text, command.column + command.text.length);
+  const place = command === undefined ? '' : wordAt(text, at);
+  if (KERNEL_PLACE.test(place)) {
+    // No character of the path itself has a meaning there.
+    const colon = at + place.lastIndexOf(':');
+    for (; at < colon; at++) location.push({ value: text.charAt(at), quoted: true, column: at });
+  }
   while (at < text.length && !WHITE_SPACE.test(text.charAt(at))) {
     at = takePiece(text, at, location);
   }
-  return { location, locationEnd: at, arguments: words(text, at) };
+  const all = words(text, at);
+  const clause = all.findIndex((word) => word.text === 'if');
+  const begin = clause < 0 ? undefined : skipWhite(text, (all[clause]?.column ?? 0) + 2);
+  return {
+    command,
+    location,
+    locationEnd: at,
+    arguments: clause < 0 ? all : all.slice(0, clause),
+    filter: begin === undefined ? undefined : { text: text.slice(begin), column: begin },
+  };
+}
+
+/** The command word, if there is one: alone it would be no location either. */
+function takeCommand(text: string, start: number): Word | undefined {
+  const word = wordAt(text, start);
+  if (!COMMAND.test(word)) return undefined;
+  return { text: word, column: start };
+}
+
+function wordAt(text: string, at: number): string {
+  const length = text.slice(at).search(WHITE_SPACE);
+  return length < 0 ? text.slice(at) : text.slice(at, at + length);
+}
+
+function skipWhite(text: string, from: number): number {
+  let at = from;
+  while (at < text.length && WHITE_SPACE.test(text.charAt(at))) at++;
+  return at;
 }
 
 /** Takes one bare character, one escaped character or one quoted run; returns where it ends. */

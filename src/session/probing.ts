@@ -5,10 +5,11 @@ import { TraplineError } from '../base/errors.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
 import type { FailedRequest, JumpTarget } from '../engines/jump/target.ts';
-import { layoutRecord } from '../events/layout.ts';
 import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
+import { parseFilter } from '../probe/filter-text.ts';
+import type { ProgramFilter } from '../probe/filter.ts';
 import { generateEventName, type EventName, type EventNames } from '../probe/names.ts';
-import { fieldsOf, type Program } from '../probe/program.ts';
+import { layoutOf, type Program } from '../probe/program.ts';
 import { splitDeviceText, type FileCache } from './files.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
 import type { ConsumerHandle } from './protocol.ts';
@@ -50,6 +51,8 @@ export class ProbeAddition {
   readonly definition: ProbeDefinition;
   readonly consumers: ConsumerHandle[] = [];
   readonly #request: ProbeRequest;
+  /** The event filters, which hold all together. */
+  readonly #filters: readonly ProgramFilter[];
   readonly #files: FileCache;
   readonly #names: EventNames;
   /** One event for one place of a file, in whatever process. */
@@ -62,6 +65,8 @@ export class ProbeAddition {
   constructor(id: number, request: ProbeRequest, files: FileCache, names: EventNames) {
     this.id = id;
     this.definition = parseDefinition(request.definition);
+    refuseLater(this.definition);
+    this.#filters = filtersOf(this.definition, request.filter);
     this.#request = request;
     this.#files = files;
     this.#names = names;
@@ -124,9 +129,13 @@ export class ProbeAddition {
   }
 
   #programFor(target: ProbeTarget): Program {
+    const filters: readonly ProgramFilter[] = [
+      ...(target.tids === undefined ? [] : [{ kind: 'tasks' as const, tids: target.tids }]), // the literal
+      ...this.#filters,
+    ];
     return {
       arguments: this.#request.action === 'count' ? [] : this.definition.arguments,
-      filter: target.tids === undefined ? undefined : { kind: 'tasks', tids: target.tids },
+      filter: filters.length > 1 ? { kind: 'both', filters } : filters[0],
       action: this.#request.action ?? 'record',
     };
   }
@@ -175,7 +184,7 @@ export class ProbeAddition {
   #note(target: ProbeTarget, request: ConsumerRequest, place: ResolvedPlace): void {
     const { group, event } = this.#eventFor(place);
     const { consumer, program } = request;
-    const layout = layoutRecord(fieldsOf(program));
+    const layout = layoutOf(program);
     const name = `${group}:${event}`;
     this.consumers.push({
       pid: target.pid,
@@ -206,24 +215,27 @@ export class ProbeAddition {
     const key = `${place.file.device}:${place.file.inode}:${place.offset}`;
     const known = this.#events.get(key);
     if (known !== undefined) return known;
-    const { location } = this.definition;
+    const { location, group, event } = this.definition;
     const named =
       location.kind === 'function' && place.eventName !== undefined
         ? { ...location, name: place.eventName, isGlob: false }
         : location;
-    const name = this.#names.take(generateEventName(named));
+    const generated = generateEventName(named);
+    const wanted = { group: group ?? generated.group, event: event ?? generated.event };
+    const name = this.#names.take(wanted);
     this.#events.set(key, name);
     return name;
   }
 
   #notMapped(pids: readonly Pid[]): TraplineError {
-    const { file } = this.definition.location;
+    const { location, text } = this.definition;
+    const file = 'file' in location ? location.file : text;
     const many = pids.length === 1 ? `process ${pids[0]}` : `any of the ${pids.length} processes`;
     return new TraplineError({
       code: 'no-file',
       message: `${file} is not mapped by ${many}`,
       hint: `Give the path, or the name as the program loads it: \`grep r-xp /proc/${pids[0] ?? 'PID'}/maps\` shows them.`,
-      position: { text: this.definition.text, column: this.definition.text.lastIndexOf(file) },
+      position: { text, column: Math.max(0, text.lastIndexOf(file)) },
     });
   }
 
@@ -237,6 +249,33 @@ export class ProbeAddition {
       hint: groupReasons(this.#refused).slice(0, 5).join('\n'),
     });
   }
+}
+
+/**
+ * The filter of the definition and that of the request.
+ * @throws TraplineError `bad-definition`.
+ */
+function filtersOf(definition: ProbeDefinition, filter: string | undefined): ProgramFilter[] {
+  const own = definition.filter === undefined ? [] : [definition.filter];
+  if (filter === undefined) return own;
+  return [...own, parseFilter(filter, { text: filter, column: 0 }, definition.arguments)];
+}
+
+/** @throws TraplineError `unsupported` for what is understood, but can't be done yet. */
+function refuseLater({ isReturn, reference, text }: ProbeDefinition): void {
+  if (isReturn === true) {
+    throw new TraplineError({
+      code: 'unsupported',
+      message: `${text}: return probes are understood, but this version can't make them yet`,
+      hint: 'Probe the entry of the function, or the places at which it returns (FUNC+OFFSET@FILE).',
+    });
+  }
+  if (reference === undefined) return;
+  throw new TraplineError({
+    code: 'unsupported',
+    message: `${text}: a reference counter is understood, but this version can't raise it yet`,
+    hint: 'Leave the (REF_CTR) away if the code behind the counter runs without it.',
+  });
 }
 
 /** The reasons of refusals, each once, the commonest first, with how often it came. */

@@ -4,12 +4,12 @@ import { fileOffset, hex, type Address, type FileOffset, type Pid } from '../bas
 import { TraplineError } from '../base/errors.ts';
 import { compileGlob } from '../base/glob.ts';
 import type { ProbeDefinition } from '../probe/definition.ts';
-import type { FunctionLocation } from '../probe/location.ts';
-import type { MemoryMapping } from '../process/maps.ts';
+import type { FunctionLocation, ProbeLocation } from '../probe/location.ts';
+import { findMapping, type MemoryMapping } from '../process/maps.ts';
 import type { FunctionSymbol } from '../symbols/function-symbol.ts';
 import { implementationOf, type TargetView } from './chosen.ts';
 import { filesNamed } from './file-names.ts';
-import type { FileCache, MappedFile } from './files.ts';
+import { isFile, type FileCache, type MappedFile } from './files.ts';
 
 /** One place that a definition names. */
 export interface ResolvedPlace {
@@ -54,16 +54,54 @@ export function resolveDefinition(
   files: FileCache,
 ): Resolution | undefined {
   const { location } = definition;
-  const found = filesNamed(pid, maps, location.file, files);
+  const found = filesOf(pid, maps, location, files);
   if (found.length === 0) return undefined;
   const results = found.map((file) => {
-    if (location.kind === 'offset') return resolveOffset(maps, file, location.offset);
-    return resolveFunction({ pid, maps, files }, file, location, exclude);
+    if (location.kind === 'function') {
+      return resolveFunction({ pid, maps, files }, file, location, exclude);
+    }
+    const offset = location.kind === 'address' ? offsetAt(maps, location.address) : location.offset;
+    return resolveOffset(maps, file, offset);
   });
   return {
     places: results.flatMap(({ places }) => places),
     unresolved: results.flatMap(({ unresolved }) => unresolved),
   };
+}
+
+/** The files that a location means, each once; none while the process does not map them. */
+function filesOf(
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  location: ProbeLocation,
+  files: FileCache,
+): MappedFile[] {
+  if (location.kind === 'function' || location.kind === 'offset') {
+    return filesNamed(pid, maps, location.file, files);
+  }
+  const mapping =
+    location.kind === 'inode'
+      ? maps.find(({ device, inode }) => device === location.device && inode === location.inode)
+      : location.pid === (pid as number) // a plain number, as people write it
+        ? mappingAt(maps, location.address)
+        : undefined;
+  return mapping === undefined ? [] : [files.open(pid, mapping)];
+}
+
+/** @throws TraplineError `refused` where no file's code is. */
+function mappingAt(maps: readonly MemoryMapping[], at: Address): MemoryMapping {
+  const mapping = findMapping(maps, at);
+  if (mapping !== undefined && mapping.executable && isFile(mapping)) return mapping;
+  throw new TraplineError({
+    code: 'refused',
+    message: `there is no file's code at ${hex(at)}`,
+    hint: `An address is one in memory, in a mapping that /proc/PID/maps shows as r-xp.`,
+  });
+}
+
+function offsetAt(maps: readonly MemoryMapping[], at: Address): FileOffset {
+  const mapping = mappingAt(maps, at);
+  return fileOffset(Number(at - mapping.start + mapping.offset));
 }
 
 function resolveOffset(

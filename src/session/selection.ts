@@ -6,7 +6,8 @@ import { pid as brandPid, tid as brandTid, type Pid, type Tid } from '../base/br
 import { TraplineError } from '../base/errors.ts';
 import { findProcesses } from '../engines/jump/spaces.ts';
 import { parseDefinition } from '../probe/definition.ts';
-import { readMaps } from '../process/maps.ts';
+import type { ProbeLocation } from '../probe/location.ts';
+import { readMaps, type MemoryMapping } from '../process/maps.ts';
 import { explainRefusal } from '../process/permission.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { fileMatcher } from './file-names.ts';
@@ -38,6 +39,13 @@ export function selectProcesses(
   }
   if (selection.all === true) {
     for (const pid of processesThatMap(probes)) selected.set(pid, undefined);
+  }
+  // A place that is named by its process names that process.
+  for (const { definition } of probes) {
+    const { location } = parseDefinition(definition);
+    if (location.kind === 'address' && !selected.has(brandPid(location.pid))) {
+      selected.set(existing(location.pid), undefined);
+    }
   }
   if (selected.size === 0) {
     throw new TraplineError(
@@ -105,7 +113,7 @@ function statusOf(number: number): NonNullable<ReturnType<typeof readTaskStatus>
 /** Rule 14: never ourselves, our ancestors, or process 1. */
 function processesThatMap(probes: readonly ProbeRequest[]): Pid[] {
   const matchers = probes.map(({ definition }) =>
-    fileMatcher(parseDefinition(definition).location.file),
+    mappingMatcher(parseDefinition(definition).location),
   );
   const spared = new Set<Pid>([brandPid(1), ...ancestors()]);
   const uid = process.geteuid?.() ?? 0;
@@ -115,6 +123,13 @@ function processesThatMap(probes: readonly ProbeRequest[]): Pid[] {
     const status = readTaskStatus(pid);
     return !spared.has(pid) && status !== undefined && (uid === 0 || status.uid === uid);
   });
+}
+
+/** Whether a mapping is of the file that a location names. An address is of no other process than its own. */
+function mappingMatcher(location: ProbeLocation): (mapping: MemoryMapping) => boolean {
+  if (location.kind === 'address') return () => false;
+  if (location.kind !== 'inode') return fileMatcher(location.file);
+  return ({ device, inode }) => device === location.device && inode === location.inode;
 }
 
 function ancestors(): Pid[] {

@@ -22,6 +22,8 @@ export interface ProbeRequest {
   readonly definition: string;
   /** Function names that a glob in the definition must not take, globs too. */
   readonly exclude?: readonly string[];
+  /** An event filter, beside the definition's own: `size > 4096 && common_pid != 7`; docs/probes.md has the grammar. */
+  readonly filter?: string;
   /** `record` (default) makes an event of each hit, `count` only counts it. */
   readonly action?: 'record' | 'count';
 }

@@ -80,6 +80,11 @@ export const CONDITIONS: readonly Condition[] = [
   'g',
 ];
 
+/** The condition that holds where another does not. */
+export function negated(condition: Condition): Condition {
+  return CONDITIONS[CONDITIONS.indexOf(condition) ^ 1] ?? condition;
+}
+
 /** A condition on the flags; see {@link CONDITIONS}. */
 export type Condition =
   | 'o'

@@ -1,25 +1,30 @@
 /** Compiles a program to the machine code of one site: the back end of the jump engine. */
 
 import { address, type Address } from '../../base/brand.ts';
-import { TraplineError, unreachable } from '../../base/errors.ts';
 import {
   CONSUMER_COUNTER_BYTES,
   ConsumerCounter,
   ContextHeader,
   PAGE_BYTES,
+  RECORD_HEADER_BYTES,
   RecordHeader,
   SHARED_COUNTER_BYTES,
   SharedCounter,
+  VOID_EVENT,
   type RecordLayout,
   type SegmentLayout,
 } from '../../events/layout.ts';
-import type { Fetch, Program, ProgramFilter, RegisterName } from '../../probe/program.ts';
+import type { Fetch, Program } from '../../probe/program.ts';
 import { Assembler } from '../../x64/assembler.ts';
 import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { Register64 } from '../../x64/registers.ts';
-import { emitAccesses } from './access.ts';
-import { emitRestoreMore, emitSaveMore, flagsSlot, FRAME_BYTES, savedSlot } from './frame.ts';
+import { emitFaultMaskReset, emitGroup, emitInteger, emitTaskName, inRecord } from './access.ts';
+import { emitLoad, emitLoadArgument, liveRegister } from './fetch-code.ts';
+import { emitFilter, splitFilter, type SplitFilter } from './filter-code.ts';
+import { emitRestoreMore, emitSaveMore } from './frame.ts';
+import { isMemory, ReadPlan } from './reads.ts';
 import { CacheEntry, emitCacheSlot, emitForgetCall, type SessionAddresses } from './runtime.ts';
+import { emitConstantTexts, emitShrink, emitStrings } from './texts.ts';
 
 /** What the processor and the machine's clock allow a stub to use. */
 export interface StubFeatures {
@@ -41,6 +46,8 @@ export interface ProgramParts {
   readonly origin: Address;
   /** Where the site is: the value of `rip`. */
   readonly site: Address;
+  /** Where it is in its file. */
+  readonly fileOffset: bigint;
   readonly redZone: number;
   readonly session: SessionAddresses;
   readonly segment: SegmentLayout;
@@ -73,13 +80,19 @@ export function compileProgram(parts: ProgramParts): ProgramCode {
 export interface EmitContext {
   readonly code: Assembler;
   readonly parts: ProgramParts;
-  /** Loads a value as it was at the hit. */
+  /** Whether the registers that programs save themselves are saved already. */
+  readonly hasSavedMore: boolean;
+  /** Loads a value that is no memory, as it was at the hit. Clobbers rdx. */
   load(destination: Register64, fetch: Fetch): void;
+  /** Loads the processor's number into rax. */
+  emitProcessor(): void;
 }
 
 class ProgramEmitter implements EmitContext {
   readonly code: Assembler;
   readonly parts: ProgramParts;
+  hasSavedMore = false;
+  readonly #filter: SplitFilter;
   readonly #leave: Label;
   /** Code that is rarely run, written behind the program. */
   readonly #cold: (() => void)[] = [];
@@ -87,6 +100,7 @@ class ProgramEmitter implements EmitContext {
   constructor(code: Assembler, parts: ProgramParts) {
     this.code = code;
     this.parts = parts;
+    this.#filter = splitFilter(parts.program.filter);
     this.#leave = code.label('leave');
   }
 
@@ -95,11 +109,9 @@ class ProgramEmitter implements EmitContext {
     const next = code.label('next');
     this.#liveness();
     this.#context();
-    const { filter, action } = parts.program;
-    if (action === 'record') this.#count(ConsumerCounter.hits);
-    if (filter !== undefined) this.#filter(filter);
-    if (action === 'count') this.#count(ConsumerCounter.aggregated);
-    else this.#record();
+    this.#early();
+    if (parts.program.action === 'record' || this.#filter.late !== undefined) this.#reserving();
+    else this.#count(ConsumerCounter.aggregated);
     code.bind(this.#leave).jmp(mem({ target: next }));
     for (const emitCold of this.#cold) emitCold();
     code.align(8).bind(next).u64(parts.next);
@@ -107,21 +119,13 @@ class ProgramEmitter implements EmitContext {
   }
 
   load(destination: Register64, fetch: Fetch): void {
-    switch (fetch.kind) {
-      case 'register':
-        this.#loadRegister(destination, fetch.register);
-        return;
-      case 'load':
-      case 'stack':
-      case 'comm':
-        throw new TraplineError({
-          code: 'unsupported',
-          message: 'a dereference inside a dereference cannot be fetched by this version',
-          hint: 'Fetch the pointer itself, or one level of it.',
-        });
-      default:
-        unreachable(fetch);
-    }
+    emitLoad(this, destination, fetch);
+  }
+
+  emitProcessor(): void {
+    const { code, parts } = this;
+    if (parts.features.rdpid) code.rdpid('rax').and('eax', 0xfff);
+    else code.mov('eax', CPU_NODE_SELECTOR).lsl('eax', 'eax').and('eax', 0xfff);
   }
 
   /** One load: bit 30 of the word is FUTEX_OWNER_DIED, set by the kernel or at the session's end. */
@@ -183,27 +187,84 @@ class ProgramEmitter implements EmitContext {
     code.lock().inc(mem({ base: 'rcx', width: 8 }));
   }
 
-  #filter(filter: ProgramFilter): void {
+  /** What of the filter needs no memory: nothing is saved or counted before it. */
+  #early(): void {
     const { code } = this;
-    const passed = code.label('passed');
-    code.mov('eax', mem({ base: 'rcx', displacement: ContextHeader.tid }));
-    for (const tid of filter.tids) code.cmp('eax', tid).jcc('e', passed, 'near');
-    this.#count(ConsumerCounter.filtered);
-    if (this.parts.program.action === 'count') this.#count(ConsumerCounter.hits);
-    code.jmp(this.#leave, 'near');
-    code.bind(passed);
+    if (this.#filter.early.length === 0) return;
+    const refused = code.label('refused');
+    for (const filter of this.#filter.early) emitFilter(this, filter, refused, false);
+    this.#cold.push(() => {
+      code.bind(refused);
+      this.#count(ConsumerCounter.filtered);
+      code.jmp(this.#leave, 'near');
+    });
   }
 
-  #record(): void {
+  /** A record, or a count whose filter reads memory: both need bytes of the ring. */
+  #reserving(): void {
     const { code, parts } = this;
+    const { program, record } = parts;
+    const plan = new ReadPlan(program, record, this.#filter.late);
+    this.#count(ConsumerCounter.hits);
     emitSaveMore(code);
-    this.#reserve(parts.record.maxBytes);
-    code.rdtsc().shl('rdx', 32).or('rax', 'rdx');
-    code.mov(mem({ base: 'rsi', displacement: RecordHeader.clock }), 'rax');
-    this.#fields();
-    if (parts.record.sizeOffset !== undefined) emitAccesses(this);
-    this.#commit();
+    this.hasSavedMore = true;
+    this.#reserve(record.maxBytes);
+    this.#late(plan);
+    if (program.action === 'count') {
+      this.#giveBack(ConsumerCounter.aggregated);
+    } else {
+      code.rdtsc().shl('rdx', 32).or('rax', 'rdx');
+      code.mov(mem({ base: 'rsi', displacement: RecordHeader.clock }), 'rax');
+      this.#fields();
+      if (record.sizeOffset !== undefined) this.#memory(plan);
+      this.#commit(parts.consumer);
+    }
     emitRestoreMore(code);
+  }
+
+  /** What of the filter reads memory. */
+  #late(plan: ReadPlan): void {
+    const { code } = this;
+    const { late } = this.#filter;
+    if (late === undefined) return;
+    const refused = code.label('refused');
+    for (const group of plan.filterGroups) emitGroup(this, group);
+    if (plan.filterName !== undefined) emitTaskName(this, plan.filterName);
+    emitFilter(this, late, refused, false, plan);
+    this.#cold.push(() => {
+      code.bind(refused);
+      this.#giveBack(ConsumerCounter.filtered);
+      emitRestoreMore(code);
+      code.jmp(this.#leave, 'near');
+    });
+  }
+
+  /**
+   * Gives all that was reserved back; where a nested hit has reserved behind it, commits it as no record. The
+   * hit is counted under another name.
+   */
+  #giveBack(counter: number): void {
+    const { code, parts } = this;
+    const { maxBytes } = parts.record;
+    const given = code.label('given');
+    code.lea('rax', mem({ base: 'r8', displacement: maxBytes }));
+    code.cmpxchg(mem({ base: 'rcx', displacement: ContextHeader.head, width: 8 }), 'r8');
+    code.jcc('e', given);
+    code.mov(inRecord(RECORD_HEADER_BYTES, 8), maxBytes);
+    this.#commit(VOID_EVENT);
+    code.bind(given);
+    this.#count(counter);
+    code.dec(this.#counter(ConsumerCounter.hits));
+  }
+
+  /** Everything between the plain fields and the commit of a record of variable size. */
+  #memory(plan: ReadPlan): void {
+    emitFaultMaskReset(this);
+    for (const group of plan.recordGroups) emitGroup(this, group);
+    for (const place of plan.integers) emitInteger(this, place);
+    emitConstantTexts(this, plan.texts);
+    emitStrings(this, plan.texts);
+    emitShrink(this);
   }
 
   /** Reserves `bytes` in the ring: rsi the record, or counts the loss and leaves. */
@@ -232,69 +293,31 @@ class ProgramEmitter implements EmitContext {
     code.mov('r8', 'rax');
   }
 
+  /** What is no memory and no text. */
   #fields(): void {
     const { code, parts } = this;
     parts.program.arguments.forEach((argument, index) => {
       const field = parts.record.fields[index];
-      if (field === undefined || argument.fetch.kind !== 'register') return;
+      const { fetch, type, bits } = argument;
+      if (field === undefined || type === 'string' || isMemory(fetch)) return;
       const slot = mem({ base: 'rsi', displacement: field.offset });
-      if (argument.type.endsWith('64')) {
-        const live = liveRegister(argument.fetch.register);
-        if (live === undefined) this.load('rax', argument.fetch);
-        code.mov(slot, live ?? 'rax');
-        return;
-      }
-      this.load('rax', argument.fetch);
-      if (argument.type.endsWith('16')) code.movzx('eax', 'ax');
-      else if (argument.type.endsWith('32')) code.mov('eax', 'eax');
-      else code.movzx('eax', 'al');
-      code.mov(slot, 'rax');
+      const isWhole = bits === undefined && (type.endsWith('64') || type === 'symbol');
+      const live = isWhole ? liveRegister(this, fetch) : undefined;
+      if (live === undefined) emitLoadArgument(this, argument);
+      code.mov(slot, live ?? 'rax');
     });
   }
 
-  #loadRegister(destination: Register64, register: RegisterName): void {
-    const { code, parts } = this;
-    if (register === 'rip') {
-      code.mov(destination, parts.site);
-    } else if (register === 'rsp') {
-      code.lea(destination, mem({ base: 'rsp', displacement: FRAME_BYTES + parts.redZone }));
-    } else if (register === 'flags') {
-      this.#loadFlags(destination);
-    } else {
-      code.mov(destination, savedSlot(register) ?? register);
-    }
-  }
-
-  /** The flags as pushfq would have given them: the six arithmetic ones are the saved ones. */
-  #loadFlags(destination: Register64): void {
-    const { code } = this;
-    code.pushfq().pop(destination).and(destination, ~ARITHMETIC_FLAGS);
-    code.mov('rdi', flagsSlot()).mov('rdx', 'rdi').shr('rdi', 8);
-    code
-      .and('edi', ARITHMETIC_FLAGS & 0xff)
-      .and('edx', 1)
-      .shl('edx', 11);
-    code.or(destination, 'rdi').or(destination, 'rdx');
-  }
-
   /** One store of eight bytes, the last one of the record. */
-  #commit(): void {
+  #commit(event: number): void {
     const { code, parts } = this;
     code.shr('r8', 3).mov('r8d', 'r8d');
     if (parts.features.rdpid) code.rdpid('rax');
     else code.mov('eax', CPU_NODE_SELECTOR).lsl('eax', 'eax').and('eax', 0xfff);
-    code.shl('eax', 16).or('eax', parts.consumer).shl('rax', 32).or('rax', 'r8');
+    code.shl('eax', 16).or('eax', event).shl('rax', 32).or('rax', 'r8');
     code.mov(mem({ base: 'rsi', displacement: RecordHeader.stamp }), 'rax');
   }
 }
 
-/** CF, PF, AF, ZF, SF, OF. */
-const ARITHMETIC_FLAGS = 0x8d5;
 /** __CPUNODE_SEG of arch/x86/include/asm/segment.h: its limit's low 12 bits are the processor. */
 const CPU_NODE_SELECTOR = 0x7b;
-
-/** A register that no prologue saves and no program changes is stored as it is. */
-function liveRegister(register: RegisterName): Register64 | undefined {
-  if (register === 'rip' || register === 'rsp' || register === 'flags') return undefined;
-  return savedSlot(register) === undefined ? register : undefined;
-}

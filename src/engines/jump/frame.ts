@@ -28,9 +28,12 @@ const SAVED: readonly Register64[] = ['rax', 'rcx', 'rdx'];
 const SAVED_BY_PROGRAMS: readonly Register64[] = ['rsi', 'rdi', 'r8', 'r11'];
 const SLOTS: readonly Register64[] = [...SAVED, ...SAVED_BY_PROGRAMS];
 
-/** Where a saved register lies, or undefined for those that no program may change. */
-export function savedSlot(register: Register64): Memory | undefined {
-  const slot = SLOTS.indexOf(register);
+/**
+ * Where a saved register lies, or undefined for those that still hold their own value.
+ * @param hasSavedMore whether {@link emitSaveMore} came before.
+ */
+export function savedSlot(register: Register64, hasSavedMore: boolean): Memory | undefined {
+  const slot = (hasSavedMore ? SLOTS : SAVED).indexOf(register);
   return slot < 0 ? undefined : mem({ base: 'rsp', displacement: slot * 8 });
 }
 

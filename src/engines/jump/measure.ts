@@ -7,14 +7,13 @@ import { address, type Address } from '../../base/brand.ts';
 import { DisposableStack } from '../../base/dispose.ts';
 import {
   ContextHeader,
-  layoutRecord,
   layoutSegment,
   SegmentHeader,
   TID_UNKNOWN,
   type SegmentLayout,
 } from '../../events/layout.ts';
 import { formatSegment } from '../../events/segment.ts';
-import { fieldsOf, type Program } from '../../probe/program.ts';
+import { layoutOf, type Program } from '../../probe/program.ts';
 import { readClockPair } from '../../sys/clock.ts';
 import { runCode } from '../../sys/execute.ts';
 import { mapMemory, Protection, type Mapping } from '../../sys/mapping.ts';
@@ -26,7 +25,8 @@ import { RED_ZONE_BYTES } from './frame.ts';
 import { CACHE_BYTES, emitRuntime, type SessionAddresses } from './runtime.ts';
 import { assembleStub } from './stub.ts';
 
-const CODE_BYTES = 64 * 1024;
+/** Room for the longest program; what is not touched costs nothing. */
+const CODE_BYTES = 4 << 20;
 const ROUNDS = 9;
 /** Hits in a round at most; fewer where the ring holds fewer records. */
 const HITS = 4096;
@@ -91,7 +91,7 @@ class Bench {
     formatSegment(this.#memory.view, this.#layout);
     const header = new DataView(this.#memory.view);
     header.setUint32(SegmentHeader.tidOffset, options.tidOffset ?? TID_UNKNOWN, true);
-    const record = layoutRecord(fieldsOf(program));
+    const record = layoutOf(program);
     this.#hits = Math.min(HITS, Math.floor(this.#layout.ringBytes / record.maxBytes / 2));
     const stub = assembleStub({
       origin: at(Place.stub),
@@ -107,6 +107,7 @@ class Bench {
       features: options.features,
       origin: at(Place.program),
       site: at(Place.probed),
+      fileOffset: 0n,
       redZone: RED_ZONE_BYTES,
       consumer: 0,
       next: stub.epilogue,

@@ -5,9 +5,9 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import { ensure, TraplineError } from '../../base/errors.ts';
-import { layoutRecord, type RecordLayout, type SegmentLayout } from '../../events/layout.ts';
+import type { RecordLayout, SegmentLayout } from '../../events/layout.ts';
 import type { EngineConsumer } from '../../probe/engine.ts';
-import { fieldsOf, type Program } from '../../probe/program.ts';
+import { layoutOf, type Program } from '../../probe/program.ts';
 import type { ArenaRow, ProgramRow, SessionRow, SiteRow } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.ts';
@@ -15,7 +15,7 @@ import { Assembler } from '../../x64/assembler.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { ARENA_BYTES, ArenaSpace } from './arena.ts';
 import type { ControlBlock } from './block.ts';
-import { compileProgram, type StubFeatures } from './compile.ts';
+import { compileProgram, type ProgramCode, type StubFeatures } from './compile.ts';
 import { JUMP_BYTES, type SitePlan } from './planner.ts';
 import { emitRuntime, type SessionAddresses } from './runtime.ts';
 import { findPlace, type MemoryPlaces } from './session-memory.ts';
@@ -72,7 +72,9 @@ export interface PreparedChange {
 }
 
 /** More than any program or stub takes; what is not used is given back at once. */
-const ROOM = { stub: 512, program: 768, programArgument: 320, runtime: 4096 } as const;
+const ROOM = { stub: 512, runtime: 4096 } as const;
+/** By how much a program is longer at one place than at another: alignment, and longer constants. */
+const ROOM_TO_SPARE = 512;
 /** What a site with one program takes as a rule, for the size of new arenas. */
 const TYPICAL_SITE_BYTES = 640;
 const LARGEST_ARENA_BYTES = 4 << 20;
@@ -106,6 +108,8 @@ class Preparation {
   readonly #checked = new Set<SiteRow>();
   readonly #sites = new Map<Address, SiteRow>();
   readonly #layouts = new Map<Program, RecordLayout>();
+  /** Bytes that each program may need, wherever it goes. */
+  readonly #rooms = new Map<Program, number>();
 
   constructor(
     maps: readonly MemoryMapping[],
@@ -142,13 +146,13 @@ class Preparation {
     const { row: session, runtime } = this.#sessionRow(text);
     const existing = this.#existingSite(request);
     const site = existing ?? this.#addSite(request, text, left);
-    const room = ROOM.program + request.program.arguments.length * ROOM.programArgument;
-    const program = this.#place(text, room, left, (origin) =>
+    const compile = (origin: Address): ProgramCode =>
       compileProgram({
         program: request.program,
         record: this.#layoutOf(request.program),
         origin,
         site: request.address,
+        fileOffset: BigInt(request.plan.offset),
         redZone: site.redZone,
         session: {
           ...this.#session.places,
@@ -158,8 +162,11 @@ class Preparation {
         consumer: request.consumer,
         next: site.epilogue,
         features: this.#session.features,
-      }),
-    );
+      });
+    const room =
+      this.#rooms.get(request.program) ?? compile(text.start).bytes.byteLength + ROOM_TO_SPARE;
+    this.#rooms.set(request.program, room);
+    const program = this.#place(text, room, left, compile);
     const row = this.#block.addProgram({
       session: session.index,
       site: site.index,
@@ -298,7 +305,7 @@ class Preparation {
   }
 
   #layoutOf(program: Program): RecordLayout {
-    const known = this.#layouts.get(program) ?? layoutRecord(fieldsOf(program));
+    const known = this.#layouts.get(program) ?? layoutOf(program);
     this.#layouts.set(program, known);
     return known;
   }

@@ -8,10 +8,10 @@ import { RED_ZONE_BYTES } from '../../../src/engines/jump/frame.ts';
 import { CACHE_BYTES, emitRuntime } from '../../../src/engines/jump/runtime.ts';
 import { assembleStub } from '../../../src/engines/jump/stub.ts';
 import { DescriptorTable } from '../../../src/events/descriptor.ts';
-import { layoutRecord, layoutSegment } from '../../../src/events/layout.ts';
+import { layoutSegment } from '../../../src/events/layout.ts';
 import { SegmentReader, formatSegment } from '../../../src/events/segment.ts';
 import { parseDefinition } from '../../../src/probe/definition.ts';
-import { fieldsOf, type Program } from '../../../src/probe/program.ts';
+import { layoutOf, type Program } from '../../../src/probe/program.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
 import { assembleHarness, callCode, mapRegion, STATE_WORDS } from '../x64/executable.ts';
 
@@ -57,7 +57,7 @@ function makeBench(program: Program, threadPointer: 'memory' | 'register'): Benc
   };
   const buffer = segment.bytes.buffer;
   formatSegment(buffer, SHAPE);
-  const record = layoutRecord(fieldsOf(program));
+  const record = layoutOf(program);
   const stub = assembleStub({
     origin: at(At.stub),
     redZone: RED_ZONE_BYTES,
@@ -72,6 +72,7 @@ function makeBench(program: Program, threadPointer: 'memory' | 'register'): Benc
     features: { rdpid: false, threadPointer },
     origin: at(At.program),
     site: at(At.site),
+    fileOffset: At.site,
     redZone: RED_ZONE_BYTES,
     consumer: 1,
     next: stub.epilogue,
