@@ -15,6 +15,7 @@ const needs = [
   ['sqlite3', 'sqlite3'],
   ['/usr/include/sqlite3.h', 'libsqlite3-dev'],
   ['openssl', 'openssl'],
+  ['redis-server', 'redis-server'],
   ['go', 'golang-go'],
   ['rustc', 'rustc'],
 ];

@@ -4,7 +4,13 @@ import { readFileSync, readlinkSync, statSync } from 'node:fs';
 
 import { type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { Capability, hasCapability, ownCredentials, type Credentials } from '../sys/credentials.ts';
+import {
+  Capability,
+  hasCapability,
+  hasFileCapabilities,
+  ownCredentials,
+  type Credentials,
+} from '../sys/credentials.ts';
 import { readTaskStatus, type TaskStatus } from './tasks.ts';
 
 /**
@@ -24,6 +30,37 @@ export function explainRefusal(process: Pid, task: Tid, cause: unknown): Traplin
     cause,
   });
 }
+
+/**
+ * A program that we start is traced at its exec, and then the kernel gives it no rights that its tracer
+ * lacks (security/commoncap.c, cap_bprm_creds_from_file): it would run as another program than it is.
+ * @param process held at its exec
+ * @throws TraplineError `not-permitted` when its file would have given it rights.
+ */
+export function ensureRightsKept(process: Pid): void {
+  const own = ownCredentials();
+  if (hasCapability(own, Capability.sysPtrace)) return;
+  const program = `/proc/${process}/exe`;
+  const { mode, uid, gid } = statSync(program);
+  const right =
+    (mode & S_ISUID) !== 0 && uid !== own.uid
+      ? `set-user-ID ${uid}`
+      : (mode & SET_GROUP) === SET_GROUP && gid !== own.gid
+        ? `set-group-ID ${gid}`
+        : hasFileCapabilities(program)
+          ? 'given capabilities by its file'
+          : undefined;
+  if (right === undefined) return;
+  throw new TraplineError({
+    code: 'not-permitted',
+    message: `${readLink(program) ?? program} is ${right}: started under a tracer it would run without these rights`,
+    hint: 'Start it as root.',
+  });
+}
+
+// <linux/stat.h>. Without the group's x a file's S_ISGID means something else (fs/exec.c).
+const S_ISUID = 0o4000;
+const SET_GROUP = 0o2010;
 
 function tracedBy(process: Pid, tracer: number): TraplineError {
   const name = readTaskStatus(tracer as Tid)?.comm ?? 'unknown'; // the kernel's own number
@@ -69,7 +106,7 @@ function yamaReason(own: Credentials): string | undefined {
   if (scope === 2) return 'kernel.yama.ptrace_scope is 2: only root may attach';
   return (
     'kernel.yama.ptrace_scope is 1: only a parent may attach; run as root, start the program ' +
-    "with 'trapline run', or 'sysctl kernel.yama.ptrace_scope=0'"
+    "with 'trapline trace PROBE -- COMMAND', or 'sysctl kernel.yama.ptrace_scope=0'"
   );
 }
 

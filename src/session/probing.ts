@@ -11,6 +11,7 @@ import type { ProgramFilter } from '../probe/filter.ts';
 import { generateEventName, type EventName, type EventNames } from '../probe/names.ts';
 import { layoutOf, type Program } from '../probe/program.ts';
 import { splitDeviceText, type FileCache } from './files.ts';
+import { notMapped } from './not-mapped.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
 import type { ConsumerHandle } from './protocol.ts';
 import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
@@ -118,7 +119,7 @@ export class ProbeAddition {
    * @throws TraplineError `no-file` when no target maps the file, `refused` when no place could be probed.
    */
   result(pids: readonly Pid[]): AddedProbe {
-    if (!this.#isMapped) throw this.#notMapped(pids);
+    if (!this.#isMapped) throw notMapped(this.definition, pids);
     if (this.#sites.length === 0) throw this.#allRefused();
     return {
       id: this.id,
@@ -225,18 +226,6 @@ export class ProbeAddition {
     const name = this.#names.take(wanted);
     this.#events.set(key, name);
     return name;
-  }
-
-  #notMapped(pids: readonly Pid[]): TraplineError {
-    const { location, text } = this.definition;
-    const file = 'file' in location ? location.file : text;
-    const many = pids.length === 1 ? `process ${pids[0]}` : `any of the ${pids.length} processes`;
-    return new TraplineError({
-      code: 'no-file',
-      message: `${file} is not mapped by ${many}`,
-      hint: `Give the path, or the name as the program loads it: \`grep r-xp /proc/${pids[0] ?? 'PID'}/maps\` shows them.`,
-      position: { text, column: Math.max(0, text.lastIndexOf(file)) },
-    });
   }
 
   #allRefused(): TraplineError {

@@ -4,12 +4,12 @@ import { readFileSync, readlinkSync } from 'node:fs';
 
 import { pid as brandPid, tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { findProcesses } from '../engines/jump/spaces.ts';
+import { findProcesses, readProcessMaps } from '../engines/jump/spaces.ts';
 import { parseDefinition } from '../probe/definition.ts';
 import type { ProbeLocation } from '../probe/location.ts';
-import { readMaps, type MemoryMapping } from '../process/maps.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import { explainRefusal } from '../process/permission.ts';
-import { readTaskStatus } from '../process/tasks.ts';
+import { isLive, listTasks, readTaskStatus } from '../process/tasks.ts';
 import { fileMatcher } from './file-names.ts';
 import type { ProbeRequest, TargetInfo, TargetSelection } from './types.ts';
 
@@ -82,7 +82,8 @@ function existing(number: number): Pid {
       hint: `Use -p ${status.pid} for all its tasks, or --tid ${number} for this one.`,
     });
   }
-  if (status.state === 'Z' || status.state === 'X') {
+  // Its other tasks may go on when the first has ended.
+  if (!listTasks(status.pid).some((tid) => isLive(tid))) {
     throw new TraplineError({
       code: 'no-process',
       message: `process ${number} (${status.comm}) has ended already`,
@@ -95,7 +96,7 @@ function existing(number: number): Pid {
 /** @throws TraplineError `not-permitted` that says what would allow it; `no-process` when it has ended meanwhile. */
 function ensureReadable(pid: Pid): void {
   try {
-    readMaps(pid);
+    readProcessMaps(pid);
   } catch (error) {
     if (!(error instanceof TraplineError) || error.code !== 'not-permitted') throw error;
     // The first task of a process has the process's id.

@@ -10,6 +10,7 @@ import { address, type Pid, type Tid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
 import { TraplineError } from '../base/errors.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
+import { ensureRightsKept } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { StoppedTask } from '../process/stopped-task.ts';
 import {
@@ -50,7 +51,7 @@ export class CommandStart implements Disposable {
 
   /**
    * Starts a command and holds it before its first instruction.
-   * @throws TraplineError `no-file` or `not-permitted` when it can't be executed.
+   * @throws TraplineError `no-file` or `not-permitted` when it can't be executed, or would lose rights.
    */
   static begin(
     command: readonly string[],
@@ -64,6 +65,7 @@ export class CommandStart implements Disposable {
     });
     try {
       leadToExec(command, held);
+      ensureRightsKept(held.pid);
       return new CommandStart(held.pid);
     } catch (error) {
       end(held.pid);

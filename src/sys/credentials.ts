@@ -2,12 +2,15 @@
 
 import { readFileSync, readlinkSync } from 'node:fs';
 
+import { bind } from './call.ts';
+
 /** Bits of the capability sets in /proc/PID/status (include/uapi/linux/capability.h). */
 export const Capability = { sysPtrace: 19, sysAdmin: 21 } as const;
 
 /** What decides whether we may attach to a process. */
 export interface Credentials {
   readonly uid: number;
+  readonly gid: number;
   /** Effective capabilities, bit `1 << number` each. */
   readonly capabilities: bigint;
   /** "user:[4026531837]" */
@@ -20,6 +23,7 @@ export function ownCredentials(): Credentials {
   const capabilities = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'));
   return {
     uid: process.geteuid?.() ?? -1,
+    gid: process.getegid?.() ?? -1,
     capabilities: BigInt(`0x${capabilities?.[1] ?? '0'}`),
     userNamespace: readlinkSync('/proc/self/ns/user'),
     pidNamespace: readlinkSync('/proc/self/ns/pid'),
@@ -29,4 +33,13 @@ export function ownCredentials(): Credentials {
 /** Whether a credential holds a capability of {@link Capability}. */
 export function hasCapability(credentials: Credentials, capability: number): boolean {
   return ((credentials.capabilities >> BigInt(capability)) & 1n) === 1n;
+}
+
+const getxattr: (path: string, name: string, value: null, size: number) => number = bind(
+  'int64_t getxattr(const char *path, const char *name, void *value, size_t size)',
+);
+
+/** Whether executing a file gives capabilities (capabilities(7), "File capabilities"). */
+export function hasFileCapabilities(path: string): boolean {
+  return Number(getxattr(path, 'security.capability', null, 0)) > 0;
 }

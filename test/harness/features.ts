@@ -31,6 +31,7 @@ const programs = [
   'sqlite3',
   'gdb',
   'openssl',
+  'redis-server',
   'objdump',
   'readelf',
   'nm',

@@ -3,7 +3,13 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
 
-import { attach, clean, TraplineError, type ErrorCode } from '../../src/index.ts';
+import {
+  attach,
+  clean,
+  spawn as spawnProbed,
+  TraplineError,
+  type ErrorCode,
+} from '../../src/index.ts';
 import { compileFixture, requireProgram } from '../harness/fixtures.ts';
 import { feature, skipUnless } from '../harness/features.ts';
 import { assertClean, snapshot, tracedTasks } from '../harness/leaks.ts';
@@ -81,4 +87,22 @@ test('a process that is not dumpable', async (context) => {
   }
   target.send('quit');
   assert.equal((await target.waitForEnd()).status, 0);
+});
+
+test('a program that would lose its rights under us is not started', async () => {
+  const command = ['/usr/bin/su', 'root', '-c', 'true'];
+  const probes = ['getuid@libc.so.6'];
+  if (isRoot) {
+    await using session = await spawnProbed(command, { probes });
+    const [end] = await session.ended;
+    assert.deepEqual(end?.status, { code: 0, signal: undefined });
+    assert.ok((await session.stop()).events.every(({ hits }) => hits > 0));
+    return;
+  }
+  await assert.rejects(spawnProbed(command, { probes }), (error: unknown) => {
+    assert.ok(error instanceof TraplineError);
+    assert.equal(error.code, 'not-permitted');
+    assert.match(error.message, /su is set-user-ID 0/);
+    return true;
+  });
 });

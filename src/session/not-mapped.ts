@@ -1,0 +1,39 @@
+/** That no target maps the file that a probe names, and what they map instead. */
+
+import { basename } from 'node:path';
+
+import type { Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import { readProcessMaps } from '../engines/jump/spaces.ts';
+import type { ProbeDefinition } from '../probe/definition.ts';
+import { readTaskStatus } from '../process/tasks.ts';
+
+/** The most names of files that an error lists. */
+const MOST_NAMES = 12;
+
+/** The error `no-file` for a definition whose file none of these processes maps. */
+export function notMapped(
+  { location, text }: ProbeDefinition,
+  pids: readonly Pid[],
+): TraplineError {
+  const file = 'file' in location ? location.file : text;
+  const [first] = pids;
+  const isOne = first !== undefined && pids.length === 1;
+  const who = isOne
+    ? `${readTaskStatus(first)?.comm ?? 'process'} (${first})`
+    : `any of the ${pids.length} processes`;
+  return new TraplineError({
+    code: 'no-file',
+    message: `${file} is not mapped by ${who}`,
+    hint: `Give the path, or the name as the program loads it.${isOne ? mappedFiles(first) : ''}`,
+    position: { text, column: Math.max(0, text.lastIndexOf(file)) },
+  });
+}
+
+/** What a process has mapped to execute, for somebody who looks for the right name. */
+function mappedFiles(pid: Pid): string {
+  const paths = readProcessMaps(pid).filter((line) => line.executable && line.path.startsWith('/'));
+  const names = [...new Set(paths.map(({ path }) => basename(path)))];
+  const rest = names.length > MOST_NAMES ? ` and ${names.length - MOST_NAMES} more` : '';
+  return ` It maps ${names.slice(0, MOST_NAMES).join(', ')}${rest}.`;
+}
