@@ -2,7 +2,7 @@
 
 import { readFileSync, readlinkSync } from 'node:fs';
 
-import { bind } from './call.ts';
+import { bind, type Long } from './call.ts';
 
 /** Bits of the capability sets in /proc/PID/status (include/uapi/linux/capability.h). */
 export const Capability = { sysPtrace: 19, sysAdmin: 21 } as const;
@@ -35,7 +35,7 @@ export function hasCapability(credentials: Credentials, capability: number): boo
   return ((credentials.capabilities >> BigInt(capability)) & 1n) === 1n;
 }
 
-const getxattr: (path: string, name: string, value: null, size: number) => number = bind(
+const getxattr: (path: string, name: string, value: null, size: number) => Long = bind(
   'int64_t getxattr(const char *path, const char *name, void *value, size_t size)',
 );
 

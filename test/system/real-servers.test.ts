@@ -111,6 +111,11 @@ print('done', flush=True)
 sys.stdin.readline()
 `;
 
+/** What one side of the talk says. */
+function expected(word: string): string[] {
+  return Array.from({ length: 300 }, (_, n) => `${word} ${n}`);
+}
+
 test('TLS: what a program says, before it is encrypted', async (context) => {
   if (skipUnless(context, 'openssl', 'python3')) return;
   await inFolder(async (folder) => {
@@ -146,8 +151,6 @@ test('TLS: what a program says, before it is encrypted', async (context) => {
       await events.done;
       assertExact(summary);
     }
-    const expected = (word: string): string[] =>
-      Array.from({ length: 300 }, (_, n) => `${word} ${n}`);
     const named = (word: string): string[] =>
       said.map(({ text }) => text).filter((text) => text.startsWith(word));
     assert.deepEqual(named('question'), expected('question'));
