@@ -33,7 +33,7 @@ type Figures = Partial<Record<'hand' | 'record' | 'handCount' | 'count' | 'push'
 export async function measureHits(rounds: number): Promise<Row[]> {
   const file = compileTarget();
   await using program = await MeasuredTarget.start(file);
-  const [work] = await listFunctions(file, 'work');
+  const [work] = (await listFunctions(file, { glob: 'work' })).functions;
   if (work === undefined) throw new Error(`${file} has no function work`);
   using kernel = KernelProbes.define([
     { event: 'push', file, offset: BigInt(work.offset) },

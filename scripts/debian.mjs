@@ -18,6 +18,9 @@ const needs = [
   ['redis-server', 'redis-server'],
   ['go', 'golang-go'],
   ['rustc', 'rustc'],
+  ['xz', 'xz-utils'],
+  ['dwz', 'dwz'],
+  ['eu-readelf', 'elfutils'],
 ];
 
 function isThere(what) {

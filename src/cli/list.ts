@@ -2,22 +2,24 @@
 
 import { hex } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { listFunctions, type ListedFunction } from '../index.ts';
+import { listFunctions, type ListedFunction, type ListRequest } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { renderTable } from '../screen/table.ts';
+import { printable } from '../screen/text.ts';
 import { findFile } from './find-file.ts';
-import { ExitStatus } from './messages.ts';
+import { DescriptorMessages, ExitStatus } from './messages.ts';
 import { openOutput, ReaderGone } from './output.ts';
 import { waitingFor } from './waiting.ts';
 
 /**
- * Lists functions on standard output.
+ * Lists functions on standard output, and says on standard error where the names come from.
  * @throws TraplineError `no-file`, `bad-elf`, and `no-symbol` when nothing matches.
  */
-export async function list(name: string, glob: string | undefined, json: boolean): Promise<number> {
+export async function list(name: string, request: ListRequest, json: boolean): Promise<number> {
   const path = findFile(name);
-  const functions = await waitingFor(`reading ${path}`, listFunctions(path, glob));
-  if (functions.length === 0) throw nothing(path, glob);
+  const listing = listFunctions(path, request);
+  const { functions, advice } = await waitingFor(`reading ${path}`, listing);
+  if (functions.length === 0) throw nothing(path, request.glob, advice);
   const lines = json
     ? functions.map(toJson)
     : renderFunctions(functions, painterFor(process.stdout));
@@ -27,7 +29,22 @@ export async function list(name: string, glob: string | undefined, json: boolean
   } catch (error) {
     if (!(error instanceof ReaderGone)) throw error; // `trapline list … | head`
   }
+  if (!json) new DescriptorMessages().lines(renderSources(functions, advice));
   return ExitStatus.good;
+}
+
+/** A line that counts the names of each source, and one that says what would give more. */
+export function renderSources(
+  functions: readonly ListedFunction[],
+  advice: string | undefined,
+): string[] {
+  const counts = new Map<string, number>();
+  for (const { source } of functions) counts.set(source, (counts.get(source) ?? 0) + 1);
+  const parts = [...counts].map(([source, count]) => `${count} of ${printable(source)}`);
+  return [
+    `names: ${parts.join(', ')}`,
+    ...(advice === undefined ? [] : [`hint: ${printable(advice)}`]),
+  ];
 }
 
 /** A table: offset, size, name as the file has it, and what it means where that differs. */
@@ -59,23 +76,24 @@ function nameOf({ name, version }: ListedFunction): string {
 }
 
 function kindOf({ kind, binding }: ListedFunction): string {
-  return binding === 'global' ? kind : `${kind}, ${binding}`;
+  return binding === 'global' || kind === 'unnamed' ? kind : `${kind}, ${binding}`;
 }
 
 function toJson(each: ListedFunction): string {
   return JSON.stringify({ ...each, offset: hex(each.offset) });
 }
 
-function nothing(path: string, glob: string | undefined): TraplineError {
+function nothing(
+  path: string,
+  glob: string | undefined,
+  advice = `trapline list --unnamed ${path} shows what has no name, too`,
+): TraplineError {
   return new TraplineError({
     code: 'no-symbol',
     message:
       glob === undefined
         ? `${path} has no symbols of functions`
         : `no function of ${path} is like '${glob}'`,
-    hint:
-      glob === undefined
-        ? 'it was stripped: install its debug package, or name places by FILE:0xOFFSET'
-        : `trapline list ${path} shows all`,
+    hint: advice,
   });
 }

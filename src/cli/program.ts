@@ -10,6 +10,12 @@ import { writeAll } from './messages.ts';
 import { parsePids } from './options.ts';
 import { addTrace } from './trace-options.ts';
 
+/** What `list` takes. */
+interface ListOptions {
+  readonly unnamed?: true;
+  readonly json?: true;
+}
+
 /** Takes the exit status of the command that ran. */
 export type Finish = (status: number) => void;
 
@@ -58,6 +64,7 @@ function addList(program: Command, finish: Finish): void {
     .description('Show the functions of a file that can be named in a probe.')
     .argument('<file>', 'a path, or the name of a program or a library')
     .argument('[glob]', "names to show: '*alloc*'")
+    .option('--unnamed', 'also functions without a name, as FILE:0xOFFSET')
     .option('--json', 'one JSON object a line')
     .addHelpText(
       'after',
@@ -66,11 +73,16 @@ Examples:
   trapline list zsh
   trapline list libc.so.6 '*alloc*'
   trapline list --json ./server 'http_*'
+  trapline list --unnamed ./stripped
 `,
     )
-    .action(async (file: string, glob: string | undefined, options: { json?: true }) => {
+    .action(async (file: string, glob: string | undefined, options: ListOptions) => {
       const { list } = await import('./list.ts');
-      finish(await list(file, glob, options.json === true));
+      const request = {
+        ...(glob === undefined ? {} : { glob }),
+        unnamed: options.unnamed === true,
+      };
+      finish(await list(file, request, options.json === true));
     });
 }
 

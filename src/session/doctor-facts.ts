@@ -1,9 +1,18 @@
 /** What can be read of this machine and of ourselves. Judging it is doctor.ts's part. */
 
-import { accessSync, constants, existsSync, readFileSync, readlinkSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+} from 'node:fs';
 import { arch, release } from 'node:os';
 
 import { messageOf } from '../base/errors.ts';
+import { readDistribution, type Distribution } from './debug-advice.ts';
+import { DEBUG_FOLDER, debuginfodCaches } from './debug-files.ts';
 
 /** The machine, and we on it. What can't be read is undefined. */
 export interface SystemFacts {
@@ -34,6 +43,9 @@ export interface SystemFacts {
   readonly kernelProbes: readonly string[];
   readonly fuse: 'usable' | 'closed' | 'absent';
   readonly perfParanoid: number | undefined;
+  /** Folders that hold debug files: of the distribution, and those that clients of debuginfod keep. */
+  readonly debugFolders: readonly string[];
+  readonly distribution: Distribution | undefined;
 }
 
 const TRACEFS = ['/sys/kernel/tracing', '/sys/kernel/debug/tracing'];
@@ -66,6 +78,8 @@ export async function readFacts(): Promise<SystemFacts> {
     kernelProbes: (events === undefined ? undefined : textOf(events))?.split('\n') ?? [],
     fuse: fuseState(),
     perfParanoid: numberOf('/proc/sys/kernel/perf_event_paranoid'),
+    debugFolders: [`${DEBUG_FOLDER}/.build-id`, ...debuginfodCaches()].filter(holdsSomething),
+    distribution: readDistribution(),
   };
 }
 
@@ -140,6 +154,14 @@ function linkOf(path: string): string | undefined {
     return readlinkSync(path);
   } catch {
     return undefined;
+  }
+}
+
+function holdsSomething(folder: string): boolean {
+  try {
+    return readdirSync(folder).length > 0;
+  } catch {
+    return false;
   }
 }
 

@@ -1,5 +1,6 @@
 /** What works on this machine, for whom, what is missing, and how to get it. */
 
+import { waysToDebugFiles } from './debug-advice.ts';
 import { readFacts, type SystemFacts } from './doctor-facts.ts';
 
 /** One thing that was looked at. */
@@ -60,6 +61,7 @@ const JUDGES: readonly ((facts: SystemFacts) => Finding)[] = [
   judgeKernelProbes,
   judgePerf,
   judgeFuse,
+  judgeDebugFiles,
 ];
 
 /** Bits of the capability sets (include/uapi/linux/capability.h). */
@@ -275,4 +277,18 @@ function judgeFuse({ fuse }: SystemFacts): Finding {
     absent: 'there is no /dev/fuse',
   };
   return { topic: 'FUSE', state: 'note', found: `${found[fuse]}; this version needs none` };
+}
+
+/** Exported functions have their names in any case; local ones of programs that were stripped have not. */
+function judgeDebugFiles({ debugFolders, distribution }: SystemFacts): Finding {
+  const found =
+    debugFolders.length === 0
+      ? 'none on this machine'
+      : `some in ${debugFolders.join(', ')}: used where they fit`;
+  return {
+    topic: 'debug files',
+    state: 'note',
+    found: `${found}; needed for names of local functions of stripped files only`,
+    advice: waysToDebugFiles(distribution),
+  };
 }

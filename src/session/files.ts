@@ -1,6 +1,6 @@
 /** The files that targets map: found as the target sees them, read once, kept by inode. */
 
-import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 
 import { address, type Address, type FileOffset, type Pid } from '../base/brand.ts';
@@ -16,8 +16,10 @@ import { demangleCpp } from '../sys/demangle.ts';
 import { mapMemory, Protection } from '../sys/mapping.ts';
 import { identifyFile } from '../sys/memfd.ts';
 import { ElfFile } from '../symbols/elf.ts';
+import { symbolSources } from '../symbols/symbol-sources.ts';
 import { SymbolTable } from '../symbols/symbol-table.ts';
 import { tidOffset } from '../symbols/thread-id.ts';
+import { DebugFiles, type FilePlace } from './debug-files.ts';
 
 const log = debugLog('session');
 
@@ -35,11 +37,13 @@ export class MappedFile {
   #symbols: SymbolTable | undefined;
   #planner: Planner | undefined;
 
-  constructor(mapping: MemoryMapping, bytes: Uint8Array) {
+  /** @param debugFiles where its debug file is looked for, if a name needs it */
+  constructor(mapping: MemoryMapping, content: FileContent, debugFiles: DebugFiles) {
     this.device = mapping.device;
     this.inode = mapping.inode;
     this.path = mapping.path;
-    this.elf = ElfFile.open(bytes, mapping.path);
+    this.elf = ElfFile.open(content.bytes, mapping.path);
+    symbolSources(this.elf, () => debugFiles.find(this.elf, content.place));
   }
 
   get symbols(): SymbolTable {
@@ -67,7 +71,8 @@ export class MappedFile {
 
 /** Reads files once and answers the jump engine's questions about them. */
 export class FileCache implements TargetFiles {
-  readonly #files = new Map<string, MappedFile>();
+  readonly #files = new Map<string, { readonly file: MappedFile; readonly content: FileContent }>();
+  readonly #debugFiles = new DebugFiles();
 
   /**
    * The file behind a mapping, as the process has it: replaced, renamed or in another mount namespace
@@ -77,9 +82,11 @@ export class FileCache implements TargetFiles {
   open(pid: Pid, mapping: MemoryMapping): MappedFile {
     const key = keyOf(mapping);
     const known = this.#files.get(key);
-    if (known !== undefined) return known;
-    const file = new MappedFile(mapping, readMapped(pid, mapping));
-    this.#files.set(key, file);
+    // A number is given again to the next file when one is gone, and a file can be written over.
+    if (known !== undefined && !wasChanged(pid, mapping, known.content)) return known.file;
+    const content = readMapped(pid, mapping);
+    const file = new MappedFile(mapping, content, this.#debugFiles);
+    this.#files.set(key, { file, content });
     return file;
   }
 
@@ -191,19 +198,43 @@ function isLarge(pid: Pid, mapping: MemoryMapping): boolean {
   }
 }
 
+/** What was read of a file, and how it was reached. */
+interface FileContent {
+  readonly bytes: Uint8Array;
+  /** Its size and when it was last written: another file has others. */
+  readonly stamp: string;
+  readonly place: FilePlace;
+}
+
+/** Whether the number of a file that was read means other contents now. What can't be seen counts as the same. */
+function wasChanged(pid: Pid, mapping: MemoryMapping, { stamp }: FileContent): boolean {
+  if (mapping.deleted) return false;
+  try {
+    const found = statSync(`/proc/${pid}/root${mapping.path}`, { bigint: true });
+    return found.ino === mapping.inode && stampOf(found) !== stamp;
+  } catch {
+    return false; // not there, or not ours to look at
+  }
+}
+
+function stampOf({ size, mtimeNs }: { size: bigint; mtimeNs: bigint }): string {
+  return `${size} ${mtimeNs}`;
+}
+
 /** Reads the file of a mapping by whatever way leads to that very inode. */
-function readMapped(pid: Pid, mapping: MemoryMapping): Uint8Array {
+function readMapped(pid: Pid, mapping: MemoryMapping): FileContent {
   const range = `${mapping.start.toString(16)}-${mapping.end.toString(16)}`;
-  const ways = [
-    ...pathsOf(pid, mapping.path),
-    `/proc/${pid}/exe`,
-    `/proc/${pid}/map_files/${range}`,
-  ];
-  for (const way of ways) {
+  const root = `/proc/${pid}/root`;
+  const named = pathsOf(pid, mapping.path);
+  const unnamed = [`/proc/${pid}/exe`, `/proc/${pid}/map_files/${range}`];
+  for (const way of [...named, ...unnamed]) {
     const fd = openAny([way]);
     if (fd === undefined) continue;
     try {
-      if (isSameFile(fd, mapping)) return readFileSync(fd);
+      if (!isSameFile(fd, mapping)) continue;
+      const stamp = stampOf(fstatSync(fd, { bigint: true }));
+      const path = way.startsWith(`${root}/`) ? way.slice(root.length) : mapping.path;
+      return { bytes: readFileSync(fd), stamp, place: { path, root } };
     } finally {
       closeSync(fd);
     }

@@ -1,41 +1,82 @@
 /** The functions of one file, for people who look for what to probe. */
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
+import { basename } from 'node:path';
 
+import { hex } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { compileGlob } from '../base/glob.ts';
 import { demangleCpp } from '../sys/demangle.ts';
 import { ElfFile } from '../symbols/elf.ts';
+import type { FunctionSymbol } from '../symbols/function-symbol.ts';
+import type { SymbolSource } from '../symbols/symbol-rows.ts';
+import { symbolSources } from '../symbols/symbol-sources.ts';
 import { SymbolTable } from '../symbols/symbol-table.ts';
-import type { ListedFunction } from './types.ts';
+import { unnamedFunctions } from '../symbols/unnamed-functions.ts';
+import { debugFileAdvice } from './debug-advice.ts';
+import { DebugFiles } from './debug-files.ts';
+import type { FunctionList, ListedFunction, ListRequest } from './types.ts';
 
 /**
  * Lists a file's functions by offset, all names of each.
- * @param glob takes raw and readable names
  * @throws TraplineError `no-file`, `bad-elf`, `unsupported`.
  */
-export function listFile(path: string, glob: string | undefined): ListedFunction[] {
+export function listFile(path: string, { glob, unnamed = false }: ListRequest): FunctionList {
   const elf = ElfFile.open(readFile(path), path);
+  const place = { path: realpathSync(path), root: '' };
+  const sources = symbolSources(elf, () => new DebugFiles().find(elf, place));
   const table = SymbolTable.of(elf, { demangle: demangleCpp });
-  const matches = glob === undefined ? undefined : compileGlob(glob);
-  const listed: ListedFunction[] = [];
-  for (const symbol of table.functions()) {
+  const matches = glob === undefined ? (): boolean => true : compileGlob(glob);
+  const all = table.functions();
+  const nameOf = nameOfSource(sources.debugFile?.name);
+  const functions: ListedFunction[] = [];
+  for (const symbol of all) {
     const readable = table.readable(symbol);
     const names = [symbol.name, readable?.signature, readable?.path];
-    if (matches !== undefined && !names.some((name) => name !== undefined && matches(name)))
-      continue;
-    const { name, version, offset, size, kind, binding } = symbol;
-    listed.push({
-      name,
-      offset,
-      size,
-      kind,
-      binding,
-      ...(readable === undefined ? {} : { demangled: readable.signature }),
-      ...(version === undefined ? {} : { version }),
-    });
+    if (names.some((name) => name !== undefined && matches(name))) {
+      functions.push(toListed(symbol, readable?.signature, nameOf(symbol.table)));
+    }
   }
-  return listed;
+  if (unnamed) {
+    for (const { offset, size } of unnamedFunctions(elf, all)) {
+      const name = `${basename(path)}:${hex(offset)}`;
+      const fixed = { kind: 'unnamed', binding: 'local', source: '.eh_frame' } as const;
+      if (matches(name)) functions.push({ name, offset, size, ...fixed });
+    }
+    functions.sort((a, b) => a.offset - b.offset);
+  }
+  const advice = debugFileAdvice(elf, sources);
+  return { functions, ...(advice === undefined ? {} : { advice }) };
+}
+
+function toListed(
+  { name, version, offset, size, kind, binding }: FunctionSymbol,
+  demangled: string | undefined,
+  source: string,
+): ListedFunction {
+  return {
+    name,
+    offset,
+    size,
+    kind,
+    binding,
+    source,
+    ...(demangled === undefined ? {} : { demangled }),
+    ...(version === undefined ? {} : { version }),
+  };
+}
+
+/** What people call a source: a section of the file, or a path. */
+function nameOfSource(debugFile: string | undefined): (source: SymbolSource) => string {
+  const names: Readonly<Record<SymbolSource, string>> = {
+    symtab: '.symtab',
+    dynsym: '.dynsym',
+    debugdata: '.gnu_debugdata',
+    'debug-file': debugFile ?? 'debug file',
+    pclntab: '.gopclntab',
+    plt: '.plt',
+  };
+  return (source) => names[source];
 }
 
 function readFile(path: string): Uint8Array {

@@ -5,7 +5,8 @@ import type { Program } from '../probe/program.ts';
 import type {
   AddedProbe,
   CleanReport,
-  ListedFunction,
+  FunctionList,
+  ListRequest,
   ProbeRequest,
   ProcessStatus,
   Stops,
@@ -104,7 +105,7 @@ export interface TracerMethods {
   close(): void;
   status(pids: readonly number[] | undefined): readonly ProcessStatus[];
   clean(pids: readonly number[] | undefined): readonly CleanReport[];
-  list(file: string, glob: string | undefined): readonly ListedFunction[];
+  list(file: string, request: ListRequest): FunctionList;
 }
 
 /** A request as it is posted. */

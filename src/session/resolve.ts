@@ -8,6 +8,7 @@ import type { FunctionLocation, ProbeLocation } from '../probe/location.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
 import type { FunctionSymbol } from '../symbols/function-symbol.ts';
 import { implementationOf, type TargetView } from './chosen.ts';
+import { debugFileAdvice } from './debug-advice.ts';
 import { filesNamed } from './file-names.ts';
 import { isFile, type FileCache, type MappedFile } from './files.ts';
 
@@ -160,7 +161,8 @@ function resolveFunction(
       continue;
     }
     const shown = withOffset(name, location.offset);
-    const eventName = file.symbols.readable(symbol)?.path ?? symbol.name;
+    const plain = file.symbols.readable(symbol)?.path ?? symbol.name;
+    const eventName = symbol.kind === 'plt' ? plain.replace(/@plt$/, '_plt') : plain;
     places.push({ file, offset, address: at, name: shown, eventName });
   }
   if (places.length === 0 && unresolved.length === 0) throw nothingFound(file, location);
@@ -191,15 +193,13 @@ function beyondEnd(file: MappedFile, symbol: FunctionSymbol, offset: number): Tr
 }
 
 function nothingFound(file: MappedFile, location: FunctionLocation): TraplineError {
-  const isStripped = file.symbols.functions().length === 0;
+  const advice = debugFileAdvice(file.elf, file.symbols.sources);
   return new TraplineError({
     code: 'no-symbol',
     message: location.isGlob
       ? `no function of ${file.path} matches ${location.name}`
       : `there is no function ${location.name} in ${file.path}`,
-    hint: isStripped
-      ? `The file has no symbols (it is stripped): name a place by its file offset, ${file.path}:0xOFFSET.`
-      : proposal(file, location),
+    hint: [proposal(file, location), ...(advice === undefined ? [] : [advice])].join(' '),
   });
 }
 

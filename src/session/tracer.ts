@@ -33,7 +33,8 @@ import { describeTarget, selectProcesses } from './selection.ts';
 import { CommandStart } from './startup.ts';
 import type {
   CleanReport,
-  ListedFunction,
+  FunctionList,
+  ListRequest,
   ProbeRequest,
   ProcessStatus,
   Stops,
@@ -186,8 +187,8 @@ export class Tracer implements TracerMethods {
     return cleanProcesses(pids, this.#files);
   }
 
-  list(file: string, glob: string | undefined): readonly ListedFunction[] {
-    return listFile(file, glob);
+  list(file: string, request: ListRequest): FunctionList {
+    return listFile(file, request);
   }
 
   #begin(shape: SessionShape): void {

@@ -162,13 +162,36 @@ export interface CleanReport {
   readonly kept: readonly string[];
 }
 
+/** What of a file's functions is to be listed. */
+export interface ListRequest {
+  /** Only what it matches, by raw or readable name. */
+  readonly glob?: string;
+  /** Also functions without a name, found by the unwind tables. Default: no. */
+  readonly unnamed?: boolean;
+}
+
+/** The functions of a file. */
+export interface FunctionList {
+  /** By offset, all names of each. */
+  readonly functions: readonly ListedFunction[];
+  /** What is missing of the names, and what would give them, if so. */
+  readonly advice?: string;
+}
+
 /** A function that can be named in a probe. */
 export interface ListedFunction {
+  /** As the file has it; for an unnamed function the location that a probe takes: `zsh:0x4245c0`. */
   readonly name: string;
   readonly demangled?: string;
   readonly version?: string;
   readonly offset: FileOffset;
   readonly size: number;
-  readonly kind: 'function' | 'ifunc' | 'assembly';
+  /**
+   * `ifunc`: the implementation is chosen at start. `assembly`: without a type. `plt`: the entry by which the file calls a
+   * function of another. `unnamed`: known by the unwind tables only.
+   */
+  readonly kind: 'function' | 'ifunc' | 'assembly' | 'plt' | 'unnamed';
   readonly binding: 'local' | 'global' | 'weak';
+  /** What told: a section (`.dynsym`), or the path of the debug file. */
+  readonly source: string;
 }

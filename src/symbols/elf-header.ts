@@ -1,7 +1,7 @@
 /** The ELF header and the two tables it points to (System V gABI, chapters 4 and 5). */
 
 import { TraplineError } from '../base/errors.ts';
-import { badElf, elfReader, sliceOf } from './malformed.ts';
+import { badElf, elfReader, type Slice } from './malformed.ts';
 
 /** What the ELF header says, for x86-64 files only. */
 export interface ElfHeader {
@@ -43,6 +43,15 @@ export interface Section {
   readonly entrySize: number;
 }
 
+/** A file that has sections, wherever its bytes are. */
+export interface SectionedFile {
+  /** Names the file in errors. */
+  readonly name: string;
+  readonly sections: readonly Section[];
+  /** A section's bytes as the file has them, empty for SHT_NOBITS. @throws TraplineError `bad-elf`. */
+  sectionBytes(section: Section): Uint8Array;
+}
+
 /** p_type values (gABI, figure 5-2; GNU extensions in the psABI of Linux). */
 export const PT = { load: 1, dynamic: 2, interpreter: 3, note: 4, ehFrame: 0x6474e550 } as const;
 /** p_flags: the segment is executable. */
@@ -51,6 +60,8 @@ export const PF_X = 1;
 export const SHT = { symtab: 2, rela: 4, note: 7, nobits: 8, dynsym: 11 } as const;
 /** sh_flags: the section holds instructions. */
 export const SHF_EXECINSTR = 4;
+/** sh_flags: the section begins with a compression header (gABI, "Section Compression"). */
+export const SHF_COMPRESSED = 0x800;
 /** st_shndx of a symbol that is not defined here. */
 export const SHN_UNDEF = 0;
 /** st_shndx from here on does not name a section (gABI, figure 4-7). */
@@ -70,7 +81,8 @@ const SHN_XINDEX = 0xffff;
  * @throws TraplineError `bad-elf` when it is not ELF or contradicts itself, `unsupported` for other
  * machines, 32-bit files, object files and core dumps.
  */
-export function readHeader(bytes: Uint8Array, name: string): ElfHeader {
+export function readHeader(slice: Slice, fileSize: number, name: string): ElfHeader {
+  const bytes = slice(0, Math.min(fileSize, HEADER_BYTES), name);
   checkIdentity(bytes, name);
   const reader = elfReader(bytes, `${name} ELF header`, 16);
   const type = reader.u16();
@@ -95,7 +107,7 @@ export function readHeader(bytes: Uint8Array, name: string): ElfHeader {
   if (sectionHeaderOffset > 0 && sectionHeaderSize !== SECTION_HEADER_BYTES) {
     throw badElf(`${name} ELF header`, `a section header has ${sectionHeaderSize} bytes, not 64`);
   }
-  const first = firstSection(bytes, name, sectionHeaderOffset, {
+  const first = firstSection(slice, name, sectionHeaderOffset, {
     needed:
       programHeaders === PN_XNUM ||
       sectionNames === SHN_XINDEX ||
@@ -137,7 +149,7 @@ function unsupported(name: string, what: string): TraplineError {
 
 /** Section 0 holds the counts that don't fit the header (gABI, "extended numbering"). */
 function firstSection(
-  bytes: Uint8Array,
+  slice: Slice,
   name: string,
   offset: number,
   { needed }: { needed: boolean },
@@ -145,19 +157,15 @@ function firstSection(
   if (!needed) return { size: 0, link: 0, info: 0 };
   if (offset === 0) throw badElf(`${name} ELF header`, 'extended counts without section headers');
   const source = `${name} section header 0`;
-  const reader = elfReader(sliceOf(bytes, offset, SECTION_HEADER_BYTES, source), source, 32);
+  const reader = elfReader(slice(offset, SECTION_HEADER_BYTES, source), source, 32);
   return { size: reader.size(), link: reader.u32(), info: reader.u32() };
 }
 
 /** Reads all program headers. @throws TraplineError `bad-elf` when they don't fit the file. */
-export function readProgramHeaders(
-  bytes: Uint8Array,
-  header: ElfHeader,
-  name: string,
-): ProgramHeader[] {
+export function readProgramHeaders(slice: Slice, header: ElfHeader, name: string): ProgramHeader[] {
   const source = `${name} program headers`;
   const size = header.programHeaderCount * PROGRAM_HEADER_BYTES;
-  const reader = elfReader(sliceOf(bytes, header.programHeaderOffset, size, source), source);
+  const reader = elfReader(slice(header.programHeaderOffset, size, source), source);
   const headers: ProgramHeader[] = [];
   while (reader.remaining > 0) {
     const type = reader.u32();
@@ -184,11 +192,11 @@ export function readProgramHeaders(
  * Reads all section headers; none is a valid answer (they are not needed to run a file).
  * @throws TraplineError `bad-elf` when they don't fit the file.
  */
-export function readSections(bytes: Uint8Array, header: ElfHeader, name: string): Section[] {
+export function readSections(slice: Slice, header: ElfHeader, name: string): Section[] {
   if (header.sectionHeaderOffset === 0) return [];
   const source = `${name} section headers`;
   const size = header.sectionHeaderCount * SECTION_HEADER_BYTES;
-  const reader = elfReader(sliceOf(bytes, header.sectionHeaderOffset, size, source), source);
+  const reader = elfReader(slice(header.sectionHeaderOffset, size, source), source);
   const sections: (Section & { nameOffset: number })[] = [];
   while (reader.remaining > 0) {
     const nameOffset = reader.u32();
@@ -218,7 +226,7 @@ export function readSections(bytes: Uint8Array, header: ElfHeader, name: string)
   }
   const names = sections[header.sectionNamesIndex];
   if (names === undefined || names.type === SHT.nobits) return sections;
-  const strings = sliceOf(bytes, names.offset, names.size, `${name} section names`);
+  const strings = slice(names.offset, names.size, `${name} section names`);
   return sections.map((section) => ({
     ...section,
     name: elfReader(strings, `${name} section names`, section.nameOffset).cstring(),

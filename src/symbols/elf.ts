@@ -16,10 +16,11 @@ import {
   type ElfHeader,
   type ProgramHeader,
   type Section,
+  type SectionedFile,
 } from './elf-header.ts';
 import { LoadMap } from './load-map.ts';
-import { elfReader, sliceOf } from './malformed.ts';
-import { readNotes, type Note } from './notes.ts';
+import { elfReader, sliceOf, type Slice } from './malformed.ts';
+import { buildIdOf, readNotes, type Note } from './notes.ts';
 
 /** An executable part of the file. */
 export interface ExecutableSegment {
@@ -38,10 +39,9 @@ export interface SegmentTail {
 }
 
 const PAGE_BYTES = 4096;
-const NT_GNU_BUILD_ID = 3;
 
 /** One ELF file. Immutable; answers are cached. */
-export class ElfFile {
+export class ElfFile implements SectionedFile {
   /** The file's bytes; owned by the caller, who must not change or unmap them. */
   readonly bytes: Uint8Array;
   /** Names the file in errors. */
@@ -49,6 +49,7 @@ export class ElfFile {
   readonly header: ElfHeader;
   readonly programHeaders: readonly ProgramHeader[];
   readonly loads: LoadMap;
+  readonly #slice: Slice;
   #sections: readonly Section[] | undefined;
   #dynamic: Dynamic | null | undefined;
   #notes: readonly Note[] | undefined;
@@ -56,8 +57,9 @@ export class ElfFile {
   private constructor(bytes: Uint8Array, name: string) {
     this.bytes = bytes;
     this.name = name;
-    this.header = readHeader(bytes, name);
-    this.programHeaders = readProgramHeaders(bytes, this.header, name);
+    this.#slice = (offset, size, source) => sliceOf(bytes, offset, size, source);
+    this.header = readHeader(this.#slice, bytes.byteLength, name);
+    this.programHeaders = readProgramHeaders(this.#slice, this.header, name);
     this.loads = new LoadMap(this.programHeaders, name);
   }
 
@@ -81,7 +83,7 @@ export class ElfFile {
 
   /** All sections, empty when the file has no section headers. @throws TraplineError `bad-elf`. */
   get sections(): readonly Section[] {
-    this.#sections ??= readSections(this.bytes, this.header, this.name);
+    this.#sections ??= readSections(this.#slice, this.header, this.name);
     return this.#sections;
   }
 
@@ -139,11 +141,7 @@ export class ElfFile {
 
   /** The build id in lower-case hexadecimal. */
   get buildId(): string | undefined {
-    const note = this.notes.find(({ owner, type }) => owner === 'GNU' && type === NT_GNU_BUILD_ID);
-    if (note === undefined) return undefined;
-    return [...note.description.subarray(0, 64)]
-      .map((byte) => byte.toString(16).padStart(2, '0'))
-      .join('');
+    return buildIdOf(this.notes);
   }
 
   /** Where the byte that is mapped at `address` (the file's own numbering) lies in the file. */

@@ -2,7 +2,8 @@
 
 import { fileOffset, type FileOffset } from '../base/brand.ts';
 import type { ElfFile } from './elf.ts';
-import { functionIndex, knownSize, lowerBound } from './function-index.ts';
+import { knownSize, lowerBound, type FunctionIndex } from './function-index.ts';
+import { symbolSources } from './symbol-sources.ts';
 import { STT } from './symbol-rows.ts';
 import { unwindTables } from './unwind.ts';
 
@@ -16,17 +17,29 @@ export interface FunctionBounds {
 
 /**
  * The bounds of the function that covers `offset`: by a symbol with a size (the innermost), else
- * by the unwind tables. Part of a function that the compiler moved away (`.cold`) counts as one of
- * its own.
- * @returns undefined when neither knows.
+ * by the unwind tables, else by Go's function table, and by symbols of a debug file that a search for names opened
+ * already. Part of a function that the compiler moved away (`.cold`) counts as one of its own, and so does each entry of
+ * the procedure linkage table.
+ * @returns undefined when none of them knows.
  * @throws TraplineError `bad-elf`.
  */
 export function functionBounds(elf: ElfFile, offset: FileOffset): FunctionBounds | undefined {
-  return boundsBySymbol(elf, offset) ?? boundsByFrame(elf, offset);
+  const sources = symbolSources(elf);
+  const own = boundsBySymbol(sources.own, offset);
+  if (own !== undefined) return own;
+  const linkage = sources.linkageAt(offset);
+  const entry = linkage && boundsBySymbol(linkage, offset);
+  if (entry !== undefined) return entry;
+  const frame = boundsByFrame(elf, offset);
+  if (frame !== undefined) return frame;
+  for (const index of sources.opened) {
+    const bounds = boundsBySymbol(index, offset);
+    if (bounds !== undefined) return bounds;
+  }
+  return undefined;
 }
 
-function boundsBySymbol(elf: ElfFile, offset: FileOffset): FunctionBounds | undefined {
-  const index = functionIndex(elf);
+function boundsBySymbol(index: FunctionIndex, offset: FileOffset): FunctionBounds | undefined {
   const { ids, offsets, reach } = index.order;
   for (let at = lowerBound(offsets, offset + 1) - 1; at >= 0; at--) {
     if ((reach[at] ?? 0) <= offset) return undefined;

@@ -1,31 +1,35 @@
 /**
- * Which rows of a file's symbol tables are functions, and the same rows in order of their place in
- * the file. Rows of both tables share one numbering: .symtab's first, then .dynsym's ("ids").
+ * Which rows of symbol tables are functions, and the same rows in order of their place in the file. Rows
+ * of all tables of an index share one numbering, table after table ("ids").
  */
 
 import { TraplineError } from '../base/errors.ts';
 import type { ElfFile } from './elf.ts';
-import { SHF_EXECINSTR, SHN_LORESERVE, SHN_UNDEF } from './elf-header.ts';
+import { SHF_EXECINSTR, SHN_LORESERVE, SHN_UNDEF, type SectionedFile } from './elf-header.ts';
 import { STT, SymbolRows, dynamicSymbols, staticSymbols } from './symbol-rows.ts';
 
-/** What kind of function a symbol names. `assembly`: code without a type (STT_NOTYPE). */
-export type FunctionKind = 'function' | 'ifunc' | 'assembly';
+/**
+ * What kind of function a symbol names. `assembly`: code without a type (STT_NOTYPE). `plt`: the entry of the
+ * procedure linkage table by which this file calls a function of another.
+ */
+export type FunctionKind = 'function' | 'ifunc' | 'assembly' | 'plt';
 
 const SHN_ABS = 0xfff1;
 const SHN_XINDEX = 0xffff;
 
-/** The functions of one file. Make it once per file with {@link functionIndex}. */
+/** The functions of one file by some of its tables. Those of one file come from {@link functionIndex}. */
 export class FunctionIndex {
   readonly elf: ElfFile;
   readonly tables: readonly SymbolRows[];
   readonly #starts: readonly number[];
-  /** For each section: its end address when it holds code, else 0. */
-  readonly #codeEnds: Float64Array;
+  /** For each table and section of its file: the section's end address when it holds code, else 0. */
+  readonly #codeEnds: ReadonlyMap<SymbolRows, Float64Array>;
   #order: OrderedFunctions | undefined;
 
-  constructor(elf: ElfFile) {
+  /** @param elf the file that is mapped, whose addresses all tables give. */
+  constructor(elf: ElfFile, tables: readonly (SymbolRows | undefined)[]) {
     this.elf = elf;
-    this.tables = [staticSymbols(elf), dynamicSymbols(elf)].filter((table) => table !== undefined);
+    this.tables = tables.filter((table) => table !== undefined);
     const starts: number[] = [];
     let total = 0;
     for (const table of this.tables) {
@@ -33,9 +37,7 @@ export class FunctionIndex {
       total += table.count;
     }
     this.#starts = starts;
-    this.#codeEnds = Float64Array.from(elf.sections, (section) =>
-      (section.flags & SHF_EXECINSTR) === 0 ? 0 : section.address + section.size,
-    );
+    this.#codeEnds = new Map(this.tables.map((table) => [table, codeEnds(table.file)]));
   }
 
   /** The table and row of an id. */
@@ -60,17 +62,18 @@ export class FunctionIndex {
     const section = rows.sectionIndex(row);
     if (section === SHN_UNDEF) return -1;
     const address = rows.address(row);
-    if (type === STT.notype && !this.#isCode(section, address, rows.nameOffset(row))) return -1;
+    if (type === STT.notype && !this.#isCode(rows, row, section, address)) return -1;
     const segment = this.elf.loads.segmentOf(address);
     if (segment === undefined || !segment.executable) return -1;
     return segment.offset + (address - segment.address);
   }
 
   /** Untyped symbols are functions only inside a section of code, and not as marks of its end. */
-  #isCode(section: number, address: number, nameOffset: number): boolean {
-    if (nameOffset === 0 || section === SHN_ABS) return false;
+  #isCode(rows: SymbolRows, row: number, section: number, address: number): boolean {
+    if (rows.nameOffset(row) === 0 || section === SHN_ABS) return false;
     if (section >= SHN_LORESERVE) return section === SHN_XINDEX;
-    return this.#codeEnds.length === 0 || address < (this.#codeEnds[section] ?? 0);
+    const ends = this.#codeEnds.get(rows);
+    return ends === undefined || ends.length === 0 || address < (ends[section] ?? 0);
   }
 
   /** Where the code of the section or segment around a row's address ends, as a file offset. */
@@ -78,7 +81,7 @@ export class FunctionIndex {
     const segment = this.elf.loads.segmentAtOffset(offset);
     if (segment === undefined) return offset;
     const segmentEnd = segment.offset + segment.fileSize;
-    const end = this.#codeEnds[rows.sectionIndex(row)] ?? 0;
+    const end = this.#codeEnds.get(rows)?.[rows.sectionIndex(row)] ?? 0;
     const sectionEnd = segment.offset + (end - segment.address);
     return sectionEnd > offset ? Math.min(sectionEnd, segmentEnd) : segmentEnd;
   }
@@ -102,11 +105,17 @@ export interface OrderedFunctions {
 
 const indexes = new WeakMap<ElfFile, FunctionIndex>();
 
-/** The index of a file, made at the first call and kept as long as the file. */
+function codeEnds(file: SectionedFile): Float64Array {
+  return Float64Array.from(file.sections, (section) =>
+    (section.flags & SHF_EXECINSTR) === 0 ? 0 : section.address + section.size,
+  );
+}
+
+/** The index of a file's own two tables, made at the first call and kept as long as the file. */
 export function functionIndex(elf: ElfFile): FunctionIndex {
   let index = indexes.get(elf);
   if (index === undefined) {
-    index = new FunctionIndex(elf);
+    index = new FunctionIndex(elf, [staticSymbols(elf), dynamicSymbols(elf)]);
     indexes.set(elf, index);
   }
   return index;

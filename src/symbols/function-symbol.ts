@@ -2,6 +2,7 @@
 
 import type { FileOffset } from '../base/brand.ts';
 import type { FunctionKind } from './function-index.ts';
+import type { SymbolSource } from './symbol-rows.ts';
 
 /** One name of one function. */
 export interface FunctionSymbol {
@@ -20,7 +21,7 @@ export interface FunctionSymbol {
   readonly sizeKnown: boolean;
   readonly binding: 'local' | 'global' | 'weak';
   readonly kind: FunctionKind;
-  readonly table: 'symtab' | 'dynsym';
+  readonly table: SymbolSource;
 }
 
 /** The name with its version, as `nm` and linkers write it. */

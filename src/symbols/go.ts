@@ -4,8 +4,7 @@ import { Buffer } from 'node:buffer';
 
 import { fileOffset, type FileOffset } from '../base/brand.ts';
 import type { ElfFile } from './elf.ts';
-import { elfReader } from './malformed.ts';
-import { relativeRelocations } from './relocated-words.ts';
+import { goFunctionTable } from './go-functions.ts';
 import { staticSymbols } from './symbol-rows.ts';
 
 /** Where a file's Go code lies. */
@@ -47,33 +46,9 @@ function textBySymbols(elf: ElfFile): GoText | undefined {
   return start === undefined || end === undefined ? undefined : textBetween(elf, start, end);
 }
 
-const PCLNTAB_1_18 = 0xfffffff0;
-const PCLNTAB_1_20 = 0xfffffff1;
-
-/**
- * The header of the function table since Go 1.18 (runtime/symtab.go, pcHeader): magic, two zero
- * bytes, instruction quantum, pointer size, then words: functions, files, text start, four table
- * offsets, function table offset. The table holds pairs of offsets and ends with the end of text.
- */
 function textByFunctionTable(elf: ElfFile): GoText | undefined {
-  const section = elf.section('.gopclntab') ?? elf.section('.data.rel.ro.gopclntab');
-  if (section === undefined) return undefined;
-  const bytes = elf.sectionBytes(section);
-  const reader = elfReader(bytes, `${elf.name} ${section.name}`);
-  const magic = reader.u32();
-  reader.skip(3);
-  if ((magic !== PCLNTAB_1_18 && magic !== PCLNTAB_1_20) || reader.u8() !== 8) return undefined;
-  const functions = reader.size();
-  reader.skip(8);
-  const place = section.address + reader.offset;
-  const written = reader.size();
-  const start = relativeRelocations(elf, place, 8).get(place) ?? written;
-  // Newer linkers leave the start to the module data.
-  if (start === 0) return undefined;
-  reader.skip(32);
-  reader.seek(reader.size());
-  reader.skip(functions * 8);
-  return textBetween(elf, start, start + reader.u32());
+  const table = goFunctionTable(elf);
+  return table && textBetween(elf, table.startOf(0), table.startOf(table.count));
 }
 
 function textBySection(elf: ElfFile): GoText | undefined {

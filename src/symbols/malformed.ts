@@ -27,11 +27,21 @@ export function sliceOf(
   size: number,
   source: string,
 ): Uint8Array {
-  if (offset < 0 || size < 0 || offset > bytes.byteLength || size > bytes.byteLength - offset) {
-    throw badElf(
-      source,
-      `${size} bytes at offset ${offset} lie outside the file's ${bytes.byteLength} bytes`,
-    );
-  }
+  ensureInside(offset, size, bytes.byteLength, source);
   return bytes.subarray(offset, offset + size);
 }
+
+/** @throws TraplineError `bad-elf` unless all `size` bytes from `offset` on lie in a file of `fileSize`. */
+export function ensureInside(offset: number, size: number, fileSize: number, source: string): void {
+  if (offset >= 0 && size >= 0 && offset <= fileSize && size <= fileSize - offset) return;
+  throw badElf(
+    source,
+    `${size} bytes at offset ${offset} lie outside the file's ${fileSize} bytes`,
+  );
+}
+
+/**
+ * Gives the `size` bytes from `offset` on of one file, or throws `bad-elf` naming `source`: how headers are
+ * read from a file in memory and from one that is read piece by piece.
+ */
+export type Slice = (offset: number, size: number, source: string) => Uint8Array;

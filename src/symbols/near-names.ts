@@ -15,12 +15,12 @@ interface Candidate {
 const MAX_LENGTH = 256;
 
 /**
- * The names nearest to `name` in a file: the same but for case, few edits away, or one holding the
+ * The names nearest to `name` in some tables of a file: the same but for case, few edits away, or one holding the
  * other. Mangled names are compared by the last identifier of their path and given as paths.
  * @param readable demangles; called for the few names that are returned.
  */
 export function nearNames(
-  index: FunctionIndex,
+  indexes: readonly FunctionIndex[],
   name: string,
   limit: number,
   readable: (raw: string) => ReadableName | undefined,
@@ -31,14 +31,16 @@ export function nearNames(
   const plain = new Measure(path);
   const component = last === '' ? plain : new Measure(last);
   const best = new Best(limit * 4);
-  for (const rows of index.tables) {
-    for (let row = 0; row < rows.count; row++) {
-      const range = comparedPart(rows, row);
-      if (range === undefined) continue;
-      const measure = range.mangled ? component : plain;
-      const score = measure.score(rows.strings, range.start, range.end);
-      if (score < best.worst && index.functionOffset(rows, row) >= 0) {
-        best.add(rows.name(row), score);
+  for (const index of indexes) {
+    for (const rows of index.tables) {
+      for (let row = 0; row < rows.count; row++) {
+        const range = comparedPart(rows, row);
+        if (range === undefined) continue;
+        const measure = range.mangled ? component : plain;
+        const score = measure.score(rows.strings, range.start, range.end);
+        if (score < best.worst && index.functionOffset(rows, row) >= 0) {
+          best.add(rows.name(row), score);
+        }
       }
     }
   }

@@ -31,6 +31,17 @@ export function readNotes(bytes: Uint8Array, alignment: number, source: string):
   return notes;
 }
 
+const NT_GNU_BUILD_ID = 3;
+
+/** The build id among notes, in lower-case hexadecimal; undefined when there is none. */
+export function buildIdOf(notes: readonly Note[]): string | undefined {
+  const note = notes.find(({ owner, type }) => owner === 'GNU' && type === NT_GNU_BUILD_ID);
+  if (note === undefined) return undefined;
+  return [...note.description.subarray(0, 64)]
+    .map((byte) => byte.toString(16).padStart(2, '0'))
+    .join('');
+}
+
 function padding(offset: number, unit: number): number {
   return (unit - (offset % unit)) % unit;
 }

@@ -5,8 +5,10 @@
 
 import { Buffer } from 'node:buffer';
 
+import type { ByteWriter } from '../base/bytes.ts';
+import { sectionContents } from './compressed.ts';
 import type { ElfFile } from './elf.ts';
-import { SHT } from './elf-header.ts';
+import { SHT, type Section, type SectionedFile } from './elf-header.ts';
 import { badElf } from './malformed.ts';
 
 /** st_info types (gABI, figure 4-16; 10 is the GNU extension). */
@@ -16,21 +18,30 @@ const ROW_BYTES = 24;
 const TWO_32 = 2 ** 32;
 const AT_SIGN = 0x40;
 
+/**
+ * Where a symbol stands: in the file's own tables, in its mini symbol table (`.gnu_debugdata`), in its separate debug file,
+ * in Go's function table; or it names an entry of the procedure linkage table.
+ */
+export type SymbolSource = 'symtab' | 'dynsym' | 'debugdata' | 'debug-file' | 'pclntab' | 'plt';
+
 /** One symbol table. Row numbers run from 0 to `count` - 1 and are not checked again. */
 export class SymbolRows {
-  readonly table: 'symtab' | 'dynsym';
+  readonly table: SymbolSource;
   readonly count: number;
+  /** The file that has the table, whose sections the rows' section numbers mean. */
+  readonly file: SectionedFile;
   /** The string table: a view. */
   readonly strings: Buffer;
   readonly #rows: DataView;
   readonly #source: string;
 
-  constructor(table: 'symtab' | 'dynsym', rows: Uint8Array, strings: Uint8Array, fileName: string) {
+  constructor(table: SymbolSource, rows: Uint8Array, strings: Uint8Array, file: SectionedFile) {
     this.table = table;
+    this.file = file;
     this.count = Math.floor(rows.byteLength / ROW_BYTES);
     this.strings = Buffer.from(strings.buffer, strings.byteOffset, strings.byteLength);
     this.#rows = new DataView(rows.buffer, rows.byteOffset, rows.byteLength);
-    this.#source = `${fileName} .${table}`;
+    this.#source = `${file.name} .${table}`;
   }
 
   /** Offset of the row's name in {@link strings}; may lie outside in a damaged file. */
@@ -73,6 +84,14 @@ export class SymbolRows {
     return this.strings.toString('utf8', start, end);
   }
 
+  /** The bytes of the row's name, a view; undefined when it has more than `limit`, or no end. */
+  nameBytes(row: number, limit: number): Uint8Array | undefined {
+    const start = this.nameOffset(row);
+    const bytes = this.strings.subarray(start, start + limit + 1);
+    const end = bytes.indexOf(0);
+    return end < 0 ? undefined : bytes.subarray(0, end);
+  }
+
   /**
    * Whether the row's name is `name`, or `name` followed by `@` (linkers write versions so in
    * .symtab). `name` is UTF-8 without a NUL.
@@ -93,22 +112,45 @@ export class SymbolRows {
 
 /**
  * `.symtab`, by its section header; undefined in a stripped file.
+ * @param source what to call it when it is not the file's own.
  * @throws TraplineError `bad-elf`.
  */
-export function staticSymbols(elf: ElfFile): SymbolRows | undefined {
-  const section = elf.sections.find(({ type }) => type === SHT.symtab);
+export function staticSymbols(
+  file: SectionedFile,
+  source: SymbolSource = 'symtab',
+): SymbolRows | undefined {
+  // A debug file has headers of the sections that it left behind, too: those hold nothing.
+  const section = file.sections.find(({ type }) => type === SHT.symtab);
   if (section === undefined || section.size === 0) return undefined;
   if (section.entrySize !== ROW_BYTES) {
-    throw badElf(`${elf.name} .symtab`, `a symbol has ${section.entrySize} bytes, not 24`);
+    throw badElf(`${file.name} .symtab`, `a symbol has ${section.entrySize} bytes, not 24`);
   }
-  const strings = elf.sections[section.link];
-  if (strings === undefined) throw badElf(`${elf.name} .symtab`, 'it has no string table');
-  return new SymbolRows('symtab', elf.sectionBytes(section), elf.sectionBytes(strings), elf.name);
+  const strings = file.sections[section.link];
+  if (strings === undefined) throw badElf(`${file.name} .symtab`, 'it has no string table');
+  const contents = (one: Section): Uint8Array => sectionContents(file, one);
+  return new SymbolRows(source, contents(section), contents(strings), file);
 }
 
 /** `.dynsym`, by PT_DYNAMIC; undefined in a static file. @throws TraplineError `bad-elf`. */
 export function dynamicSymbols(elf: ElfFile): SymbolRows | undefined {
   const dynamic = elf.dynamic;
   if (dynamic === undefined || dynamic.symbols.byteLength === 0) return undefined;
-  return new SymbolRows('dynsym', dynamic.symbols, dynamic.strings, elf.name);
+  return new SymbolRows('dynsym', dynamic.symbols, dynamic.strings, elf);
+}
+
+const GLOBAL_FUNCTION = (1 << 4) | STT.func;
+
+/** Writes the row of a global function, for tables that are made here. */
+export function writeRow(
+  rows: ByteWriter,
+  row: {
+    /** Offset in the strings. */
+    readonly name: number;
+    readonly section: number;
+    readonly address: number;
+    readonly size: number;
+  },
+): void {
+  rows.u32(row.name).u8(GLOBAL_FUNCTION).u8(0).u16(row.section);
+  rows.u64(BigInt(row.address)).u64(BigInt(row.size));
 }

@@ -35,6 +35,12 @@ const programs = [
   'objdump',
   'readelf',
   'nm',
+  'objcopy',
+  'addr2line',
+  'strip',
+  'xz',
+  'dwz',
+  'eu-readelf',
   'perf',
 ] as const;
 

@@ -61,6 +61,7 @@ const packages: Readonly<Record<string, string>> = {
   'iced-x86': 'src/x64',
   commander: 'src/cli',
   picocolors: 'src/screen',
+  fzstd: 'src/symbols',
 };
 
 /** Source files above the cap of 300 lines (blank ones not counted), with the reason. */

@@ -27,6 +27,8 @@ const fine: SystemFacts = {
   kernelProbes: [],
   fuse: 'absent',
   perfParanoid: undefined,
+  debugFolders: [],
+  distribution: undefined,
 };
 
 function findingOf(topic: string, changes: Partial<SystemFacts>): Finding {

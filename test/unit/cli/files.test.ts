@@ -7,7 +7,7 @@ import { fileOffset, address } from '../../../src/base/brand.ts';
 import { TraplineError } from '../../../src/base/errors.ts';
 import { renderReports } from '../../../src/cli/clean.ts';
 import { findFile, usualPlaces } from '../../../src/cli/find-file.ts';
-import { renderFunctions } from '../../../src/cli/list.ts';
+import { renderFunctions, renderSources } from '../../../src/cli/list.ts';
 import { renderStatus } from '../../../src/cli/status.ts';
 import type { ProcessStatus } from '../../../src/index.ts';
 
@@ -61,6 +61,7 @@ test('functions as a table', () => {
     size: 16,
     kind: 'function',
     binding: 'global',
+    source: '.symtab',
   } as const;
   assert.deepEqual(
     renderFunctions([
@@ -75,6 +76,27 @@ test('functions as a table', () => {
       '0x1000     0  ifunc, weak  memcpy@GLIBC_2.14',
     ],
   );
+});
+
+test('where the names come from', () => {
+  const plain = {
+    name: 'f',
+    offset: fileOffset(0),
+    size: 1,
+    kind: 'function',
+    binding: 'local',
+  } as const;
+  const listed = ['.dynsym', '/usr/lib/debug/x.debug', '.dynsym'].map((source) => ({
+    ...plain,
+    source,
+  }));
+  assert.deepEqual(renderSources(listed, undefined), [
+    'names: 2 of .dynsym, 1 of /usr/lib/debug/x.debug',
+  ]);
+  assert.deepEqual(renderSources(listed.slice(0, 1), 'more'), [
+    'names: 1 of .dynsym',
+    'hint: more',
+  ]);
 });
 
 const held: ProcessStatus = {

@@ -24,7 +24,7 @@ for (const candidate of CANDIDATES) {
     const ours = new Set(
       table
         .functions()
-        .filter(({ kind }) => kind !== 'assembly')
+        .filter(({ kind }) => kind !== 'assembly' && kind !== 'plt')
         .map((symbol) =>
           [
             symbol.address.toString(16),
