@@ -35,8 +35,6 @@ const { metafile } = await build({
   platform: 'node',
   target: 'node20.19',
   packages: 'external',
-  // Users see the names of classes in errors.
-  keepNames: true,
   sourcemap: true,
   metafile: true,
   logLevel: 'warning',

@@ -95,7 +95,8 @@ export class TraplineError extends Error {
 
   /** The error that {@link TraplineError.toDetails} took apart. */
   static revive(details: ErrorDetails): TraplineError {
-    return new TraplineError(details);
+    // A class that names itself is renamed when it is bundled, and Node prints that name.
+    return new this(details);
   }
 }
 

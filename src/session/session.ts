@@ -150,7 +150,8 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     watch: TargetWatch,
     reply: OpenReply,
   ): Session {
-    return new Session(client, collector, watch, reply);
+    // Not by its name: see TraplineError.revive.
+    return new this(client, collector, watch, reply);
   }
 
   /** The probes that are in now. */
