@@ -69,8 +69,9 @@ export class ContextReader {
     { taskName, translate }: Pick<SegmentReaderOptions, 'taskName' | 'translate'>,
   ): void {
     if (this.#releasing) return;
-    const tid = Atomics.load(this.#tid, ContextHeader.tid / 4);
+    // In this order: a task may claim the context between the two, and writes its id first.
     const ready = Atomics.load(this.#tid, ContextHeader.ready / 4) === 1;
+    const tid = Atomics.load(this.#tid, ContextHeader.tid / 4);
     if (tid !== this.#owner.tid || ready !== this.#ready) {
       this.#ready = ready;
       const pid = ready ? Atomics.load(this.#tid, ContextHeader.pid / 4) : 0;

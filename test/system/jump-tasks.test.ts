@@ -144,6 +144,7 @@ async function churn({ threads, pause = 0, options }: Churn): Promise<{
 test('threads that come and go: each event has its own task, and contexts are used again', async (context) => {
   const { hits, noContext, tasks } = await churn({
     threads: isLong() ? 50_000 : 10_000,
+    pause: 1000,
     options: {},
   });
   context.diagnostic(`${tasks} tasks in 64 contexts, ${noContext} of ${hits} hits found none`);

@@ -56,6 +56,36 @@ describe('a segment', () => {
     assert.throws(() => table.set(65_536, { ...descriptor, layout: PAIR }), RangeError);
   });
 
+  it('knows the owner of every event, whenever during a read the context is claimed', (context) => {
+    // The claim falls behind each load of the reader in turn.
+    for (let at = 1; at <= 12; at++) {
+      const segment = makeSegment(1, RING);
+      const writer = new TaskWriter(segment.buffer, segment.layout, 0);
+      const found: string[] = [];
+      const drain = (): void =>
+        segment.reader.drain(({ identity: { pid, tid, comm } }, index) => {
+          for (let entry = 0; entry < index.count; entry++) found.push(`${comm}-${pid}/${tid}`);
+        }, 0);
+      new BigUint64Array(segment.buffer)[SegmentHeader.claimed / 8] = 1n;
+      drain();
+      const load = Atomics.load;
+      let loads = 0;
+      const mock = context.mock.method(Atomics, 'load', (...words: Parameters<typeof load>) => {
+        const value = load(...words);
+        if (++loads === at) {
+          writer.claim(7, 6, 'first');
+          writer.record(PAIR, 0, 0, 0n, [at]);
+        }
+        return value;
+      });
+      drain();
+      mock.mock.restore();
+      drain();
+      assert.ok(loads < at || found.length === 1, `after load ${at}`);
+      assert.deepEqual([...new Set(found)], loads < at ? [] : ['first-6/7'], `after load ${at}`);
+    }
+  });
+
   it('never looks past the last context, whatever number is claimed', () => {
     const { buffer, reader, drain } = setUp();
     new BigUint64Array(buffer, SegmentHeader.claimed, 1)[0] = 2n ** 64n - 1n;
