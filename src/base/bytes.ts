@@ -188,8 +188,8 @@ export class ByteWriter {
     this.#view.setBigUint64(at, BigInt.asUintN(64, value), true);
     return this;
   }
-  raw(bytes: Uint8Array): this {
-    const at = this.#grow(bytes.byteLength);
+  raw(bytes: Uint8Array | readonly number[]): this {
+    const at = this.#grow(bytes.length);
     this.#bytes.set(bytes, at);
     return this;
   }

@@ -106,7 +106,7 @@ export class CodeBuffer {
 
   /** Bytes as they are. */
   raw(bytes: Uint8Array | readonly number[]): this {
-    this.#writer.raw(bytes instanceof Uint8Array ? bytes : Uint8Array.from(bytes));
+    this.#writer.raw(bytes);
     return this;
   }
 

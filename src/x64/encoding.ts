@@ -81,7 +81,6 @@ function registerPlace(register: Register): Place {
 
 function memoryPlace(memory: Memory): Place {
   const { base, index, target, displacement = 0 } = memory;
-  const far = [...littleEndian(displacement, 4)];
   if (target !== undefined) {
     return { modrm: 0x05, rex: 0, forceRex: false, rest: [0, 0, 0, 0], relative: true };
   }
@@ -94,13 +93,13 @@ function memoryPlace(memory: Memory): Place {
       modrm: 0x04,
       rex: rexIndex,
       forceRex: false,
-      rest: [sibIndex | 5, ...far],
+      rest: [sibIndex | 5, ...bytesOf(displacement)],
       relative: false,
     };
   }
   const baseNumber = partOf(base).number;
   const mode = displacementMode(base, displacement);
-  const shown = mode === 0 ? [] : mode === 0x40 ? [displacement & 0xff] : far;
+  const shown = mode === 0 ? [] : mode === 0x40 ? [displacement & 0xff] : bytesOf(displacement);
   // rsp and r12 as a base take a SIB byte: their number in ModRM.rm announces one.
   const hasSib = index !== undefined || (baseNumber & 7) === 4;
   return {
@@ -118,8 +117,17 @@ function displacementMode(base: Register64, displacement: number): number {
   return displacement >= -128 && displacement <= 127 ? 0x40 : 0x80;
 }
 
+/** The four low bytes of a number, lowest first. */
+function bytesOf(value: number): number[] {
+  return [value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, (value >> 24) & 0xff];
+}
+
 /** The `count` low bytes of a number, lowest first. */
 export function littleEndian(value: Immediate, count: number): Uint8Array {
+  // What fits 32 bits is the rule, and bigints cost ten times as much.
+  if (typeof value === 'number' && (value | 0) === value && count <= 4) {
+    return Uint8Array.of(value, value >> 8, value >> 16, value >> 24).subarray(0, count);
+  }
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setBigInt64(0, BigInt.asIntN(64, BigInt(value)), true);
   return bytes.subarray(0, count);
@@ -131,6 +139,7 @@ export function littleEndian(value: Immediate, count: number): Uint8Array {
  * @throws RangeError when it does not fit.
  */
 export function signedImmediate(value: Immediate, width: Width): number {
+  if (typeof value === 'number' && (value | 0) === value && width >= 4) return value;
   const wide = BigInt(value);
   const bits = width * 8;
   const fits =

@@ -134,9 +134,13 @@ export class InstructionForms extends CodeBuffer {
   }
 }
 
+const WIDE = { prefixes: [], wide: true } as const;
+const HALF = { prefixes: [0x66], wide: false } as const;
+const PLAIN = { prefixes: [], wide: false } as const;
+
 /** The prefix and REX.W that make an instruction `width` bytes wide. */
 export function sizing(width: Width): { prefixes: readonly number[]; wide: boolean } {
-  return { prefixes: width === 2 ? [0x66] : [], wide: width === 8 };
+  return width === 8 ? WIDE : width === 2 ? HALF : PLAIN;
 }
 
 /** The width of an operand; @throws RangeError when neither it nor `absent` tells. */

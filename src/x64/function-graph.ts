@@ -5,10 +5,7 @@ import { iced, visitInstructions, type Iced } from './iced.ts';
 
 /** What an instruction does, as far as the search for jump tables cares. Registers are numbers. */
 export interface GraphInstruction {
-  readonly address: bigint;
-  readonly next: bigint;
   readonly flow: Flow;
-  readonly target: bigint | undefined;
   /** Bits of the general registers that it writes, in any width, conditionally too. */
   readonly writes: number;
   readonly operation: 'mov' | 'lea' | 'add' | 'other';
@@ -30,42 +27,119 @@ export interface GraphMemory {
   readonly displacement: bigint;
 }
 
-/** A function that decoded cleanly. */
-export interface FunctionGraph {
-  readonly instructions: readonly GraphInstruction[];
-  /** For each instruction the positions of those that control can come from. */
-  readonly predecessors: readonly (readonly number[])[];
+/**
+ * Whether an indirect jump can be in `code` at all: `ff /4` or `ff /5` (Intel SDM volume 2, JMP). Most
+ * functions hold no such bytes and need not be decoded to be told so.
+ */
+export function mayJumpIndirectly(code: Uint8Array): boolean {
+  for (let at = code.indexOf(0xff); at >= 0; at = code.indexOf(0xff, at + 1)) {
+    if (((code[at + 1] ?? 0) & 0x30) === 0x20) return true;
+  }
+  return false;
 }
 
 /**
- * Whether there is an indirect jump in `code`, which lies at `at`; undefined when it does not decode
- * to its end. Most functions have none, so this asks only that.
+ * A function that decoded cleanly. What its instructions do is worked out for those that are asked
+ * about: few, as a rule. Holds memory of the decoder's; whoever builds one disposes it.
  */
-export function hasIndirectJump(code: Uint8Array, at: bigint): boolean | undefined {
-  const { FlowControl } = iced();
-  let found = false;
-  let clean = true;
-  visitInstructions(code, at, (instruction) => {
-    if (instruction.flowControl === FlowControl.IndirectBranch) found = true;
-    if (instruction.isInvalid) clean = false;
-  });
-  return clean ? found : undefined;
+export class FunctionGraph implements Disposable {
+  /** Where control goes after each instruction. */
+  readonly flows: readonly Flow[];
+  /** For each instruction the positions of those that control can come from. */
+  readonly predecessors: readonly (readonly number[])[];
+  /** Every constant of the function that may be an address, and so the base of a table. */
+  readonly taken: readonly bigint[];
+  readonly #start: bigint;
+  readonly #offsets: readonly number[];
+  readonly #described: (GraphInstruction | undefined)[] = [];
+  readonly #decoder: Iced.Decoder;
+  readonly #instruction: Iced.Instruction;
+  readonly #factory: Iced.InstructionInfoFactory;
+
+  private constructor(code: Uint8Array, start: bigint, first: FirstPass) {
+    const { Decoder, DecoderOptions, Instruction, InstructionInfoFactory } = iced();
+    this.flows = first.flows;
+    this.taken = [...first.taken];
+    this.predecessors = link(first, code.byteLength);
+    this.#start = start;
+    this.#offsets = first.offsets;
+    this.#decoder = new Decoder(64, code, DecoderOptions.None);
+    this.#instruction = new Instruction();
+    this.#factory = new InstructionInfoFactory();
+  }
+
+  /** Builds the graph of the function in `code`, which lies at `start`; undefined when it does not decode to its end. */
+  static build(code: Uint8Array, start: bigint): FunctionGraph | undefined {
+    const first = readOnce(code, start);
+    return first === undefined ? undefined : new FunctionGraph(code, start, first);
+  }
+
+  /** How many instructions there are. */
+  get count(): number {
+    return this.flows.length;
+  }
+
+  /** An instruction's address. */
+  addressOf(position: number): bigint {
+    return this.#start + BigInt(this.#offsets[position] ?? 0);
+  }
+
+  /** What an instruction does; undefined for a position behind the last. */
+  at(position: number): GraphInstruction | undefined {
+    const known = this.#described[position];
+    const offset = this.#offsets[position];
+    if (known !== undefined || offset === undefined) return known;
+    this.#decoder.position = offset;
+    this.#decoder.ip = this.#start + BigInt(offset);
+    this.#decoder.decodeOut(this.#instruction);
+    const described = describe(this.#instruction, this.#factory);
+    this.#described[position] = described;
+    return described;
+  }
+
+  [Symbol.dispose](): void {
+    this.#factory.free();
+    this.#instruction.free();
+    this.#decoder.free();
+  }
 }
 
-/** Builds the graph of a function; undefined when it does not decode to its end. */
-export function buildGraph(code: Uint8Array, at: bigint): FunctionGraph | undefined {
-  const { InstructionInfoFactory } = iced();
-  const instructions: GraphInstruction[] = [];
-  const factory = new InstructionInfoFactory();
-  try {
-    visitInstructions(code, at, (instruction) => {
-      instructions.push(describe(instruction, factory));
-    });
-  } finally {
-    factory.free();
+/** What one pass over all instructions tells. */
+interface FirstPass {
+  readonly offsets: readonly number[];
+  readonly flows: readonly Flow[];
+  /** For direct branches, from the function's start; NaN for others. */
+  readonly targets: readonly number[];
+  readonly taken: ReadonlySet<bigint>;
+}
+
+function readOnce(code: Uint8Array, start: bigint): FirstPass | undefined {
+  const offsets: number[] = [];
+  const flows: Flow[] = [];
+  const targets: number[] = [];
+  const taken = new Set<bigint>();
+  visitInstructions(code, start, (instruction, _decoder, offset) => {
+    const flow = flowOf(instruction);
+    offsets.push(offset);
+    flows.push(flow);
+    const isDirect = flow === 'jump' || flow === 'conditional';
+    targets.push(isDirect ? Number(BigInt.asIntN(64, instruction.nearBranchTarget - start)) : NaN);
+    if (flow !== 'invalid') takeAddresses(instruction, taken);
+  });
+  return flows.at(-1) === 'invalid' ? undefined : { offsets, flows, targets, taken };
+}
+
+/** Notes what an instruction names that may be an address. */
+function takeAddresses(instruction: Iced.Instruction, taken: Set<bigint>): void {
+  const { Register } = iced();
+  const operation = operationOf(instruction);
+  if (operation === 'lea' || instruction.memoryIndex !== Register.None) {
+    const memory = memoryOperand(instruction);
+    if (memory !== undefined && memory.base === undefined) taken.add(memory.displacement);
   }
-  if (instructions.some(({ flow }) => flow === 'invalid')) return undefined;
-  return { instructions, predecessors: link(instructions) };
+  if (operation !== 'mov' && operation !== 'add') return;
+  const immediate = immediateOperand(instruction);
+  if (immediate !== undefined) taken.add(immediate);
 }
 
 function describe(
@@ -73,13 +147,9 @@ function describe(
   factory: Iced.InstructionInfoFactory,
 ): GraphInstruction {
   const flow = flowOf(instruction);
-  const direct = flow === 'jump' || flow === 'conditional';
   return {
-    address: instruction.ip,
-    next: instruction.nextIP,
     flow,
-    target: direct ? instruction.nearBranchTarget : undefined,
-    writes: flow === 'invalid' ? 0 : writtenRegisters(instruction, factory),
+    writes: writtenRegisters(instruction, factory),
     operation: operationOf(instruction),
     first: registerOperand(instruction, 0),
     second: registerOperand(instruction, 1),
@@ -183,19 +253,17 @@ function writtenRegisters(
  * Where nothing else leads, an indirect jump of the function may: a case of a switch has no other
  * predecessor. The entry has none at all.
  */
-function link(instructions: readonly GraphInstruction[]): number[][] {
-  const positions = new Map(instructions.map(({ address }, position) => [address, position]));
-  const predecessors: number[][] = instructions.map(() => []);
+function link({ offsets, flows, targets }: FirstPass, bytes: number): number[][] {
+  const positions = new Int32Array(bytes + 1).fill(-1);
+  for (const [position, offset] of offsets.entries()) positions[offset] = position;
+  const predecessors: number[][] = offsets.map(() => []);
   const indirect: number[] = [];
-  for (const [position, { flow, target, next }] of instructions.entries()) {
+  for (const [position, flow] of flows.entries()) {
     if (flow === 'indirect-jump') indirect.push(position);
-    const goals = target === undefined ? [] : [target];
+    const goal = positions[targets[position] ?? NaN] ?? -1;
+    if (goal >= 0) predecessors[goal]?.push(position);
     const ends = flow === 'jump' || flow === 'indirect-jump' || flow === 'return';
-    if (!ends && flow !== 'exception') goals.push(next);
-    for (const goal of goals) {
-      const at = positions.get(goal);
-      if (at !== undefined) predecessors[at]?.push(position);
-    }
+    if (!ends && flow !== 'exception') predecessors[position + 1]?.push(position);
   }
   return predecessors.map((known, position) =>
     known.length === 0 && position > 0 ? indirect : known,

@@ -10,9 +10,8 @@
 import { unreachable } from '../base/errors.ts';
 import { readTables, type Table, type TableImage } from './table-entries.ts';
 import {
-  buildGraph,
-  hasIndirectJump,
-  type FunctionGraph,
+  FunctionGraph,
+  mayJumpIndirectly,
   type GraphInstruction,
   type GraphMemory,
 } from './function-graph.ts';
@@ -66,22 +65,20 @@ type Origin =
  * @returns `known` with no targets for a function that has none, or tail calls only.
  */
 export function findJumpTargets(code: Uint8Array, start: bigint, image: Image): JumpTargets {
-  const has = hasIndirectJump(code, start);
-  if (has === false) return { kind: 'known', targets: [] };
-  const graph = has === undefined ? undefined : buildGraph(code, start);
+  if (!mayJumpIndirectly(code)) return { kind: 'known', targets: [] };
+  using graph = FunctionGraph.build(code, start);
   if (graph === undefined) return { kind: 'unknown', at: start, reason: 'it does not decode' };
   const end = start + BigInt(code.byteLength);
-  const taken = takenAddresses(graph);
   const targets = new Set<bigint>();
-  for (const [position, instruction] of graph.instructions.entries()) {
-    if (instruction.flow !== 'indirect-jump') continue;
+  for (const [position, flow] of graph.flows.entries()) {
+    if (flow !== 'indirect-jump') continue;
     for (const origin of originsOf(graph, position)) {
-      const found = resolve(origin, graph, taken, image);
+      const found = resolve(origin, graph, image);
       const isPointer = found === 'pointer';
-      if (isPointer && leaves(graph, position, { start, end }, taken, image)) continue;
+      if (isPointer && leaves(graph, position, { start, end }, image)) continue;
       if (isPointer || typeof found === 'string') {
         const reason = isPointer ? 'a jump through a pointer may stay inside' : found;
-        return { kind: 'unknown', at: instruction.address, reason };
+        return { kind: 'unknown', at: graph.addressOf(position), reason };
       }
       for (const target of found) targets.add(target);
     }
@@ -89,24 +86,9 @@ export function findJumpTargets(code: Uint8Array, start: bigint, image: Image): 
   return { kind: 'known', targets: [...targets].sort((one, other) => (one < other ? -1 : 1)) };
 }
 
-/** Every constant of the function that may be an address, and so the base of a table. */
-function takenAddresses({ instructions }: FunctionGraph): bigint[] {
-  const taken = new Set<bigint>();
-  for (const { operation, memory, immediate } of instructions) {
-    const isAddress = operation === 'lea' || memory?.index !== undefined;
-    if (isAddress && memory !== undefined && memory.base === undefined) {
-      taken.add(memory.displacement);
-    }
-    if (immediate !== undefined && (operation === 'mov' || operation === 'add')) {
-      taken.add(immediate);
-    }
-  }
-  return [...taken];
-}
-
 /** What an indirect jump's goal can be made of, over all paths that lead to it. */
 function originsOf(graph: FunctionGraph, position: number): Origin[] {
-  const jump = graph.instructions[position];
+  const jump = graph.at(position);
   if (jump?.memory !== undefined) return [loadedFrom(jump.memory, position)];
   if (jump?.first === undefined) return [{ kind: 'unknown', reason: 'an unknown form of jump' }];
   return search(graph, position, jump.first);
@@ -128,7 +110,7 @@ function search(graph: FunctionGraph, position: number, register: number): Origi
   goBack(position, register);
   for (let step = open.pop(); step !== undefined; step = open.pop()) {
     if (seen.size > MAX_STEPS) return [{ kind: 'unknown', reason: 'the function is too large' }];
-    const instruction = graph.instructions[step.position];
+    const instruction = graph.at(step.position);
     if (instruction === undefined) continue;
     const found = definition(instruction, step.position, step.register);
     if (found === 'passes') goBack(step.position, step.register);
@@ -187,12 +169,7 @@ function loadedFrom(memory: GraphMemory, position: number): Origin {
 }
 
 /** The targets of an origin inside the text; 'pointer'; or the reason why nothing is known. */
-function resolve(
-  origin: Origin,
-  graph: FunctionGraph,
-  taken: readonly bigint[],
-  image: Image,
-): bigint[] | string {
+function resolve(origin: Origin, graph: FunctionGraph, image: Image): bigint[] | string {
   switch (origin.kind) {
     case 'address':
       return isText(origin.target, image) ? [origin.target] : [];
@@ -204,16 +181,16 @@ function resolve(
       const bases =
         'constant' in origin
           ? [origin.constant]
-          : basesOf(graph, origin.position, origin.registers, taken);
+          : basesOf(graph, origin.position, origin.registers);
       if (bases === undefined) return 'the base of a jump table is not known';
-      const tables = bases.flatMap((base) => tablesOf(base, taken, image));
+      const tables = bases.flatMap((base) => tablesOf(base, graph.taken, image));
       return readTables(tables, image, 4) ?? 'no table was found for a jump';
     }
     case 'words': {
       const { base, index, scale, displacement } = origin.memory;
       // Without a scale either register can be the base.
       const registers = [base, scale === 1 ? index : undefined].filter((one) => one !== undefined);
-      const bases = base === undefined ? [0n] : basesOf(graph, origin.position, registers, taken);
+      const bases = base === undefined ? [0n] : basesOf(graph, origin.position, registers);
       const shifted = bases?.map((one) => BigInt.asUintN(64, one + displacement));
       // An array that is filled at run time, or not ours: its elements are pointers like others.
       const tables = shifted?.map((at) => ({ at, base: 0n }));
@@ -231,7 +208,6 @@ function basesOf(
   graph: FunctionGraph,
   position: number,
   registers: readonly number[],
-  taken: readonly bigint[],
 ): readonly bigint[] | undefined {
   let spilled = false;
   for (const register of registers) {
@@ -242,7 +218,7 @@ function basesOf(
       (one) => one.kind === 'address' || (one.kind === 'pointer' && one.spilled),
     );
   }
-  return spilled ? taken : undefined;
+  return spilled ? graph.taken : undefined;
 }
 
 /**
@@ -264,15 +240,18 @@ function isText(target: bigint, { text }: Image): boolean {
  * a tail call leaves it and a computed goto does not.
  */
 function leaves(
-  { instructions }: FunctionGraph,
+  graph: FunctionGraph,
   position: number,
   { start, end }: { readonly start: bigint; readonly end: bigint },
-  taken: readonly bigint[],
   image: Image,
 ): boolean {
-  if (taken.some((at) => at > start && at < end)) return false;
+  if (graph.taken.some((at) => at > start && at < end)) return false;
   if (image.hasPointerInto !== undefined) return !image.hasPointerInto(start + 1n, end);
-  if (instructions.every(({ stack }) => stack !== 'down')) return true;
-  const before = instructions.slice(Math.max(0, position - EPILOGUE), position);
-  return before.some(({ stack }) => stack === 'up');
+  const moves = (from: number, to: number, way: 'up' | 'down'): boolean => {
+    for (let at = from; at < to; at++) if (graph.at(at)?.stack === way) return true;
+    return false;
+  };
+  // What is near the jump is asked first: every instruction that is asked about costs.
+  if (moves(Math.max(0, position - EPILOGUE), position, 'up')) return true;
+  return !moves(0, graph.count, 'down');
 }

@@ -14,6 +14,7 @@ import { decodeAt } from '../../x64/decode.ts';
 import { findJumpTargets } from '../../x64/jump-tables.ts';
 import { findLandings, type Bounds } from '../../x64/landings.ts';
 import { relocate } from '../../x64/relocate.ts';
+import type { WordSummaries } from '../../x64/table-entries.ts';
 import { MAX_DISPLACED_BYTES } from '../../process/control.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
 
@@ -45,6 +46,7 @@ export interface SiteRefusal {
 export class Planner {
   readonly #elf: ElfFile;
   readonly #segments: readonly ExecutableSegment[];
+  readonly #summaries: WordSummaries = new Map();
   #go: ReturnType<typeof goText> | null = null;
 
   constructor(elf: ElfFile) {
@@ -214,6 +216,7 @@ export class Planner {
       segment.address + BigInt(bounds.start - segment.fileOffset),
       {
         read: (from, length) => this.#image(from, length),
+        summaries: this.#summaries,
         text: {
           start: address(segment.address),
           end: address(segment.address + BigInt(segment.fileSize)),

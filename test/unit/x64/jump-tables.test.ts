@@ -212,13 +212,14 @@ void test('what may stay inside, and what cannot be followed, is unknown', () =>
     ['call .+0x20\njmp rcx', /call/],
     ['add rax, rdx\njmp rax', /base/],
     ['lea rdx, [rip-0x1000]\nmovsxd rax, [rdx+rax*4]\nadd rax, rdx\njmp rax', /no table/],
-    ['.byte 0x06', /decode/],
+    ['.byte 0x06\njmp rax', /decode/],
   ];
   for (const [source, reason] of cases) {
     const found = analyse(source);
     assert.match(found.kind === 'unknown' ? found.reason : 'known', reason, source);
   }
   assert.equal(analyse('jmp [rdi]').kind, 'known');
+  assert.equal(analyse('.byte 0x06').kind, 'known', 'no bytes of an indirect jump');
   assert.equal(analyse('nop\nnop\nnop\nnop\njmp [rdi]', true).kind, 'unknown', 'pointed into');
 });
 
