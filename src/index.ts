@@ -4,7 +4,7 @@ export { TraplineError } from './base/errors.ts';
 export type { ErrorCode, ErrorDetails, SourcePosition } from './base/errors.ts';
 export { attach, prepare, spawn, Session } from './session/session.ts';
 export { listFunctions } from './session/list.ts';
-export { clean, status } from './session/maintenance.ts';
+export { clean, cleanKernel, kernelStatus, status } from './session/maintenance.ts';
 export { doctor } from './session/doctor.ts';
 export type { DoctorReport, Finding } from './session/doctor.ts';
 export type {
@@ -14,6 +14,8 @@ export type {
   EventSummary,
   HeldSession,
   FunctionList,
+  KernelCleanReport,
+  KernelStatus,
   ListedFunction,
   ListRequest,
   ProbedSite,
@@ -28,6 +30,7 @@ export type {
   TargetInfo,
   TargetSelection,
 } from './session/types.ts';
+export type { EngineName } from './probe/engine.ts';
 export type { EventBatch } from './events/batch.ts';
 export type { EventView } from './events/view.ts';
 export { FAULT } from './events/event.ts';

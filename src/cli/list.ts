@@ -6,7 +6,6 @@ import { listFunctions, type ListedFunction, type ListRequest } from '../index.t
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { renderTable } from '../screen/table.ts';
 import { printable } from '../screen/text.ts';
-import { findFile } from './find-file.ts';
 import { DescriptorMessages, ExitStatus } from './messages.ts';
 import { openOutput, ReaderGone } from './output.ts';
 import { waitingFor } from './waiting.ts';
@@ -16,10 +15,9 @@ import { waitingFor } from './waiting.ts';
  * @throws TraplineError `no-file`, `bad-elf`, and `no-symbol` when nothing matches.
  */
 export async function list(name: string, request: ListRequest, json: boolean): Promise<number> {
-  const path = findFile(name);
-  const listing = listFunctions(path, request);
-  const { functions, advice } = await waitingFor(`reading ${path}`, listing);
-  if (functions.length === 0) throw nothing(path, request.glob, advice);
+  const listing = listFunctions(name, request);
+  const { functions, advice } = await waitingFor(`reading ${name}`, listing);
+  if (functions.length === 0) throw nothing(name, request.glob, advice);
   const lines = json
     ? functions.map(toJson)
     : renderFunctions(functions, painterFor(process.stdout));

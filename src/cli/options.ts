@@ -65,12 +65,12 @@ export function parseRingSize(text: string): number {
   return bytes;
 }
 
-/** `--engine`: the ones that there will be are told apart from the ones that there won't. */
-export function parseEngine(text: string): 'auto' | 'jump' {
-  if (text === 'auto' || text === 'jump') return text;
-  const later = text === 'kernel' || text === 'trap';
-  const what = later ? `the engine '${text}' comes in a later version` : `no engine '${text}'`;
-  throw wrong(text, 0, what, 'this version has auto and jump, which are the same');
+/** `--engine`: the one that there will be is told apart from those that there won't. */
+export function parseEngine(text: string): 'auto' | 'jump' | 'kernel' {
+  if (text === 'auto' || text === 'jump' || text === 'kernel') return text;
+  const what =
+    text === 'trap' ? `the engine '${text}' comes in a later version` : `no engine '${text}'`;
+  throw wrong(text, 0, what, 'this version has jump (which auto takes) and kernel');
 }
 
 /** `--format`. */

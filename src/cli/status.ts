@@ -1,7 +1,13 @@
 /** `trapline status`: what sessions, living and dead, hold in processes. */
 
 import { hex } from '../base/brand.ts';
-import { status, type HeldSession, type ProcessStatus } from '../index.ts';
+import {
+  kernelStatus,
+  status,
+  type HeldSession,
+  type KernelStatus,
+  type ProcessStatus,
+} from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { formatCount, formatDuration } from '../screen/numbers.ts';
 import { renderTable } from '../screen/table.ts';
@@ -16,9 +22,11 @@ export async function showStatus(
   json: boolean,
 ): Promise<number> {
   const processes = await waitingFor('reading processes', status(pids));
+  // What is in the kernel is no single process's.
+  const kernel = pids === undefined ? await kernelStatus() : [];
   const lines = json
-    ? processes.map(toJson)
-    : renderStatus(processes, Date.now() / 1000, painterFor(process.stdout));
+    ? [...processes.map(toJson), ...kernel.map((each) => JSON.stringify(each))]
+    : renderStatus(processes, Date.now() / 1000, painterFor(process.stdout), kernel);
   if (lines.length > 0) writeAll(1, `${lines.join('\n')}\n`);
   return ExitStatus.good;
 }
@@ -31,11 +39,17 @@ export function renderStatus(
   processes: readonly ProcessStatus[],
   now: number,
   paint: Painter = PLAIN,
+  kernel: readonly KernelStatus[] = [],
 ): string[] {
-  if (processes.length === 0) return ['no process holds anything of Trapline'];
-  const lines = processes.flatMap((each) => renderProcess(each, now, paint));
+  if (processes.length + kernel.length === 0) return ['no process holds anything of Trapline'];
+  const lines = [
+    ...processes.flatMap((each) => renderProcess(each, now, paint)),
+    ...kernel.map((each) => renderKernel(each, paint)),
+  ];
   const live = processes.some(({ sites }) => sites.some(({ state }) => state === 'live'));
-  const dead = processes.some(({ sessions }) => sessions.some(({ alive }) => !alive));
+  const dead =
+    processes.some(({ sessions }) => sessions.some(({ alive }) => !alive)) ||
+    kernel.some(({ alive }) => !alive);
   return [
     ...lines,
     ...(dead ? ['', 'Dead sessions do no harm; `trapline clean` takes them out.'] : []),
@@ -75,6 +89,11 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
           style,
         )),
   ];
+}
+
+function renderKernel({ name, pid, alive, places }: KernelStatus, paint: Painter): string {
+  const state = alive ? paint.green('alive') : paint.yellow('dead');
+  return `${paint.bold('kernel')}: ${counted(places, 'place')}, session ${name} of process ${pid}, ${state}`;
 }
 
 function sessionLine(session: HeldSession, now: number, paint: Painter): string {

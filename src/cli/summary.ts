@@ -70,6 +70,9 @@ function renderLoss(loss: Summary['loss']): string[] {
 /** DESIGN 6: hits × the measured cost, as a share of the target's time; and how long it stood still. */
 function renderBill({ events, bill }: Summary): string[] {
   const hits = events.reduce((sum, event) => sum + event.hits, 0);
+  if (hits > 0 && bill.stubNanoseconds === 0) {
+    return [`bill: ${counted(hits, 'hit')}, whose cost was not measured`];
+  }
   const each = events.length === 1 ? (events[0]?.costNanoseconds ?? 0) : 0;
   const product = each > 0 ? ` × ${formatCost(each)}` : '';
   const share = formatPercent(bill.stubNanoseconds, bill.targetNanoseconds);

@@ -26,7 +26,7 @@ export interface TraceOptions {
   readonly number?: number;
   /** Nanoseconds after which to stop. */
   readonly duration?: number;
-  readonly engine: 'auto' | 'jump';
+  readonly engine: 'auto' | 'jump' | 'kernel';
   readonly count?: true;
   readonly ringSize?: number;
   readonly ringBudget?: number;
@@ -61,6 +61,7 @@ Examples:
   trapline trace 'malloc@libc.so.6 size=%di:u64' -- ls -l
   trapline trace -p 1234 --duration 5s --format json -o events.json zfree@zsh
   trapline trace -p 1234 --count '*alloc*@libc.so.6' --exclude '*_init'
+  sudo trapline trace --engine kernel --all getaddrinfo@libc.so.6
 `;
 
 /** Adds the command to the parser. */
@@ -83,7 +84,7 @@ export function addTrace(
     .option('-n, --number <count>', 'stop after so many events', parseCount)
     .option('--duration <time>', 'stop after a time: 5s, 200ms, 1m30s', parseTime)
     .option('--count', 'only count hits; a summary at the end')
-    .option('--engine <engine>', 'auto or jump', parseEngine, 'auto')
+    .option('--engine <engine>', 'jump, or kernel (uprobes; root)', parseEngine, 'auto')
     .option('--ring-size <size>', "one task's ring, a power of two (default 1M)", parseRingSize)
     .option('--ring-budget <size>', 'all rings of a process (default 64M)', parseSize)
     .option('--perf-map', 'name our code in /tmp/perf-PID.map, for profilers')
@@ -121,6 +122,9 @@ export function checked(request: TraceRequest): TraceRequest {
     if (options.output !== undefined) throw usage(without, 'leave out -o or --count');
     if (options.quiet === true)
       throw usage('-q leaves nothing of --count', 'leave one of them out');
+  }
+  if (options.engine === 'kernel' && options.perfMap === true) {
+    throw usage('the kernel engine writes no code to be named', 'leave out --perf-map');
   }
   if (options.quiet === true && options.verbose === true) {
     throw usage('-q and -v contradict each other', 'leave one of them out');

@@ -25,9 +25,11 @@ export function renderAttached(attached: Attached, paint: Painter = PLAIN): stri
   const pids = new Set(probes.flatMap(({ sites }) => sites.map(({ pid }) => pid)));
   const only = targets.length === 1 ? targets[0] : undefined;
   const where =
-    only === undefined
-      ? counted(pids.size, 'process')
-      : `${printable(only.comm)} (${String(only.pid)})`;
+    only !== undefined
+      ? `${printable(only.comm)} (${String(only.pid)})`
+      : pids.has(0)
+        ? 'every process'
+        : counted(pids.size, 'process');
   const stops = attached.stops.stops > 0 ? `, ${renderStops(attached.stops)}` : '';
   const several = probes.flatMap((probe) => renderMatches(probe, paint));
   return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several];
@@ -72,11 +74,11 @@ export function renderSites(probes: readonly AddedProbe[], paint: Painter = PLAI
   const table = renderTable(
     columns.map((heading) => ({ heading })),
     sites.map((site) => [
-      String(site.pid),
+      site.pid === 0 ? 'every' : String(site.pid),
       site.event,
       site.name,
-      hex(site.address),
-      `jump over ${site.displacedBytes} bytes`,
+      site.pid === 0 ? '' : hex(site.address),
+      site.method === 'jump' ? `jump over ${site.displacedBytes} bytes` : site.method,
       `${site.file}:${hex(site.offset)}`,
     ]),
     style,

@@ -35,6 +35,7 @@ function begin({ probes, command, options }: TraceRequest): Promise<Session> {
   });
   const sessionOptions = {
     probes: requests,
+    ...(options.engine !== 'auto' && { engine: options.engine }),
     ...(options.ringSize !== undefined && { ringBytes: options.ringSize }),
     ...(options.ringBudget !== undefined && { ringBudget: options.ringBudget }),
     ...(options.perfMap && { perfMap: true }),

@@ -144,6 +144,11 @@ export interface RecordLayout {
    * reads memory; undefined for fixed ones.
    */
   readonly sizeOffset: number | undefined;
+  /**
+   * Of the u64 that holds the address of the place, where it differs from record to record: one event of the
+   * kernel is in all processes. Undefined where the event's descriptor has it.
+   */
+  readonly addressOffset?: number;
   /** Of the first u64 of the fault mask (bit n of the mask: field with faultBit n could not be read). */
   readonly faultOffset: number | undefined;
   /** Size in bytes of the fixed part, a multiple of 8; the whole record where sizeOffset is undefined. */
@@ -166,18 +171,21 @@ export interface FieldSpecification {
 }
 
 /**
- * Lays out the records of one consumer: header, size (if any field is a string or read from memory),
- * fault mask (if any fetch can fault), one slot a field, the strings' bytes, the working area. A record
- * that nothing nested in is shrunk to what it holds before its commit.
+ * Lays out the records of one consumer: header, address (if asked for), size (if any field is a string or read
+ * from memory), fault mask (if any fetch can fault), one slot a field, the strings' bytes, the working area. A
+ * record that nothing nested in is shrunk to what it holds before its commit.
  * @param workBytes of the working area that the stub needs.
+ * @param hasAddress whether each record holds the address of its place
  * @throws RangeError when the largest record would exceed {@link MAX_RECORD_BYTES}.
  */
 export function layoutRecord(
   fields: readonly FieldSpecification[],
   workBytes: number = 0,
+  hasAddress = false,
 ): RecordLayout {
   let at = RECORD_HEADER_BYTES;
   const take = (bytes: number): number => (at += bytes) - bytes;
+  const addressOffset = hasAddress ? take(8) : undefined;
   const isVariable =
     workBytes > 0 || fields.some((field) => field.type === 'string' || field.canFault);
   const sizeOffset = isVariable ? take(8) : undefined;
@@ -197,7 +205,15 @@ export function layoutRecord(
   if (maxBytes > MAX_RECORD_BYTES) {
     throw new RangeError(`a record of ${maxBytes} bytes exceeds ${MAX_RECORD_BYTES}`);
   }
-  return { fields: placed, sizeOffset, faultOffset, fixedBytes: at, scratchOffset, maxBytes };
+  return {
+    fields: placed,
+    sizeOffset,
+    ...(addressOffset === undefined ? {} : { addressOffset }),
+    faultOffset,
+    fixedBytes: at,
+    scratchOffset,
+    maxBytes,
+  };
 }
 
 /** Bytes of one element of an array, as it lies in memory. */

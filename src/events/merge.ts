@@ -16,6 +16,26 @@ export interface MergerOptions {
   readonly marginNanoseconds?: number;
 }
 
+/** The instant of a poll. */
+export interface PollInstant {
+  /** What is older has been reserved before any ring is looked at: a tick key. */
+  readonly key: number;
+  /** The same of the last poll. */
+  readonly previous: number;
+  /** CLOCK_MONOTONIC in milliseconds. */
+  readonly milliseconds: number;
+}
+
+/** What records are merged from: a segment, or the kernel's rings. */
+export interface RecordSource {
+  /**
+   * Reads all that is there once, and appends it to a batch.
+   * @param number its own number in the merger, for the origins of its records
+   * @returns a tick key: no record that is still to come from it is older.
+   */
+  drainInto(batch: EventBatch, number: number, poll: PollInstant): number;
+}
+
 /** Up to where a ring is known to be complete. */
 interface RingBound {
   /** The head that the last poll saw. */
@@ -34,11 +54,11 @@ const MAX_HELD_BYTES = 256 * 1024 * 1024;
  */
 export class EventMerger {
   readonly #options: MergerOptions;
-  readonly #segments = new Map<SegmentReader, number>();
-  readonly #bounds = new WeakMap<ContextReader, RingBound>();
+  readonly #sources = new Map<RecordSource, number>();
+  readonly #segments = new Map<SegmentReader, RecordSource>();
   #batch: EventBatch;
   #spare: EventBatch;
-  #nextSegment = 0;
+  #nextSource = 0;
   #previousPoll: number = Number.NEGATIVE_INFINITY;
   #delivered: number = Number.NEGATIVE_INFINITY;
 
@@ -50,14 +70,23 @@ export class EventMerger {
 
   /** Includes a segment in the next polls. @returns its number, as `EventSource.segment` shows it. */
   add(segment: SegmentReader): number {
-    const known = this.#segments.get(segment);
+    const source = this.#segments.get(segment) ?? new SegmentSource(segment);
+    this.#segments.set(segment, source);
+    return this.addSource(source);
+  }
+
+  /** Includes any source in the next polls. @returns its number, as `EventSource.segment` shows it. */
+  addSource(source: RecordSource): number {
+    const known = this.#sources.get(source);
     if (known !== undefined) return known;
-    this.#segments.set(segment, this.#nextSegment);
-    return this.#nextSegment++;
+    this.#sources.set(source, this.#nextSource);
+    return this.#nextSource++;
   }
 
   /** Leaves a segment out from now on; what was read from it is still delivered. */
   remove(segment: SegmentReader): void {
+    const source = this.#segments.get(segment);
+    if (source !== undefined) this.#sources.delete(source);
     this.#segments.delete(segment);
   }
 
@@ -83,16 +112,14 @@ export class EventMerger {
     const started = now();
     const pollKey = clock.keyAt(started - BigInt(marginNanoseconds));
     const oldest = clock.keyAt(started - BigInt(Math.round(holdMilliseconds * 1e6)));
+    const poll = {
+      key: pollKey,
+      previous: this.#previousPoll,
+      milliseconds: Number(started) / 1e6,
+    };
     let watermark = pollKey;
-    for (const [segment, number] of this.#segments) {
-      segment.drain(
-        (context, index) => {
-          const source = { task: context.identity, table: segment.table, segment: number };
-          batch.append(source, context.ring.bytes, index);
-          watermark = Math.min(watermark, this.#boundOf(context, pollKey));
-        },
-        Number(started) / 1e6,
-      );
+    for (const [source, number] of this.#sources) {
+      watermark = Math.min(watermark, source.drainInto(batch, number, poll));
     }
     this.#previousPoll = pollKey;
 
@@ -104,24 +131,45 @@ export class EventMerger {
     return batch;
   }
 
-  #boundOf(context: ContextReader, pollKey: number): number {
-    const { ring } = context;
-    let bound = this.#bounds.get(context);
-    if (bound === undefined) {
-      bound = { head: 0, time: this.#previousPoll };
-      this.#bounds.set(context, bound);
-    }
-    if (!ring.blocked) bound.time = pollKey;
-    // Reserved after the last poll read the head, so its time is later than that poll's.
-    else if (ring.frontier >= bound.head) bound.time = this.#previousPoll;
-    bound.head = ring.head;
-    return bound.time;
-  }
-
   #noteDelivered(batch: EventBatch): void {
     batch.lateBefore = this.#delivered;
     if (batch.count === 0) return;
     const last = batch.order.indices[batch.count - 1] ?? 0;
     this.#delivered = Math.max(this.#delivered, batch.key[last] ?? this.#delivered);
+  }
+}
+
+/** A segment's rings, each with the bound up to which it is complete. */
+class SegmentSource implements RecordSource {
+  readonly #segment: SegmentReader;
+  readonly #bounds = new WeakMap<ContextReader, RingBound>();
+
+  constructor(segment: SegmentReader) {
+    this.#segment = segment;
+  }
+
+  drainInto(batch: EventBatch, number: number, poll: PollInstant): number {
+    const segment = this.#segment;
+    let watermark = poll.key;
+    segment.drain((context, index) => {
+      const source = { task: context.identity, table: segment.table, segment: number };
+      batch.append(source, context.ring.bytes, index);
+      watermark = Math.min(watermark, this.#boundOf(context, poll));
+    }, poll.milliseconds);
+    return watermark;
+  }
+
+  #boundOf(context: ContextReader, poll: PollInstant): number {
+    const { ring } = context;
+    let bound = this.#bounds.get(context);
+    if (bound === undefined) {
+      bound = { head: 0, time: poll.previous };
+      this.#bounds.set(context, bound);
+    }
+    if (!ring.blocked) bound.time = poll.key;
+    // Reserved after the last poll read the head, so its time is later than that poll's.
+    else if (ring.frontier >= bound.head) bound.time = poll.previous;
+    bound.head = ring.head;
+    return bound.time;
   }
 }

@@ -99,7 +99,18 @@ export class EventView {
 
   /** Of the site. */
   get address(): bigint {
-    return this.descriptor.address;
+    if (this.descriptor.layout.addressOffset === undefined) return this.descriptor.address;
+    return (BigInt(this.addressHigh) << 32n) | BigInt(this.addressLow);
+  }
+
+  /** The low half of the site's address, where the record holds it (`layout.addressOffset`); else 0. */
+  get addressLow(): number {
+    return this.#addressWord(0);
+  }
+
+  /** Its high half, likewise. */
+  get addressHigh(): number {
+    return this.#addressWord(1);
   }
 
   /** Older than an event that an earlier batch delivered. */
@@ -223,6 +234,12 @@ export class EventView {
       args,
       late: this.late,
     };
+  }
+
+  #addressWord(half: number): number {
+    const { addressOffset } = this.descriptor.layout;
+    if (addressOffset === undefined) return 0;
+    return this.batch.words[((this.offset + addressOffset) >>> 2) + half] ?? 0;
   }
 
   #stringFits(field: RecordField, element: number): boolean {

@@ -20,6 +20,7 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const START = fragment('{"ts":"');
 const CPU = fragment(',"cpu":');
+const ARGUMENTS = fragment('","args":{');
 const NULL = fragment('null');
 const COMMA = 0x2c;
 const OPEN = 0x5b;
@@ -30,15 +31,16 @@ const CHARACTERS = Array.from({ length: 256 }, (_, byte) =>
 );
 const LATE = fragment('},"late":true}\n');
 const END = fragment('}}\n');
-/** Braces, time, processor. */
-const FIXED_BYTES = 120;
+/** Braces, time, processor, an address that the record holds. */
+const FIXED_BYTES = 160;
 /** The high half of 2^53: from here on an integer is written as a string. */
 const EXACT_HIGH = 0x20_0000;
 
 interface EventShape {
   readonly descriptor: EventDescriptor;
-  /** `,"event":"…","address":"…","args":{`. */
+  /** `,"event":"…","address":"…","args":{`; up to the address's digits where the record holds it. */
   readonly head: Fragment;
+  readonly hasAddress: boolean;
   /** `"name":`, with a comma in front from the second on. */
   readonly names: readonly Fragment[];
   readonly bytes: number;
@@ -77,6 +79,10 @@ export class JsonExporter {
     out.decimal(view.cpu);
     out.put(task.comm);
     out.put(shape.head);
+    if (shape.hasAddress) {
+      out.hex(view.addressLow, view.addressHigh);
+      out.put(ARGUMENTS);
+    }
     const { fields } = view;
     for (let at = 0; at < fields.length; at++) {
       const field = fields[at];
@@ -93,10 +99,9 @@ export class JsonExporter {
     if (this.#shape?.descriptor === descriptor) return this.#shape;
     let shape = this.#shapes.get(descriptor);
     if (shape === undefined) {
-      const address = `0x${descriptor.address.toString(16)}`;
-      const head = fragment(
-        `,"event":${JSON.stringify(descriptor.name)},"address":"${address}","args":{`,
-      );
+      const hasAddress = descriptor.layout.addressOffset !== undefined;
+      const address = hasAddress ? '' : `${descriptor.address.toString(16)}","args":{`;
+      const head = fragment(`,"event":${JSON.stringify(descriptor.name)},"address":"0x${address}`);
       const names = descriptor.layout.fields.map((field, at) =>
         fragment(`${at > 0 ? ',' : ''}${JSON.stringify(field.name)}:`),
       );
@@ -107,7 +112,7 @@ export class JsonExporter {
         0,
       );
       const fixed = names.reduce((sum, name) => sum + name.length, head.length + values);
-      shape = { descriptor, head, names, bytes: fixed + FIXED_BYTES };
+      shape = { descriptor, head, hasAddress, names, bytes: fixed + FIXED_BYTES };
       this.#shapes.set(descriptor, shape);
     }
     this.#shape = shape;

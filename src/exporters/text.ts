@@ -18,6 +18,7 @@ import { MAX_INTEGER_BYTES, putDecimal, putHex } from './values.ts';
 
 const SPACE = 0x20;
 const QUOTE = 0x22;
+const PARENTHESIS = 0x29;
 const POINT = 0x2e;
 const NEWLINE = 0x0a;
 const FAULT_TEXT = fragment('(fault)');
@@ -32,13 +33,14 @@ const BYTES = Array.from({ length: 256 }, (_, byte) =>
 );
 /** An integer or `(fault)`, with quotes and a comma around it. */
 const MAX_ELEMENT_BYTES = MAX_INTEGER_BYTES + 4;
-/** Task, processor, time: at most 16 × 4 + 9, 8 and 24 bytes, rounded up. */
+/** Task, processor, time, address: at most 16 × 4 + 9, 8, 24 and 17 bytes, rounded up. */
 const PREFIX_BYTES = 160;
 
 interface EventShape {
   readonly descriptor: EventDescriptor;
-  /** `: zfree: (0x55…)`. */
+  /** `: zfree: (0x55…)`; without address and parenthesis where the record holds the address. */
   readonly head: Fragment;
+  readonly hasAddress: boolean;
   /** ` name=` by field. */
   readonly names: readonly Fragment[];
   /** Everything of a line but its strings and its task. */
@@ -63,6 +65,10 @@ export class TextExporter {
     const time = view.convertTime();
     putTime(out, time.seconds, time.nanoseconds);
     out.put(shape.head);
+    if (shape.hasAddress) {
+      out.hex(view.addressLow, view.addressHigh);
+      out.byte(PARENTHESIS);
+    }
     const { fields } = view;
     for (let at = 0; at < fields.length; at++) {
       const field = fields[at];
@@ -81,12 +87,14 @@ export class TextExporter {
     if (shape === undefined) {
       // The kernel prints the event's name, not its group.
       const name = descriptor.name.slice(descriptor.name.indexOf(':') + 1);
-      const head = fragment(`: ${visible(name)}: (0x${descriptor.address.toString(16)})`);
+      const hasAddress = descriptor.layout.addressOffset !== undefined;
+      const address = hasAddress ? '' : `${descriptor.address.toString(16)})`;
+      const head = fragment(`: ${visible(name)}: (0x${address}`);
       const { fields } = descriptor.layout;
       const names = fields.map((field) => fragment(` ${visible(field.name)}=`));
       const values = fields.reduce((sum, { count = 1 }) => sum + count * MAX_ELEMENT_BYTES, 0);
       const fixed = names.reduce((sum, each) => sum + each.length, head.length + values);
-      shape = { descriptor, head, names, bytes: fixed + PREFIX_BYTES };
+      shape = { descriptor, head, hasAddress, names, bytes: fixed + PREFIX_BYTES };
       this.#shapes.set(descriptor, shape);
     }
     this.#shape = shape;

@@ -1,17 +1,17 @@
-/**
- * What an engine is to the rest: a way to make probes real in one target. It is closed with its second
- * implementation, the kernel's; until then it holds what any engine must do.
- */
+/** What an engine is to the rest: a way to make probes real for one session. */
 
-import type { Address, Pid } from '../base/brand.ts';
 import type { Program } from './program.ts';
 
-/** One consumer to be added at one place of a target. Engines extend it by what they need of the place. */
+/**
+ * The engines that there are: `jump` puts jumps to code of ours into single processes, `kernel` hands the
+ * same definitions to the kernel's uprobes.
+ */
+export type EngineName = 'jump' | 'kernel';
+
+/** One consumer to be added at one place. Engines extend it by what they need of the place. */
 export interface EngineConsumer {
-  /** Where the place is in the target. */
-  readonly address: Address;
   readonly program: Program;
-  /** Its index in the target's segment: the event id of its records. */
+  /** The event id of its records, unique in its source of events. */
   readonly consumer: number;
   /** Its probe in the session. */
   readonly probe: number;
@@ -24,16 +24,18 @@ export interface FailedConsumer<Consumer extends EngineConsumer> {
   readonly reason: string;
 }
 
-/** How long a target stood still for us. */
+/** How long targets stood still for us. */
 export interface StopAccount {
   stops: number;
   stoppedNanoseconds: bigint;
   longestNanoseconds: bigint;
 }
 
-/** One target under an engine. The session owns it, and has it leave before it disposes it. */
+/**
+ * What probes are put into: one process and its children (jump), or all that the kernel is told to watch
+ * (kernel). The session owns it; it calls `leave`, reads what was recorded, calls `release`, disposes it.
+ */
 export interface EngineTarget<Consumer extends EngineConsumer> extends Disposable {
-  readonly pid: Pid;
   readonly stops: StopAccount;
   /**
    * Adds consumers, all at once.
@@ -41,8 +43,10 @@ export interface EngineTarget<Consumer extends EngineConsumer> extends Disposabl
    * @throws TraplineError when nothing could be done at all.
    */
   add(requests: readonly Consumer[]): FailedConsumer<Consumer>[];
-  /** Takes consumers out, by their indices. @returns what had to stay, for people. */
+  /** Takes consumers out, by their event ids. @returns what had to stay, for people. */
   remove(consumers: ReadonlySet<number>): string[];
-  /** Takes everything of the session out. @returns what had to stay, for people. */
+  /** Takes everything of the session out of the processes. @returns what had to stay, for people. */
   leave(): string[];
+  /** Gives back what was kept so that events could be read after `leave`. @returns what had to stay. */
+  release(): string[];
 }

@@ -1,6 +1,7 @@
 /** What works on this machine, for whom, what is missing, and how to get it. */
 
 import { waysToDebugFiles } from './debug-advice.ts';
+import { unreachable } from '../base/errors.ts';
 import { readFacts, type SystemFacts } from './doctor-facts.ts';
 
 /** One thing that was looked at. */
@@ -232,18 +233,42 @@ function judgeMemoryFiles({ memfdNoexec }: SystemFacts): Finding {
   };
 }
 
-function judgeTracefs({ tracefs }: SystemFacts): Finding {
-  const found = {
-    writable: 'tracefs is writable: uprobes of the kernel could be used',
-    readable: 'tracefs can be read, uprobes of the kernel can not be set',
-    closed: 'tracefs is there, but not for this user',
-    absent: 'tracefs is not mounted, or has no uprobes',
-  };
-  return {
-    topic: 'kernel engine',
-    state: 'note',
-    found: `${found[tracefs]}; a later version has an engine for them`,
-  };
+/** `--engine kernel` is an offer, not a need: what it lacks is no fault of the machine. */
+function judgeTracefs({ tracefs, pidNamespace }: SystemFacts): Finding {
+  const topic = 'kernel engine';
+  const state = 'note';
+  const root = ['run Trapline as root (sudo): it writes uprobe_events and makes tracing instances'];
+  switch (tracefs) {
+    case 'absent':
+      return {
+        topic,
+        state,
+        found: '--engine kernel can not be used: tracefs is not mounted, or has no uprobes',
+        advice: [
+          'sudo mount -t tracefs tracefs /sys/kernel/tracing (CONFIG_UPROBE_EVENTS)',
+          ...root,
+        ],
+      };
+    case 'closed':
+    case 'readable':
+      return {
+        topic,
+        state,
+        found: '--engine kernel can not be used: tracefs is not for this user to write',
+        advice: root,
+      };
+    case 'writable':
+      return pidNamespace === FIRST_PID_NAMESPACE
+        ? { topic, state: 'good', found: '--engine kernel can be used' }
+        : {
+            topic,
+            state,
+            found: '--engine kernel can not be used in a pid namespace of its own',
+            advice: ['its numbers of processes are not those of the kernel: run outside of it'],
+          };
+    default:
+      return unreachable(tracefs);
+  }
 }
 
 /** Rule 13: what the kernel has set already is refused at install; what it sets later is not seen. */

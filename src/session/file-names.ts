@@ -1,13 +1,13 @@
 /** What a name that a person gave means among the files that a process maps; docs/probes.md, FILE. */
 
-import { closeSync, openSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs';
+import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { basename, delimiter, dirname, join, resolve } from 'node:path';
 
 import type { Pid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
-import { messageOf, TraplineError } from '../base/errors.ts';
+import { TraplineError } from '../base/errors.ts';
 import type { MemoryMapping } from '../process/maps.ts';
-import { isFile, isSameFile, type FileCache, type MappedFile } from './files.ts';
+import { isFile, leadsTo, type FileCache, type MappedFile } from './files.ts';
 
 const log = debugLog('session');
 
@@ -57,22 +57,6 @@ export function filesNamed(
 function sameFileAs(pid: Pid, name: string): (mapping: MemoryMapping) => boolean {
   const paths = [resolve(name), ...(name.startsWith('/') ? [`/proc/${pid}/root${name}`] : [])];
   return (mapping) => paths.some((path) => leadsTo(path, mapping));
-}
-
-function leadsTo(path: string, mapping: MemoryMapping): boolean {
-  try {
-    // Asked first: opening something else than a file could wait for ever, or do something.
-    if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return false;
-    const fd = openSync(path, 'r');
-    try {
-      return isSameFile(fd, mapping);
-    } finally {
-      closeSync(fd);
-    }
-  } catch (error) {
-    log('cannot open %s: %s', path, messageOf(error));
-    return false; // not there for us
-  }
 }
 
 /** The program itself, by the name in its command line (`argv[0]`). */

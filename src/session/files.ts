@@ -34,11 +34,15 @@ export class MappedFile {
   readonly inode: bigint;
   readonly path: string;
   readonly elf: ElfFile;
+  readonly #mapping: MemoryMapping;
+  readonly #way: string;
   #symbols: SymbolTable | undefined;
   #planner: Planner | undefined;
 
   /** @param debugFiles where its debug file is looked for, if a name needs it */
   constructor(mapping: MemoryMapping, content: FileContent, debugFiles: DebugFiles) {
+    this.#mapping = mapping;
+    this.#way = content.way;
     this.device = mapping.device;
     this.inode = mapping.inode;
     this.path = mapping.path;
@@ -48,6 +52,11 @@ export class MappedFile {
 
   get symbols(): SymbolTable {
     return (this.#symbols ??= SymbolTable.of(this.elf, { demangle: demangleCpp }));
+  }
+
+  /** By which path we reach it: its own if that leads to it for us, too. */
+  get way(): string {
+    return leadsTo(this.path, this.#mapping) ? this.path : this.#way;
   }
 
   get planner(): Planner {
@@ -204,6 +213,8 @@ interface FileContent {
   /** Its size and when it was last written: another file has others. */
   readonly stamp: string;
   readonly place: FilePlace;
+  /** By which path it was reached. */
+  readonly way: string;
 }
 
 /** Whether the number of a file that was read means other contents now. What can't be seen counts as the same. */
@@ -234,7 +245,7 @@ function readMapped(pid: Pid, mapping: MemoryMapping): FileContent {
       if (!isSameFile(fd, mapping)) continue;
       const stamp = stampOf(fstatSync(fd, { bigint: true }));
       const path = way.startsWith(`${root}/`) ? way.slice(root.length) : mapping.path;
-      return { bytes: readFileSync(fd), stamp, place: { path, root } };
+      return { bytes: readFileSync(fd), stamp, place: { path, root }, way };
     } finally {
       closeSync(fd);
     }
@@ -270,6 +281,23 @@ function openAny(paths: readonly string[]): number | undefined {
   return undefined;
 }
 
+/** Whether a path leads us to the file behind a mapping. */
+export function leadsTo(path: string, mapping: MemoryMapping): boolean {
+  try {
+    // Asked first: opening something else than a file could wait for ever, or do something.
+    if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return false;
+    const fd = openSync(path, 'r');
+    try {
+      return isSameFile(fd, mapping);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    log('cannot open %s: %s', path, messageOf(error));
+    return false; // not there for us
+  }
+}
+
 /**
  * Whether an open file is the one behind a mapping. On overlayfs stat gives another device than
  * maps: then the file is mapped by ourselves, and our own maps tell.
@@ -290,6 +318,7 @@ function hexadecimal(value: number): string {
   return value.toString(16).padStart(2, '0');
 }
 
-function ownPid(): Pid {
+/** Ourselves. */
+export function ownPid(): Pid {
   return process.pid as Pid; // the kernel's own number for us
 }

@@ -43,7 +43,16 @@ export function cleanProcesses(
   pids: readonly number[] | undefined,
   files: FileCache,
 ): CleanReport[] {
-  return chosen(pids).map((pid) => cleanProcess(pid, files));
+  return chosen(pids).flatMap((pid) => {
+    try {
+      return [cleanProcess(pid, files)];
+    } catch (error) {
+      // One that nobody named, and that ended meanwhile, took everything with it.
+      const isGone = error instanceof TraplineError && error.code === 'no-process';
+      if (pids !== undefined || !isGone) throw error;
+      return [];
+    }
+  });
 }
 
 function chosen(pids: readonly number[] | undefined): Pid[] {

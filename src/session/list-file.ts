@@ -15,13 +15,16 @@ import { SymbolTable } from '../symbols/symbol-table.ts';
 import { unnamedFunctions } from '../symbols/unnamed-functions.ts';
 import { debugFileAdvice } from './debug-advice.ts';
 import { DebugFiles } from './debug-files.ts';
+import { findFile } from './find-file.ts';
 import type { FunctionList, ListedFunction, ListRequest } from './types.ts';
 
 /**
  * Lists a file's functions by offset, all names of each.
+ * @param file a path, or what `findFile` finds
  * @throws TraplineError `no-file`, `bad-elf`, `unsupported`.
  */
-export function listFile(path: string, { glob, unnamed = false }: ListRequest): FunctionList {
+export function listFile(file: string, { glob, unnamed = false }: ListRequest): FunctionList {
+  const path = findFile(file);
   const elf = ElfFile.open(readFile(path), path);
   const place = { path: realpathSync(path), root: '' };
   const sources = symbolSources(elf, () => new DebugFiles().find(elf, place));

@@ -5,6 +5,7 @@ import type { FunctionList, ListRequest } from './types.ts';
 
 /**
  * The functions of a file, with those of its debug file if it is stripped and has one on this machine.
+ * @param file a path, or the name of a program in PATH or of a library where the loader looks
  * @throws TraplineError `no-file`, `bad-elf`, `unsupported`.
  */
 export async function listFunctions(

@@ -1,7 +1,7 @@
 /** What sessions, living and dead, hold in processes; and cleaning up after dead ones. */
 
 import { TracerClient } from './tracer-client.ts';
-import type { CleanReport, ProcessStatus } from './types.ts';
+import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './types.ts';
 
 /**
  * What is held in the given processes, or in every one that may be read and holds something.
@@ -18,6 +18,16 @@ export async function status(pids?: readonly number[]): Promise<readonly Process
  */
 export async function clean(pids?: readonly number[]): Promise<readonly CleanReport[]> {
   return withTracer((client) => client.call('clean', pids));
+}
+
+/** What sessions of the kernel engine have in the kernel; nothing where tracefs is not there for us. */
+export async function kernelStatus(): Promise<readonly KernelStatus[]> {
+  return withTracer((client) => client.call('kernelStatus'));
+}
+
+/** Removes what dead sessions of the kernel engine left in the kernel. Living ones are not touched. */
+export async function cleanKernel(): Promise<readonly KernelCleanReport[]> {
+  return withTracer((client) => client.call('kernelClean'));
 }
 
 /** Runs something with a tracer of its own. */

@@ -11,12 +11,21 @@ import { readTaskStatus } from '../process/tasks.ts';
 /** The most names of files that an error lists. */
 const MOST_NAMES = 12;
 
-/** The error `no-file` for a definition whose file none of these processes maps. */
+/** The error `no-file` for a definition whose file none of these processes maps; no process, where all are meant. */
 export function notMapped(
   { location, text }: ProbeDefinition,
   pids: readonly Pid[],
 ): TraplineError {
   const file = 'file' in location ? location.file : text;
+  const position = { text, column: Math.max(0, text.lastIndexOf(file)) };
+  if (pids.length === 0) {
+    return new TraplineError({
+      code: 'no-file',
+      message: `no process maps ${file}, and no program or library is called so`,
+      hint: 'Give the path.',
+      position,
+    });
+  }
   const [first] = pids;
   const isOne = first !== undefined && pids.length === 1;
   const who = isOne
@@ -26,7 +35,7 @@ export function notMapped(
     code: 'no-file',
     message: `${file} is not mapped by ${who}`,
     hint: `Give the path, or the name as the program loads it.${isOne ? mappedFiles(first) : ''}`,
-    position: { text, column: Math.max(0, text.lastIndexOf(file)) },
+    position,
   });
 }
 

@@ -1,50 +1,25 @@
-/** Adding a probe to targets: resolve, plan, install, and say what became of every place. */
+/** A probe while it is added: what it means in each target, and what became of every place. */
 
 import type { Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
-import type { FailedRequest, JumpTarget } from '../engines/jump/target.ts';
 import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
 import { parseFilter } from '../probe/filter-text.ts';
 import type { ProgramFilter } from '../probe/filter.ts';
 import { generateEventName, type EventName, type EventNames } from '../probe/names.ts';
-import { layoutOf, type Program } from '../probe/program.ts';
-import { splitDeviceText, type FileCache } from './files.ts';
+import type { Program } from '../probe/program.ts';
+import type { MemoryMapping } from '../process/maps.ts';
+import type { FileCache } from './files.ts';
 import { notMapped } from './not-mapped.ts';
-import { CONSUMER_CAPACITY } from './options.ts';
 import type { ConsumerHandle } from './protocol.ts';
 import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
 import type { AddedProbe, ProbedSite, ProbeRequest, RefusedSite } from './types.ts';
 
-/** A process that probes are added to. */
-export interface ProbeTarget {
-  readonly pid: Pid;
-  readonly jump: JumpTarget;
-  /** Tasks whose hits are events, as the target's pid namespace numbers them; all if undefined. */
-  readonly tids: readonly number[] | undefined;
-  /** The next free index in its segment. */
-  nextConsumer: number;
-}
+/** What an engine knows of a consumer that is in. */
+export type NotedConsumer = Omit<ConsumerHandle, 'probe' | 'event' | 'definition'>;
 
-/**
- * Adds probes to a target, all in one stop.
- * @returns those whose file the target does not map; nothing was done about them.
- * @throws TraplineError as resolving and stopping do.
- */
-export function addToTarget(
-  target: ProbeTarget,
-  additions: readonly ProbeAddition[],
-): ProbeAddition[] {
-  const prepared = additions.map((addition) => ({ addition, requests: addition.prepare(target) }));
-  const all = prepared.flatMap(({ requests }) => [...(requests?.keys() ?? [])]);
-  const failed = all.length > 0 ? target.jump.add(all) : [];
-  return prepared.flatMap(({ addition, requests }) => {
-    if (requests === undefined) return [addition];
-    addition.settle(target, requests, failed);
-    return [];
-  });
-}
+/** Stands for a process where every one is meant. */
+export const EVERY_PROCESS = 0;
 
 /** A request, parsed, while it is added to one target after another. */
 export class ProbeAddition {
@@ -73,45 +48,76 @@ export class ProbeAddition {
     this.#names = names;
   }
 
-  /** Whether some target maps the file. */
-  get isMapped(): boolean {
-    return this.#isMapped;
-  }
-
   /** The names of the events that were made. */
   get events(): readonly EventName[] {
     return [...this.#events.values()];
   }
 
   /**
-   * Works out what the probe means in a target.
-   * @returns the consumers to be added, each with its place; undefined if the target does not map the file.
+   * Works out what the probe means in a process.
+   * @param maps what to take for its mappings, if not those that it has
+   * @returns the places; undefined if the process does not map the file.
    * @throws TraplineError as resolving does.
    */
-  prepare(target: ProbeTarget): Map<ConsumerRequest, ResolvedPlace> | undefined {
-    const maps = readProcessMaps(target.pid);
+  resolve(
+    pid: Pid,
+    maps: readonly MemoryMapping[] = readProcessMaps(pid),
+  ): readonly ResolvedPlace[] | undefined {
     const exclude = this.#request.exclude ?? [];
-    const resolution = resolveDefinition(target.pid, maps, this.definition, exclude, this.#files);
+    const resolution = resolveDefinition(pid, maps, this.definition, exclude, this.#files);
     if (resolution === undefined) return undefined;
     this.#isMapped = true;
     for (const { file, name, reason } of resolution.unresolved) {
-      this.#refused.push({ pid: target.pid, name, file: file.path, reason });
+      this.#refused.push({ pid, name, file: file.path, reason });
     }
-    return this.#plan(target, resolution.places);
+    return resolution.places;
   }
 
-  /** Notes what became of the consumers of {@link prepare}. */
-  settle(
-    target: ProbeTarget,
-    requests: ReadonlyMap<ConsumerRequest, ResolvedPlace>,
-    failed: readonly FailedRequest[],
+  /** What is to be done at its places. @param tids tasks whose hits act; all if undefined */
+  program(tids: readonly number[] | undefined): Program {
+    const filters: readonly ProgramFilter[] = [
+      ...(tids === undefined ? [] : [{ kind: 'tasks' as const, tids }]), // the literal
+      ...this.#filters,
+    ];
+    return {
+      arguments: this.#request.action === 'count' ? [] : this.definition.arguments,
+      filter: filters.length > 1 ? { kind: 'both', filters } : filters[0],
+      action: this.#request.action ?? 'record',
+    };
+  }
+
+  /** A consumer is in. */
+  note(place: ResolvedPlace, consumer: NotedConsumer): void {
+    this.consumers.push({
+      ...consumer,
+      probe: this.id,
+      event: this.#nameOf(place),
+      definition: this.definition.text,
+    });
+  }
+
+  /** A place is probed in a process, or in {@link EVERY_PROCESS}. */
+  noteSite(
+    pid: number,
+    place: ResolvedPlace,
+    method: ProbedSite['method'],
+    displacedBytes: number,
   ): void {
-    const reasons = new Map(failed.map(({ request, reason }) => [request, reason]));
-    for (const [request, place] of requests) {
-      const reason = reasons.get(request);
-      if (reason === undefined) this.#note(target, request, place);
-      else this.#refuse(target, place, reason);
-    }
+    this.#sites.push({
+      pid,
+      event: this.#nameOf(place),
+      name: place.name,
+      file: place.file.path,
+      offset: place.offset,
+      address: place.address,
+      method,
+      displacedBytes,
+    });
+  }
+
+  /** A place is not probed in a process. */
+  refuse(pid: number, place: ResolvedPlace, reason: string): void {
+    this.#refused.push({ pid, name: place.name, file: place.file.path, reason });
   }
 
   /**
@@ -129,87 +135,9 @@ export class ProbeAddition {
     };
   }
 
-  #programFor(target: ProbeTarget): Program {
-    const filters: readonly ProgramFilter[] = [
-      ...(target.tids === undefined ? [] : [{ kind: 'tasks' as const, tids: target.tids }]), // the literal
-      ...this.#filters,
-    ];
-    return {
-      arguments: this.#request.action === 'count' ? [] : this.definition.arguments,
-      filter: filters.length > 1 ? { kind: 'both', filters } : filters[0],
-      action: this.#request.action ?? 'record',
-    };
-  }
-
-  /** Plans the places of each file together: its text is searched once. */
-  #plan(
-    target: ProbeTarget,
-    places: readonly ResolvedPlace[],
-  ): Map<ConsumerRequest, ResolvedPlace> {
-    const program = this.#programFor(target);
-    const requests = new Map<ConsumerRequest, ResolvedPlace>();
-    for (const file of new Set(places.map((place) => place.file))) {
-      const inFile = places.filter((place) => place.file === file);
-      const plans = file.planner.plan(inFile.map(({ offset }) => offset));
-      inFile.forEach((place, index) => {
-        const plan = plans[index];
-        if (plan === undefined || plan.kind === 'refused') {
-          this.#refuse(target, place, plan?.reason ?? 'it was not planned');
-          return;
-        }
-        // A stub's counter behind the last one would lie in a ring.
-        if (target.nextConsumer >= CONSUMER_CAPACITY) {
-          const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
-          this.#refuse(target, place, `${limit}, removed ones included: begin another session`);
-          return;
-        }
-        requests.set(
-          {
-            plan,
-            address: place.address,
-            program,
-            probe: this.id,
-            file: {
-              ...splitDeviceText(file.device),
-              inode: file.inode,
-            },
-            consumer: target.nextConsumer++,
-          },
-          place,
-        );
-      });
-    }
-    return requests;
-  }
-
-  #note(target: ProbeTarget, request: ConsumerRequest, place: ResolvedPlace): void {
+  #nameOf(place: ResolvedPlace): string {
     const { group, event } = this.#eventFor(place);
-    const { consumer, program } = request;
-    const layout = layoutOf(program);
-    const name = `${group}:${event}`;
-    this.consumers.push({
-      pid: target.pid,
-      consumer,
-      probe: this.id,
-      event: name,
-      layout,
-      program,
-      definition: this.definition.text,
-      address: place.address,
-    });
-    this.#sites.push({
-      pid: target.pid,
-      event: name,
-      name: place.name,
-      file: place.file.path,
-      offset: place.offset,
-      address: place.address,
-      displacedBytes: request.plan.displaced.byteLength,
-    });
-  }
-
-  #refuse(target: ProbeTarget, place: ResolvedPlace, reason: string): void {
-    this.#refused.push({ pid: target.pid, name: place.name, file: place.file.path, reason });
+    return `${group}:${event}`;
   }
 
   #eventFor(place: ResolvedPlace): EventName {

@@ -1,11 +1,16 @@
 /** What the main thread asks of the tracer's thread, and what it is answered. All of it survives a message. */
 
 import type { RecordLayout, SegmentShape } from '../events/layout.ts';
+import type { KernelRing } from '../engines/kernel/reader.ts';
+import type { KernelPlace } from '../engines/kernel/target.ts';
+import type { EngineName } from '../probe/engine.ts';
 import type { Program } from '../probe/program.ts';
 import type {
   AddedProbe,
   CleanReport,
   FunctionList,
+  KernelCleanReport,
+  KernelStatus,
   ListRequest,
   ProbeRequest,
   ProcessStatus,
@@ -16,13 +21,18 @@ import type {
 
 /** The sizes of a session's memory, decided. */
 export interface SessionShape {
+  readonly engine: EngineName;
   readonly segment: SegmentShape;
+  /** Bytes of one processor's ring in the kernel. */
+  readonly kernelRingBytes: number;
   readonly perfMap: boolean;
 }
 
 /** One target's segment: mapped by the tracer's thread, read by the main thread. */
 export interface SegmentHandle {
-  readonly pid: number;
+  readonly kind: 'segment';
+  /** The target's pid. */
+  readonly source: number;
   /** Where it is in our own process. Valid until `close`. */
   readonly address: bigint;
   readonly shape: SegmentShape;
@@ -30,10 +40,21 @@ export interface SegmentHandle {
   readonly samePidNamespace: boolean;
 }
 
+/** The kernel's rings of a session, opened and read by the main thread. */
+export interface KernelHandle {
+  readonly kind: 'kernel';
+  readonly source: number;
+  readonly ring: KernelRing;
+}
+
+/** Something that events come from. */
+export type SourceHandle = SegmentHandle | KernelHandle;
+
 /** One consumer in one target: what its events mean. */
 export interface ConsumerHandle {
-  readonly pid: number;
-  /** Its index in the target's segment: the event id of its records. */
+  /** The number of the source that its events come from. */
+  readonly source: number;
+  /** The event id of its records there. */
   readonly consumer: number;
   readonly probe: number;
   readonly event: string;
@@ -41,13 +62,15 @@ export interface ConsumerHandle {
   readonly layout: RecordLayout;
   readonly address: bigint;
   readonly program: Program;
+  /** Where the kernel has it, if it does. */
+  readonly kernel?: KernelPlace;
 }
 
 /** What became of a request for probes. */
 export interface AddReply {
   readonly probe: AddedProbe;
-  /** Segments that are new since the last reply. */
-  readonly segments: readonly SegmentHandle[];
+  /** Sources that are new since the last reply. */
+  readonly sources: readonly SourceHandle[];
   readonly consumers: readonly ConsumerHandle[];
 }
 
@@ -62,6 +85,8 @@ export interface OpenReply {
   readonly processorTimes: readonly ProcessorTime[];
   /** Whether the target is a command that the session started. */
   readonly isCommand: boolean;
+  /** Whether every process is a target: the session ends only by itself. */
+  readonly isEndless: boolean;
   readonly targets: readonly TargetInfo[];
   readonly added: readonly AddReply[];
   readonly stops: Stops;
@@ -101,10 +126,15 @@ export interface TracerMethods {
   stops(): Stops;
   /** Takes everything out of all targets. @returns what had to stay. */
   leave(): readonly string[];
+  /** Gives back what was kept for reading; all was read. @returns what had to stay. */
+  release(): readonly string[];
   /** Unmaps the segments on our side; the main thread reads them no more. */
   close(): void;
   status(pids: readonly number[] | undefined): readonly ProcessStatus[];
   clean(pids: readonly number[] | undefined): readonly CleanReport[];
+  /** What sessions have in the kernel; nothing where there is no tracefs for us. */
+  kernelStatus(): readonly KernelStatus[];
+  kernelClean(): readonly KernelCleanReport[];
   list(file: string, request: ListRequest): FunctionList;
 }
 

@@ -18,6 +18,13 @@ export interface SelectedProcess {
   readonly pid: Pid;
   /** As the process's own pid namespace numbers them. */
   readonly tids: readonly number[] | undefined;
+  /** The same tasks by our own numbers. */
+  readonly tasks: readonly Tid[] | undefined;
+}
+
+interface ChosenTask {
+  readonly tid: number;
+  readonly own: Tid;
 }
 
 /**
@@ -28,14 +35,14 @@ export function selectProcesses(
   selection: TargetSelection,
   probes: readonly ProbeRequest[],
 ): SelectedProcess[] {
-  const selected = new Map<Pid, number[] | undefined>();
+  const selected = new Map<Pid, ChosenTask[] | undefined>();
   for (const number of selection.pids ?? []) selected.set(existing(number), undefined);
   for (const number of selection.tids ?? []) {
     const status = statusOf(number);
     ensureReadable(status.pid);
     const known = selected.get(status.pid);
     if (selected.has(status.pid) && known === undefined) continue;
-    selected.set(status.pid, [...(known ?? []), status.namespaceTid]);
+    selected.set(status.pid, [...(known ?? []), { tid: status.namespaceTid, own: status.tid }]);
   }
   if (selection.all === true) {
     for (const pid of processesThatMap(probes)) selected.set(pid, undefined);
@@ -65,7 +72,11 @@ export function selectProcesses(
       hint: 'A tracer that stops itself would never go on. Name another process.',
     });
   }
-  return [...selected].map(([pid, tids]) => ({ pid, tids }));
+  return [...selected].map(([pid, tasks]) => ({
+    pid,
+    tids: tasks?.map(({ tid }) => tid),
+    tasks: tasks?.map(({ own }) => own),
+  }));
 }
 
 /** What people are shown of a target. */
@@ -111,12 +122,11 @@ function statusOf(number: number): NonNullable<ReturnType<typeof readTaskStatus>
   throw new TraplineError({ code: 'no-process', message: `there is no process or task ${number}` });
 }
 
-/** Rule 14: never ourselves, our ancestors, or process 1. */
 function processesThatMap(probes: readonly ProbeRequest[]): Pid[] {
   const matchers = probes.map(({ definition }) =>
     mappingMatcher(parseDefinition(definition).location),
   );
-  const spared = new Set<Pid>([brandPid(1), ...ancestors()]);
+  const spared = sparedProcesses();
   const uid = process.geteuid?.() ?? 0;
   return findProcesses((maps) =>
     maps.some((mapping) => mapping.executable && matchers.some((matches) => matches(mapping))),
@@ -127,10 +137,15 @@ function processesThatMap(probes: readonly ProbeRequest[]): Pid[] {
 }
 
 /** Whether a mapping is of the file that a location names. An address is of no other process than its own. */
-function mappingMatcher(location: ProbeLocation): (mapping: MemoryMapping) => boolean {
+export function mappingMatcher(location: ProbeLocation): (mapping: MemoryMapping) => boolean {
   if (location.kind === 'address') return () => false;
   if (location.kind !== 'inode') return fileMatcher(location.file);
   return ({ device, inode }) => device === location.device && inode === location.inode;
+}
+
+/** Rule 14: those that `all` never means. */
+export function sparedProcesses(): ReadonlySet<Pid> {
+  return new Set<Pid>([brandPid(1), ...ancestors()]);
 }
 
 function ancestors(): Pid[] {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TraplineError } from '../base/errors.ts';
 import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
+import type { EngineName } from '../probe/engine.ts';
 import type { Program } from '../probe/program.ts';
 import type { Collector } from './collector.ts';
 import { EventLoopTurns } from './event-loop.ts';
@@ -38,7 +39,7 @@ export async function attach(
   targets: TargetSelection,
   options: SessionOptions = {},
 ): Promise<Session> {
-  return open((client) =>
+  return open(options.engine, (client) =>
     client.call('attach', targets, decideShape(options), requestsOf(options)),
   );
 }
@@ -56,7 +57,7 @@ export async function spawn(
   // The tracer's own copy is as old as its thread.
   const { cwd, env = process.env } = options;
   const where = { ...(cwd === undefined ? {} : { cwd }), env: { ...env } };
-  return open((client) =>
+  return open(options.engine, (client) =>
     client.call('spawn', command, where, decideShape(options), requestsOf(options)),
   );
 }
@@ -69,18 +70,20 @@ export function prepare(): void {
   TracerClient.prepare();
 }
 
-async function open(begin: (client: TracerClient) => Promise<OpenReply>): Promise<Session> {
+async function open(
+  engine: EngineName = 'jump',
+  begin: (client: TracerClient) => Promise<OpenReply>,
+): Promise<Session> {
   const client = TracerClient.take();
   try {
     // What reads is loaded, and has compared the clocks, while the tracer works.
     const [reply, collector, { TargetWatch }] = await Promise.all([
       begin(client),
-      import('./collector.ts').then(({ Collector }) => new Collector()),
+      import('./collector.ts').then(({ Collector }) => new Collector(engine)),
       import('./target-watch.ts'),
     ]);
     const watch = new TargetWatch(
-      reply.processorTimes,
-      reply.isCommand,
+      reply,
       client,
       (pid) => collector.markDead(pid),
       () => collector.releaseDeadTasks(),
@@ -275,11 +278,13 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   }
 
   async #stop(): Promise<Summary> {
+    this.#collector.beginEnd();
     const kept = await this.#client.call('leave');
     await this.#watch.sample();
     // A batch that a reader still holds stays valid: this fills the other one.
     this.#rest = this.#collector.flush();
-    const summary = await this.#summarise(kept, true);
+    const stayed = await this.#client.call('release');
+    const summary = await this.#summarise([...kept, ...stayed], true);
     this.#watch.letGo();
     return summary;
   }

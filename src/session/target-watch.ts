@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 
 import { cpuNanoseconds } from './processor-time.ts';
-import type { ProcessorTime } from './protocol.ts';
+import type { OpenReply } from './protocol.ts';
 import type { TracerClient } from './tracer-client.ts';
 import type { TargetEnd } from './types.ts';
 
@@ -27,6 +27,7 @@ export class TargetWatch implements Disposable {
   readonly ended: Promise<readonly TargetEnd[]>;
   readonly #targets: readonly Watched[];
   readonly #isCommand: boolean;
+  readonly #isEndless: boolean;
   readonly #client: TracerClient;
   readonly #onEnd: (pid: number) => void;
   readonly #onSearch: () => void;
@@ -36,16 +37,20 @@ export class TargetWatch implements Disposable {
   #looking: Promise<void> | undefined;
 
   constructor(
-    targets: readonly ProcessorTime[],
-    isCommand: boolean,
+    {
+      processorTimes,
+      isCommand,
+      isEndless,
+    }: Pick<OpenReply, 'processorTimes' | 'isCommand' | 'isEndless'>,
     client: TracerClient,
     onEnd: (pid: number) => void,
     onSearch: () => void,
   ) {
-    this.#targets = targets.map(({ pid, nanoseconds }) => {
+    this.#targets = processorTimes.map(({ pid, nanoseconds }) => {
       return { pid, first: nanoseconds, last: nanoseconds, end: undefined };
     });
     this.#isCommand = isCommand;
+    this.#isEndless = isEndless;
     this.#client = client;
     this.#onEnd = onEnd;
     this.#onSearch = onSearch;
@@ -62,9 +67,9 @@ export class TargetWatch implements Disposable {
     );
   }
 
-  /** Whether all targets have ended. */
+  /** Whether all targets have ended; never where every process is one. */
   get hasEnded(): boolean {
-    return this.#targets.every(({ end }) => end !== undefined);
+    return !this.#isEndless && this.#targets.every(({ end }) => end !== undefined);
   }
 
   /** Processor time that the targets used since the beginning, in nanoseconds. */

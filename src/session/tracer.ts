@@ -1,39 +1,30 @@
 /** The tracer: owns ptrace, everything in targets, and what is known of files. Runs in its own thread. */
 
-import { address, pid as brandPid, type Pid } from '../base/brand.ts';
-import { ensure, TraplineError } from '../base/errors.ts';
-import { measureProgram } from '../engines/jump/measure.ts';
-import { JumpTarget } from '../engines/jump/target.ts';
-import type { StopAccount } from '../probe/engine.ts';
+import { address, type Pid } from '../base/brand.ts';
+import { ensure } from '../base/errors.ts';
+import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
+import { usableTracefs } from '../engines/kernel/tracefs.ts';
 import { EventNames, type EventName } from '../probe/names.ts';
 import type { Program } from '../probe/program.ts';
-import { readMaps } from '../process/maps.ts';
-import { StoppedProcess } from '../process/stop.ts';
-import { readTaskStatus } from '../process/tasks.ts';
-import { hasProcessorFeature } from '../sys/processor.ts';
-import { LivenessList } from '../sys/robust.ts';
-import { ownTaskId, signalName } from '../sys/signals.ts';
+import { signalName } from '../sys/signals.ts';
 import { waitFor } from '../sys/wait.ts';
 import { decodeAt } from '../x64/decode.ts';
+import type { AddedConsumer, SessionEngine } from './engine.ts';
 import { FileCache } from './files.ts';
+import { JumpEngine } from './jump-engine.ts';
+import { KernelEngine } from './kernel-engine.ts';
 import { cleanProcesses, describeProcesses } from './leftovers.ts';
 import { listFile } from './list-file.ts';
-import { PerfMap } from './perf-map.ts';
-import { addToTarget, ProbeAddition, type ProbeTarget } from './probing.ts';
+import { ProbeAddition } from './probing.ts';
 import { cpuNanoseconds } from './processor-time.ts';
-import type {
-  AddReply,
-  EndReply,
-  OpenReply,
-  SegmentHandle,
-  SessionShape,
-  TracerMethods,
-} from './protocol.ts';
-import { describeTarget, selectProcesses } from './selection.ts';
+import type { AddReply, EndReply, OpenReply, SessionShape, TracerMethods } from './protocol.ts';
+import { describeTarget } from './selection.ts';
 import { CommandStart } from './startup.ts';
 import type {
   CleanReport,
   FunctionList,
+  KernelCleanReport,
+  KernelStatus,
   ListRequest,
   ProbeRequest,
   ProcessStatus,
@@ -41,14 +32,9 @@ import type {
   TargetSelection,
 } from './types.ts';
 
-interface Target extends ProbeTarget {
-  /** Whether the main thread knows of its segment. */
-  isAnnounced: boolean;
-}
-
 /** A probe that was added, as far as it has to be taken out again. */
 interface KnownProbe {
-  readonly consumers: ReadonlyMap<Pid, ReadonlySet<number>>;
+  readonly consumers: readonly AddedConsumer[];
   readonly events: readonly EventName[];
 }
 
@@ -56,11 +42,8 @@ interface KnownProbe {
 export class Tracer implements TracerMethods {
   readonly #files = new FileCache();
   readonly #names = new EventNames();
-  readonly #targets = new Map<Pid, Target>();
   readonly #probes = new Map<number, KnownProbe>();
-  #liveness: LivenessList | undefined;
-  #shape: SessionShape | undefined;
-  #perfMap: PerfMap | undefined;
+  #session: SessionEngine | undefined;
   #nextProbe = 1;
   #command: { readonly pid: Pid; end: EndReply | undefined } | undefined;
 
@@ -73,18 +56,21 @@ export class Tracer implements TracerMethods {
     shape: SessionShape,
     probes: readonly ProbeRequest[],
   ): OpenReply {
-    this.#begin(shape);
-    for (const { pid, tids } of selectProcesses(selection, probes)) {
-      this.#addTarget(pid, tids, (id) => StoppedProcess.stop(id));
-    }
-    const processorTimes = this.#processorTimes();
+    const engine = this.#begin(shape);
     try {
+      engine.attach(selection, probes);
+      const processorTimes = this.#processorTimes();
       const targets = this.#describe();
-      const added = this.#addAll(probes);
-      return { processorTimes, isCommand: false, targets, added, stops: this.stops() };
+      const additions = this.#additions(probes);
+      engine.add(additions);
+      const added = additions.map((addition) => this.#reply(addition));
+      const { isEndless } = engine;
+      const stops = engine.stops();
+      return { processorTimes, isCommand: false, isEndless, targets, added, stops };
     } catch (error) {
       // A session that can't begin leaves nothing behind.
       this.leave();
+      this.release();
       throw error;
     }
   }
@@ -95,28 +81,28 @@ export class Tracer implements TracerMethods {
     shape: SessionShape,
     probes: readonly ProbeRequest[],
   ): OpenReply {
-    this.#begin(shape);
+    const engine = this.#begin(shape);
     using start = CommandStart.begin(command, where);
-    let isStarting = true;
-    const target = this.#addTarget(start.pid, undefined, (pid) =>
-      isStarting && pid === start.pid ? start.borrow() : StoppedProcess.stop(pid),
-    );
     try {
+      engine.begin(start);
       const processorTimes = this.#processorTimes();
-      const added = this.#probeWhileStarting(start, target, probes);
-      if (target.jump.memory !== undefined) target.jump.learnThreads();
-      isStarting = false;
+      const added = this.#probeWhileStarting(start, engine, probes);
+      engine.started();
       this.#command = { pid: start.pid, end: undefined };
       const targets = this.#describe();
-      return { processorTimes, isCommand: true, targets, added, stops: this.stops() };
+      const stops = engine.stops();
+      return { processorTimes, isCommand: true, isEndless: false, targets, added, stops };
     } catch (error) {
       start.abandon();
+      this.release();
       throw error;
     }
   }
 
   add(request: ProbeRequest): AddReply {
-    const [reply] = this.#addAll([request]);
+    const additions = this.#additions([request]);
+    this.#engine.add(additions);
+    const [reply] = additions.map((addition) => this.#reply(addition));
     ensure(reply !== undefined, 'one request, one reply');
     return reply;
   }
@@ -126,9 +112,7 @@ export class Tracer implements TracerMethods {
     if (known === undefined) return [];
     this.#probes.delete(probe);
     for (const name of known.events) this.#names.release(name);
-    return [...known.consumers].flatMap(([pid, consumers]) => {
-      return this.#targets.get(pid)?.jump.remove(consumers) ?? [];
-    });
+    return this.#engine.remove(known.consumers);
   }
 
   pollEnd(): EndReply | undefined {
@@ -148,35 +132,24 @@ export class Tracer implements TracerMethods {
   }
 
   measure(programs: readonly Program[]): readonly number[] {
-    const own = brandPid(process.pid);
-    const [tidOffset] = this.#files.tidOffsets(own, readMaps(own));
-    const features = {
-      rdpid: hasProcessorFeature('rdpid'),
-      threadPointer: tidOffset === undefined ? ('register' as const) : ('memory' as const),
-    };
-    return programs.map((program) => measureProgram(program, { features, tidOffset }));
+    return this.#engine.measure(programs);
   }
 
   stops(): Stops {
-    const sum = { stops: 0, stoppedNanoseconds: 0, longestStopNanoseconds: 0 };
-    for (const { jump } of this.#targets.values()) addStops(sum, jump.stops);
-    return sum;
+    return this.#engine.stops();
   }
 
   leave(): readonly string[] {
-    const kept: string[] = [];
-    for (const { jump } of this.#targets.values()) kept.push(...jump.leave());
-    this.#perfMap?.[Symbol.dispose]();
-    this.#perfMap = undefined;
     this.#probes.clear();
-    return kept;
+    return this.#session?.leave() ?? [];
+  }
+
+  release(): readonly string[] {
+    return this.#session?.release() ?? [];
   }
 
   close(): void {
-    for (const { jump } of this.#targets.values()) jump[Symbol.dispose]();
-    this.#targets.clear();
-    this.#liveness?.[Symbol.dispose]();
-    this.#liveness = undefined;
+    this.#session?.close();
   }
 
   status(pids: readonly number[] | undefined): readonly ProcessStatus[] {
@@ -187,56 +160,45 @@ export class Tracer implements TracerMethods {
     return cleanProcesses(pids, this.#files);
   }
 
+  kernelStatus(): readonly KernelStatus[] {
+    const tracefs = usableTracefs();
+    return tracefs === undefined ? [] : findHoldings(tracefs);
+  }
+
+  kernelClean(): readonly KernelCleanReport[] {
+    const tracefs = usableTracefs();
+    return tracefs === undefined ? [] : cleanHoldings(tracefs);
+  }
+
   list(file: string, request: ListRequest): FunctionList {
     return listFile(file, request);
   }
 
-  #begin(shape: SessionShape): void {
-    ensure(this.#shape === undefined, 'a tracer serves one session');
-    if (!hasProcessorFeature('fsgsbase')) {
-      throw new TraplineError({
-        code: 'unsupported',
-        message: 'this processor or kernel does not let programs read the fs base (FSGSBASE)',
-        hint: 'It needs an Intel processor from 2012 or an AMD one from 2017 on, and Linux 5.9 or later.',
-      });
-    }
-    this.#shape = shape;
-    this.#liveness = new LivenessList();
-    if (shape.perfMap) this.#perfMap = new PerfMap();
+  get #engine(): SessionEngine {
+    ensure(this.#session !== undefined, 'the session has begun');
+    return this.#session;
   }
 
-  #addTarget(
-    pid: Pid,
-    tids: readonly number[] | undefined,
-    stop: (pid: Pid) => StoppedProcess,
-  ): Target {
-    const { segment: shape } = this.#shape ?? {};
-    const liveness = this.#liveness;
-    ensure(shape !== undefined && liveness !== undefined, 'the session has begun');
-    const rdpid = hasProcessorFeature('rdpid');
-    const options = { shape, files: this.#files, liveness, tracer: ownTaskId(), rdpid, stop };
-    const jump = new JumpTarget(pid, options);
-    const target = { pid, jump, tids, nextConsumer: 0, isAnnounced: false };
-    this.#targets.set(pid, target);
-    return target;
-  }
-
-  #addAll(requests: readonly ProbeRequest[]): AddReply[] {
-    const additions = this.#additions(requests);
-    for (const target of this.#targets.values()) addToTarget(target, additions);
-    return additions.map((addition) => this.#reply(addition));
+  #begin(shape: SessionShape): SessionEngine {
+    ensure(this.#session === undefined, 'a tracer serves one session');
+    const { engine } = shape;
+    this.#session =
+      engine === 'kernel'
+        ? new KernelEngine(shape, this.#files)
+        : new JumpEngine(shape, this.#files);
+    return this.#session;
   }
 
   /** Adds each probe as soon as its file is mapped. */
   #probeWhileStarting(
     start: CommandStart,
-    target: Target,
+    engine: SessionEngine,
     requests: readonly ProbeRequest[],
   ): AddReply[] {
     const additions = this.#additions(requests);
     let waiting = additions;
     do {
-      waiting = addToTarget(target, waiting);
+      waiting = engine.add(waiting);
     } while (waiting.length > 0 && start.advance());
     return additions.map((addition) => this.#reply(addition));
   }
@@ -248,49 +210,19 @@ export class Tracer implements TracerMethods {
   }
 
   #reply(addition: ProbeAddition): AddReply {
-    const probe = addition.result([...this.#targets.keys()]);
-    const consumers = new Map<Pid, Set<number>>();
-    for (const { pid, consumer } of addition.consumers) {
-      const key = brandPid(pid);
-      consumers.set(key, (consumers.get(key) ?? new Set()).add(consumer));
-    }
+    const engine = this.#engine;
+    const probe = addition.result(engine.pids);
+    const { consumers } = addition;
     this.#probes.set(addition.id, { consumers, events: addition.events });
-    for (const target of this.#targets.values()) this.#perfMap?.write(target.jump, probe);
-    return { probe, segments: this.#newSegments(), consumers: addition.consumers };
-  }
-
-  #newSegments(): SegmentHandle[] {
-    const handles: SegmentHandle[] = [];
-    for (const target of this.#targets.values()) {
-      const { memory } = target.jump;
-      if (memory === undefined || target.isAnnounced) continue;
-      target.isAnnounced = true;
-      const status = readTaskStatus(target.pid);
-      handles.push({
-        pid: target.pid,
-        address: memory.mapping.address,
-        shape: memory.layout,
-        samePidNamespace: status === undefined || status.namespacePid === target.pid,
-      });
-    }
-    return handles;
+    engine.note(probe);
+    return { probe, sources: engine.newSources(), consumers };
   }
 
   #processorTimes(): OpenReply['processorTimes'] {
-    return [...this.#targets.keys()].map((pid) => ({ pid, nanoseconds: cpuNanoseconds(pid) }));
+    return this.#engine.pids.map((pid) => ({ pid, nanoseconds: cpuNanoseconds(pid) }));
   }
 
   #describe(): OpenReply['targets'] {
-    return [...this.#targets.keys()].map((pid) => describeTarget(pid));
+    return this.#engine.pids.map((pid) => describeTarget(pid));
   }
-}
-
-function addStops(
-  sum: { stops: number; stoppedNanoseconds: number; longestStopNanoseconds: number },
-  account: StopAccount,
-): void {
-  sum.stops += account.stops;
-  sum.stoppedNanoseconds += Number(account.stoppedNanoseconds);
-  const longest = Number(account.longestNanoseconds);
-  sum.longestStopNanoseconds = Math.max(sum.longestStopNanoseconds, longest);
 }

@@ -2,6 +2,7 @@
 
 import type { Address, FileOffset } from '../base/brand.ts';
 import type { ConsumerAccount } from '../events/account.ts';
+import type { EngineName } from '../probe/engine.ts';
 
 /** Which processes a session is about. Nothing named means nothing probed. */
 export interface TargetSelection {
@@ -11,7 +12,7 @@ export interface TargetSelection {
   readonly tids?: readonly number[];
   /**
    * Every process of this user (for root: of the machine) that maps a probed file now. Never our own
-   * process, its ancestors, or process 1.
+   * process, its ancestors, or process 1. With the kernel engine, those that start later too.
    */
   readonly all?: boolean;
 }
@@ -30,8 +31,16 @@ export interface ProbeRequest {
 
 /** What a session may be told beside its targets. */
 export interface SessionOptions {
+  /**
+   * `jump` (default) needs no privilege and costs nanoseconds a hit; `kernel` hands the same definitions to
+   * the kernel's uprobes: root only, microseconds a hit, whole machine.
+   */
+  readonly engine?: EngineName;
   readonly probes?: readonly (string | ProbeRequest)[];
-  /** Bytes of one task's ring, a power of two from 256 KiB; 1 MiB if absent. Only what is used costs memory. */
+  /**
+   * Bytes of one task's ring, a power of two from 256 KiB; 1 MiB if absent. Only what is used costs memory.
+   * Kernel engine: of one processor's ring, which the kernel takes at once; 8 MiB if the budget allows.
+   */
   readonly ringBytes?: number;
   /** Bytes of all rings of one target together; 64 MiB if absent. It bounds the tasks that can record. */
   readonly ringBudget?: number;
@@ -47,14 +56,18 @@ export interface SpawnOptions extends SessionOptions {
 
 /** One place that was made a probe in one target. */
 export interface ProbedSite {
+  /** 0 for every process: `all` with the kernel engine. */
   readonly pid: number;
   readonly event: string;
   /** The function's name as people read it, with an offset: `zfree`, `ns::f(int)+0x8`; else the file offset. */
   readonly name: string;
   readonly file: string;
   readonly offset: FileOffset;
+  /** In that process; 0 where every process is meant. */
   readonly address: Address;
-  /** Bytes of instructions that its stub executes in their place. */
+  /** How the place was made a probe: a jump to a stub of ours, or a uprobe of the kernel. */
+  readonly method: 'jump' | 'uprobe';
+  /** Bytes of instructions that a stub executes in their place; 0 for a uprobe. */
   readonly displacedBytes: number;
 }
 
@@ -158,6 +171,26 @@ export interface CleanReport {
   readonly pid: number;
   readonly sessionsRemoved: number;
   readonly sitesRestored: number;
+  /** What stays, and why. */
+  readonly kept: readonly string[];
+}
+
+/** What one session has in the kernel, living or dead. */
+export interface KernelStatus {
+  /** Of its tracing instance, and of the group of its events. */
+  readonly name: string;
+  /** The process that made it. */
+  readonly pid: number;
+  readonly alive: boolean;
+  readonly events: readonly string[];
+  /** Places that are probed. */
+  readonly places: number;
+}
+
+/** What {@link KernelStatus} of a dead session became. */
+export interface KernelCleanReport {
+  readonly name: string;
+  readonly eventsRemoved: number;
   /** What stays, and why. */
   readonly kept: readonly string[];
 }

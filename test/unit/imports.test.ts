@@ -20,7 +20,7 @@ interface Rule {
 
 const machine = ['src/base', 'src/x64', 'src/symbols', 'src/events', 'src/sys', 'src/process'];
 const engines = [...machine, 'src/probe'];
-const most = [...engines, 'src/engines/jump'];
+const most = [...engines, 'src/engines/jump', 'src/engines/kernel'];
 
 const rules: readonly Rule[] = [
   { folder: 'src/base', text: '–', mayImport: [] },
@@ -39,6 +39,11 @@ const rules: readonly Rule[] = [
     mayImport: ['src/base', 'src/symbols', 'src/events'],
   },
   { folder: 'src/engines/jump', text: 'all above', mayImport: engines },
+  {
+    folder: 'src/engines/kernel',
+    text: 'base, events, sys, probe',
+    mayImport: ['src/base', 'src/events', 'src/sys', 'src/probe'],
+  },
   { folder: 'src/exporters', text: 'base, events', mayImport: ['src/base', 'src/events'] },
   { folder: 'src/session', text: 'all but exporters', mayImport: most },
   {

@@ -67,22 +67,34 @@ export class Planner {
     });
   }
 
-  /** Everything that the bytes around the place tell. */
-  #candidate(offset: FileOffset): Candidate | SiteRefusal {
-    const refuse = (reason: string): SiteRefusal => ({ kind: 'refused', offset, reason });
+  /** Rule 3 alone: why a place is not the start of an instruction; undefined where that is proved. */
+  boundary(offset: FileOffset): string | undefined {
+    const place = this.#place(offset);
+    return typeof place === 'string' ? place : undefined;
+  }
+
+  /** The function that a place is in, if an instruction of it begins there; else why not. */
+  #place(
+    offset: FileOffset,
+  ): { readonly segment: ExecutableSegment; readonly bounds: FunctionBounds } | string {
     const segment = this.#segments.find(
       ({ fileOffset: start, fileSize }) => offset >= start && offset < start + fileSize,
     );
-    if (segment === undefined) return refuse('it is not in an executable part of the file');
+    if (segment === undefined) return 'it is not in an executable part of the file';
     const bounds = functionBounds(this.#elf, offset);
     if (bounds === undefined) {
-      return refuse(
-        'the bounds of its function are not known: neither symbols nor unwind tables have it',
-      );
+      return 'the bounds of its function are not known: neither symbols nor unwind tables have it';
     }
+    return this.#proveBoundary(bounds, segment, offset) ?? { segment, bounds };
+  }
+
+  /** Everything that the bytes around the place tell. */
+  #candidate(offset: FileOffset): Candidate | SiteRefusal {
+    const refuse = (reason: string): SiteRefusal => ({ kind: 'refused', offset, reason });
+    const place = this.#place(offset);
+    if (typeof place === 'string') return refuse(place);
+    const { segment, bounds } = place;
     const at = address(segment.address + BigInt(offset - segment.fileOffset));
-    const boundary = this.#proveBoundary(bounds, segment, offset);
-    if (boundary !== undefined) return refuse(boundary);
     const window = this.#window(segment, bounds, offset);
     if ('reason' in window) return refuse(window.reason);
     if ((offset % PAGE_BYTES) + JUMP_BYTES > PAGE_BYTES) {

@@ -25,6 +25,7 @@ import { coalesce, type CodeWrite } from './writes.ts';
 /** One consumer to be added at one place of one address space. */
 export interface ConsumerRequest extends EngineConsumer {
   readonly plan: SitePlan;
+  readonly address: Address; // of the place, in the target
   readonly file: {
     readonly deviceMajor: number;
     readonly deviceMinor: number;

@@ -125,6 +125,11 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     return kept;
   }
 
+  /** Nothing: what was read lies in memory that {@link Symbol.dispose} unmaps. */
+  release(): string[] {
+    return [];
+  }
+
   /** The processes that have inherited our probes: those that map the segment. */
   children(): Pid[] {
     return this.#spaces().filter((pid) => pid !== this.pid);

@@ -81,7 +81,11 @@ test('each fact is judged', () => {
     ['kernel uprobes', 'note', { tracefs: 'closed' }],
     ['kernel uprobes', 'good', { tracefs: 'readable', kernelProbes: [''] }],
     ['kernel uprobes', 'limited', { tracefs: 'readable', kernelProbes: ['p:a/b /bin/zsh:0x10'] }],
-    ['kernel engine', 'note', { tracefs: 'writable' }],
+    ['kernel engine', 'good', { tracefs: 'writable' }],
+    ['kernel engine', 'note', { tracefs: 'writable', pidNamespace: 'pid:[4026532000]' }],
+    ['kernel engine', 'note', { tracefs: 'readable' }],
+    ['kernel engine', 'note', { tracefs: 'closed' }],
+    ['kernel engine', 'note', { tracefs: 'absent' }],
     ['FUSE', 'note', { fuse: 'usable' }],
     ['perf events', 'note', { perfParanoid: 4 }],
   ];

@@ -96,6 +96,7 @@ const site = {
   file: '/bin/zsh',
   offset: fileOffset(0x1000),
   address: address(0x55d000001000n),
+  method: 'jump' as const, // the literal, not string
   displacedBytes: 7,
 };
 const one: AddedProbe = { id: 0, definition: 'zfree@zsh', sites: [site], refused: [] };

@@ -1,0 +1,90 @@
+/** An event's `format` file: where its fields lie in the kernel's record. */
+
+import { TraplineError } from '../../base/errors.ts';
+import { elementBytes } from '../../events/layout.ts';
+import type { Program, ProgramArgument } from '../../probe/program.ts';
+import type { OwnArguments } from './command.ts';
+
+/** One field as the file names it. */
+interface FormatField {
+  readonly declaration: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** One argument in the kernel's record. */
+export interface KernelField {
+  readonly kind: 'integer' | 'string' | 'array';
+  /** In bytes from the record's start; of a string: of the word that says where it is. */
+  readonly offset: number;
+  /** 1, 2, 4 or 8; of an array of integers, all of them; of a string 4, of several as often. */
+  readonly bytes: number;
+}
+
+/** How to read the records of one kernel event. Survives a message between threads. */
+export interface KernelFormat {
+  /** The first two bytes of each of its records. */
+  readonly type: number;
+  /** Of the place's address, a u64. */
+  readonly ip: number;
+  /** Of our number for the place, a u32. */
+  readonly site: number;
+  /** Of the word that says where the task's name is. */
+  readonly comm: number | undefined;
+  /** In the order of the program's arguments. */
+  readonly fields: readonly KernelField[];
+}
+
+/** Of the thread's id, an i32, in every record of the kernel (struct trace_entry). */
+export const COMMON_PID_OFFSET = 4;
+
+/**
+ * Reads a format file.
+ * @throws TraplineError `unsupported` where it is not what was asked for.
+ */
+export function parseFormat(text: string, program: Program, own: OwnArguments): KernelFormat {
+  const type = Number(/^ID: (\d+)$/m.exec(text)?.[1]);
+  const fields = new Map<string, FormatField>();
+  for (const match of text.matchAll(/^\tfield:([^;]*);\toffset:(\d+);\tsize:(\d+);/gm)) {
+    const declaration = match[1] ?? '';
+    const name = /(\w+)(?:\[\d*\])?$/.exec(declaration)?.[1] ?? '';
+    fields.set(name, { declaration, offset: Number(match[2]), size: Number(match[3]) });
+  }
+  const find = (name: string, size: number): FormatField => {
+    const field = fields.get(name);
+    if (field === undefined || (size > 0 && field.size !== size)) throw unexpected(text, name);
+    return field;
+  };
+  if (!Number.isInteger(type) || find('common_pid', 4).offset !== COMMON_PID_OFFSET) {
+    throw unexpected(text, 'ID');
+  }
+  return {
+    type,
+    ip: find('__probe_ip', 8).offset,
+    site: find(own.site, 4).offset,
+    comm: own.comm === undefined ? undefined : find(own.comm, 4).offset,
+    fields: program.arguments.map((argument) => {
+      const { declaration, offset, size } = find(argument.name, 0);
+      const kind = kindOf(argument);
+      const count = argument.count ?? 1;
+      const bytes = kind === 'string' ? 4 * count : elementBytes(argument.type) * count;
+      if (declaration.startsWith('__data_loc') !== (kind === 'string') || size !== bytes) {
+        throw unexpected(text, argument.name);
+      }
+      return { kind, offset, bytes };
+    }),
+  };
+}
+
+function kindOf({ type, count }: ProgramArgument): KernelField['kind'] {
+  if (type === 'string') return 'string';
+  return count === undefined ? 'integer' : 'array';
+}
+
+function unexpected(text: string, name: string): TraplineError {
+  return new TraplineError({
+    code: 'unsupported',
+    message: `the kernel describes the field ${name} of an event in a way that is not known`,
+    hint: text,
+  });
+}

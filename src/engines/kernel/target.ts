@@ -1,0 +1,256 @@
+/** What a session has in the kernel: one tracing instance, one group of events. */
+
+import { closeSync, openSync } from 'node:fs';
+
+import type { FileOffset } from '../../base/brand.ts';
+import type { Program } from '../../probe/program.ts';
+import { debugLog } from '../../base/debug.ts';
+import { messageOf, TraplineError } from '../../base/errors.ts';
+import type {
+  EngineConsumer,
+  EngineTarget,
+  FailedConsumer,
+  StopAccount,
+} from '../../probe/engine.ts';
+import { ownArguments, printCommand, printEventFilter, refuseProgram } from './command.ts';
+import { parseFormat, type KernelFormat } from './format.ts';
+import { TracingInstance, type WatchedTasks } from './instance.ts';
+import type { KernelRing } from './reader.ts';
+import { attempt, lastError, writeCommand } from './tracefs.ts';
+
+const log = debugLog('kernel');
+
+/** One consumer at one place of a file, for all who map it. */
+export interface KernelRequest extends EngineConsumer {
+  /** Leads to the file, as we see it. */
+  readonly path: string;
+  readonly offset: FileOffset;
+}
+
+/** A place that was asked for and is not probed. */
+export type FailedKernelRequest = FailedConsumer<KernelRequest>;
+
+/** Where a consumer's records and counts are found. Survives a message between threads. */
+export interface KernelPlace {
+  readonly event: string;
+  /** Its number among the event's places: the n-th line of the event in `uprobe_profile`. */
+  readonly line: number;
+  readonly format: KernelFormat;
+}
+
+/** What a session tells its target. */
+export interface KernelOptions {
+  readonly tracefs: string;
+  /** See session-name.ts. */
+  readonly name: string;
+  /** Bytes of one processor's ring. */
+  readonly ringBytes: number;
+  readonly watched: WatchedTasks;
+  /** The process whose events are nobody's, if any. */
+  readonly without: number | undefined;
+}
+
+/** An event of the kernel: one definition at some places. */
+interface KernelEvent {
+  readonly name: string;
+  readonly consumers: readonly number[];
+}
+
+/** What is watched by the kernel for one session. Used by the tracer's thread only; the session owns it. */
+export class KernelTarget implements EngineTarget<KernelRequest> {
+  /** Nobody is ever stopped by us. */
+  readonly stops: StopAccount = { stops: 0, stoppedNanoseconds: 0n, longestNanoseconds: 0n };
+  readonly ring: KernelRing;
+  readonly #options: KernelOptions;
+  readonly #instance: TracingInstance;
+  readonly #places = new Map<number, KernelPlace>();
+  #events: KernelEvent[] = [];
+  /** Switched off, and kept until all is read: the kernel empties rings when it removes an event. */
+  readonly #retired: KernelEvent[] = [];
+  #nextEvent = 0;
+  #isGone = false;
+
+  /** @throws TraplineError as {@link TracingInstance} does. */
+  constructor(options: KernelOptions) {
+    const { tracefs, name, ringBytes, without } = options;
+    this.#options = options;
+    this.#instance = new TracingInstance(tracefs, name, ringBytes);
+    this.ring = { tracefs, name, pageBytes: this.#instance.pageBytes, ringBytes, without };
+    try {
+      this.#instance.watch(options.watched);
+    } catch (error) {
+      this.#instance.remove();
+      throw error;
+    }
+  }
+
+  /** Adds threads to those that are watched. */
+  addTasks(tids: readonly number[]): void {
+    this.#instance.addTasks(tids);
+  }
+
+  /** Where a consumer that was added is found; undefined for one that was not. */
+  placeOf(consumer: number): KernelPlace | undefined {
+    return this.#places.get(consumer);
+  }
+
+  add(requests: readonly KernelRequest[]): FailedKernelRequest[] {
+    const probes = new Map<number, KernelRequest[]>();
+    for (const request of requests) {
+      const same = probes.get(request.probe) ?? [];
+      same.push(request);
+      probes.set(request.probe, same);
+    }
+    return [...probes.values()].flatMap((same) => this.#install(same));
+  }
+
+  remove(consumers: ReadonlySet<number>): string[] {
+    const leaving = this.#events.filter((event) => event.consumers.some((id) => consumers.has(id)));
+    this.#events = this.#events.filter((event) => !leaving.includes(event));
+    return leaving.flatMap((event) => {
+      this.#retired.push(event);
+      return this.#tried(() => this.#switch(event.name, false));
+    });
+  }
+
+  leave(): string[] {
+    return this.remove(new Set(this.#events.flatMap(({ consumers }) => consumers)));
+  }
+
+  release(): string[] {
+    if (this.#isGone) return [];
+    this.#isGone = true;
+    const problems = this.leave();
+    // The instance before its events: removing an event that it once had on would empty it first.
+    problems.push(...this.#tried(() => this.#instance.remove()));
+    for (const { name } of this.#retired) problems.push(...this.#tried(() => this.#undefine(name)));
+    return problems;
+  }
+
+  [Symbol.dispose](): void {
+    for (const problem of this.release()) log('%s', problem);
+  }
+
+  /** Makes one event of places with the same program, and switches it on. */
+  #install(requests: readonly KernelRequest[]): FailedKernelRequest[] {
+    const [first] = requests;
+    if (first === undefined) return [];
+    const unfit = refuseProgram(first.program);
+    if (unfit !== undefined) return requests.map((request) => ({ request, reason: unfit }));
+    const name = `${this.#options.name}_${this.#nextEvent++}`;
+    const failed: FailedKernelRequest[] = [];
+    const defined: KernelRequest[] = [];
+    for (const request of requests) {
+      const reason = this.#define(name, request);
+      if (reason === undefined) defined.push(request);
+      else failed.push({ request, reason });
+    }
+    if (defined.length === 0) return failed;
+    try {
+      this.#begin(name, defined);
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      this.#abandon(name, error);
+      if (defined.length === 1) {
+        return [...failed, ...defined.map((request) => ({ request, reason: reasonOf(error) }))];
+      }
+      // One place that the kernel can't probe spoils all: halves find it.
+      const middle = defined.length >>> 1;
+      failed.push(...this.#install(defined.slice(0, middle)));
+      failed.push(...this.#install(defined.slice(middle)));
+    }
+    return failed;
+  }
+
+  #begin(name: string, requests: readonly KernelRequest[]): void {
+    const [first] = requests;
+    if (first === undefined) return;
+    const file = `events/${this.#options.name}/${name}/format`;
+    const format = parseFormat(
+      this.#instance.read(file),
+      first.program,
+      ownArguments(first.program),
+    );
+    this.#filter(name, first.program);
+    this.#switch(name, true);
+    requests.forEach(({ consumer }, line) => {
+      this.#places.set(consumer, { event: name, line, format });
+    });
+    this.#events.push({ name, consumers: requests.map(({ consumer }) => consumer) });
+  }
+
+  /** Gives an event its filter. @throws TraplineError with the kernel's own words where it takes another one. */
+  #filter(event: string, { filter }: Program): void {
+    const text = printEventFilter(filter);
+    if (text === undefined) return;
+    const file = `events/${this.#options.name}/${event}/filter`;
+    try {
+      this.#instance.write(file, text);
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      const said = lastError(this.#options.tracefs, text);
+      if (said === undefined) throw error;
+      throw new TraplineError({
+        code: 'refused',
+        message: `the kernel says of the filter: ${said.message}\n  ${text}\n  ${' '.repeat(said.column)}^`,
+        cause: error,
+      });
+    }
+  }
+
+  /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
+  #define(event: string, { path, offset, program, consumer }: KernelRequest): string | undefined {
+    const { tracefs, name: group } = this.#options;
+    // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
+    const isPlain = /^[\w./+,=@~-]+$/.test(path) && !path.startsWith('/proc/');
+    const file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
+    const shown = file === undefined ? path : `/proc/self/fd/${file}`;
+    const command = printCommand({ group, event }, shown, offset, program, consumer);
+    try {
+      writeCommand(`${tracefs}/uprobe_events`, command);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      const said = lastError(tracefs, command);
+      if (said === undefined) return reasonOf(error);
+      return `the kernel says: ${said.message}\n  ${command}\n  ${' '.repeat(said.column)}^`;
+    } finally {
+      if (file !== undefined) closeSync(file);
+    }
+  }
+
+  #switch(event: string, on: boolean): void {
+    this.#instance.write(`events/${this.#options.name}/${event}/enable`, on ? '1' : '0');
+  }
+
+  #undefine(event: string): void {
+    writeCommand(`${this.#options.tracefs}/uprobe_events`, `-:${this.#options.name}/${event}`);
+  }
+
+  /** Takes an event away that never was on. */
+  #abandon(name: string, error: TraplineError): void {
+    log('%s is not switched on: %s', name, error.message);
+    for (const problem of this.#tried(() => this.#undefine(name))) log('%s', problem);
+  }
+
+  #tried(action: () => void): string[] {
+    try {
+      action();
+      return [];
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      return [messageOf(error)];
+    }
+  }
+}
+
+/** ENOTSUPP (include/linux/errno.h) is the kernel's own, for instructions that it can't execute elsewhere. */
+const NOT_SUPPORTED = new Set(['Unknown system error -524', 'ENOTSUP', 'EOPNOTSUPP']);
+
+function reasonOf({ code, errno, message }: TraplineError): string {
+  if (code === 'refused') return message;
+  if (errno !== undefined && NOT_SUPPORTED.has(errno)) {
+    return 'the kernel can not probe this instruction';
+  }
+  return `the kernel refuses it: ${message}`;
+}

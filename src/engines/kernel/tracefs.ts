@@ -1,0 +1,158 @@
+/** tracefs, the kernel's tracing as plain files (Documentation/trace/ftrace.rst). */
+
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+
+import { messageOf, TraplineError } from '../../base/errors.ts';
+
+/** Where tracefs is: its own mount point, and where debugfs mounts it by itself. */
+const MOUNT_POINTS = ['/sys/kernel/tracing', '/sys/kernel/debug/tracing'] as const;
+/** Inode of the first pid namespace (include/linux/proc_ns.h). */
+const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
+
+/** How to get tracefs, for people. */
+export const MOUNT_HINT = 'Mount it: sudo mount -t tracefs tracefs /sys/kernel/tracing';
+
+/** An entry of `error_log`: what the kernel said of a command, and where in it. */
+export interface LoggedError {
+  readonly message: string;
+  /** Index in the command, from 0. */
+  readonly column: number;
+}
+
+/** Where tracefs is mounted; undefined where it isn't, or has no uprobes. */
+function findTracefs(): string | undefined {
+  return MOUNT_POINTS.find((folder) => existsSync(join(folder, 'uprobe_events')));
+}
+
+/** Where tracefs is, if we may change it; undefined if not. */
+export function usableTracefs(): string | undefined {
+  const folder = findTracefs();
+  if (folder === undefined) return undefined;
+  try {
+    accessSync(join(folder, 'uprobe_events'), constants.W_OK);
+    return folder;
+  } catch {
+    return undefined; // for root only
+  }
+}
+
+/**
+ * Where tracefs is, or why we can't use it.
+ * @param pidNamespace what /proc/self/ns/pid leads to
+ * @throws TraplineError `unsupported` where it isn't, `not-permitted` where it is not for us.
+ */
+export function requireTracefs(pidNamespace: string): string {
+  const folder = findTracefs();
+  if (folder === undefined) {
+    throw new TraplineError({
+      code: 'unsupported',
+      message: 'the kernel engine needs tracefs with uprobes, and there is none',
+      hint: `${MOUNT_HINT} (a kernel with CONFIG_UPROBE_EVENTS; in a container it must be passed in).`,
+    });
+  }
+  if (usableTracefs() === undefined) {
+    throw new TraplineError({
+      code: 'not-permitted',
+      message: `the kernel engine may not write ${folder}/uprobe_events`,
+      hint: 'It is for root: use sudo; or do without: --engine jump needs no privilege.',
+    });
+  }
+  if (pidNamespace !== FIRST_PID_NAMESPACE) {
+    throw new TraplineError({
+      code: 'unsupported',
+      message:
+        'the kernel engine does not work inside a pid namespace: its process numbers are others',
+      hint: 'Run Trapline outside of the container, or use --engine jump.',
+    });
+  }
+  return folder;
+}
+
+/** A whole file as text. @throws TraplineError `system`. */
+export function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw failure(`read ${path}`, error);
+  }
+}
+
+/**
+ * Writes to a file of tracefs in one call: a write is a command. Never truncates: for `uprobe_events` that
+ * would be the command to remove everybody's probes.
+ * @throws TraplineError `busy`, `not-permitted`, `system`, with the errno's name.
+ */
+export function writeCommand(path: string, text: string): void {
+  let file: number | undefined;
+  try {
+    file = openSync(path, constants.O_WRONLY | constants.O_APPEND);
+    writeSync(file, text);
+  } catch (error) {
+    throw failure(`write ${text.trim().slice(0, 60)} to ${path}`, error);
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
+
+/** Does something with tracefs, its errors made ours. */
+export function attempt<T>(what: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw failure(what, error);
+  }
+}
+
+/** What the kernel said last about a command; undefined where it keeps no log, or said nothing. */
+export function lastError(tracefs: string, command: string): LoggedError | undefined {
+  const path = join(tracefs, 'error_log');
+  if (!existsSync(path)) return undefined;
+  return findError(readText(path), command);
+}
+
+/**
+ * The last entry of an error log about a command. An entry is
+ *
+ *     [  12.345678] trace_uprobe: error: Invalid register name
+ *       Command: p:g/e /bin/true:0x10 a=%zz
+ *                                       ^
+ */
+export function findError(log: string, command: string): LoggedError | undefined {
+  const lines = log.split('\n');
+  const prefix = '  Command: ';
+  for (let at = lines.length - 1; at > 0; at--) {
+    if (lines[at] !== `${prefix}${command}`) continue;
+    const message = /: error: (.*)$/.exec(lines[at - 1] ?? '')?.[1];
+    const caret = (lines[at + 1] ?? '').indexOf('^');
+    if (message !== undefined) return { message, column: Math.max(0, caret - prefix.length) };
+  }
+  return undefined;
+}
+
+function failure(what: string, error: unknown): TraplineError {
+  const errno =
+    error instanceof Error && 'code' in error && typeof error.code === 'string'
+      ? error.code
+      : undefined;
+  const code =
+    errno === 'EBUSY'
+      ? 'busy'
+      : errno === 'EACCES' || errno === 'EPERM'
+        ? 'not-permitted'
+        : 'system';
+  return new TraplineError({
+    code,
+    message: `cannot ${what}: ${errno ?? messageOf(error)}`,
+    ...(errno === undefined ? {} : { errno }),
+    cause: error,
+  });
+}

@@ -1,0 +1,53 @@
+/** An engine as the tracer sees it: the same session, whichever way its probes are made real. */
+
+import type { Pid } from '../base/brand.ts';
+import type { Program } from '../probe/program.ts';
+import type { ProbeAddition } from './probing.ts';
+import type { SourceHandle } from './protocol.ts';
+import type { CommandStart } from './startup.ts';
+import type { AddedProbe, ProbeRequest, Stops, TargetSelection } from './types.ts';
+
+/** A consumer that was added, as far as it has to be taken out again. */
+export interface AddedConsumer {
+  /** See `ConsumerHandle`. */
+  readonly source: number;
+  readonly consumer: number;
+}
+
+/** One session's engine. The tracer owns it: `leave`, `release` when all was read, `close`. */
+export interface SessionEngine {
+  /** The processes that are targets by name; none where every process is one. */
+  readonly pids: readonly Pid[];
+  /** Whether every process is a target, those that start later too: such a session ends only by itself. */
+  readonly isEndless: boolean;
+  /**
+   * Takes running processes as targets.
+   * @throws TraplineError as `selectProcesses` does; `refused` for what this engine can't select.
+   */
+  attach(selection: TargetSelection, probes: readonly ProbeRequest[]): void;
+  /** Takes a command as the target that is held before its first instruction. */
+  begin(start: CommandStart): void;
+  /** The command is about to run its own code. */
+  started(): void;
+  /**
+   * Adds probes wherever their files are.
+   * @returns those whose file no target maps; nothing was done about them.
+   * @throws TraplineError as resolving does, and when nothing could be done at all.
+   */
+  add(additions: readonly ProbeAddition[]): ProbeAddition[];
+  /** Sources of events that are new since the last call. */
+  newSources(): SourceHandle[];
+  /** Told of each probe that is in. */
+  note(probe: AddedProbe): void;
+  /** @returns what had to stay. */
+  remove(consumers: readonly AddedConsumer[]): string[];
+  stops(): Stops;
+  /** Nanoseconds that one hit of each program costs; 0 where that is not known. */
+  measure(programs: readonly Program[]): number[];
+  /** Takes everything out of the processes. @returns what had to stay. */
+  leave(): string[];
+  /** Gives back what was kept for reading; all was read. @returns what had to stay. */
+  release(): string[];
+  /** Unmaps on our side what the main thread reads no more. */
+  close(): void;
+}

@@ -1,0 +1,255 @@
+/** A session's probes by the jump engine: a target for each process, each with its own memory. */
+
+import { pid as brandPid, type Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import { measureProgram } from '../engines/jump/measure.ts';
+import type { ConsumerRequest } from '../engines/jump/prepare.ts';
+import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
+import type { StopAccount } from '../probe/engine.ts';
+import { layoutOf, type Program } from '../probe/program.ts';
+import { readMaps } from '../process/maps.ts';
+import { StoppedProcess } from '../process/stop.ts';
+import { readTaskStatus } from '../process/tasks.ts';
+import { hasProcessorFeature } from '../sys/processor.ts';
+import { LivenessList } from '../sys/robust.ts';
+import { ownTaskId } from '../sys/signals.ts';
+import type { AddedConsumer, SessionEngine } from './engine.ts';
+import { splitDeviceText, type FileCache } from './files.ts';
+import { CONSUMER_CAPACITY } from './options.ts';
+import { PerfMap } from './perf-map.ts';
+import { ProbeAddition } from './probing.ts';
+import type { SegmentHandle, SessionShape } from './protocol.ts';
+import type { ResolvedPlace } from './resolve.ts';
+import { selectProcesses } from './selection.ts';
+import type { CommandStart } from './startup.ts';
+import type { AddedProbe, ProbeRequest, Stops, TargetSelection } from './types.ts';
+
+interface Target {
+  readonly pid: Pid;
+  readonly jump: JumpTarget;
+  /** Tasks whose hits are events, as the target's pid namespace numbers them; all if undefined. */
+  readonly tids: readonly number[] | undefined;
+  /** The next free index in its segment. */
+  nextConsumer: number;
+  /** Whether the main thread knows of its segment. */
+  isAnnounced: boolean;
+}
+
+type Requests = ReadonlyMap<ConsumerRequest, ResolvedPlace>;
+
+/** The jump engine for one session. */
+export class JumpEngine implements SessionEngine {
+  readonly isEndless = false;
+  readonly #shape: SessionShape;
+  readonly #files: FileCache;
+  readonly #targets = new Map<Pid, Target>();
+  readonly #liveness: LivenessList;
+  #perfMap: PerfMap | undefined;
+  #isStarting = false;
+
+  /** @throws TraplineError `unsupported` where stubs can't find out whose hit it is. */
+  constructor(shape: SessionShape, files: FileCache) {
+    if (!hasProcessorFeature('fsgsbase')) {
+      throw new TraplineError({
+        code: 'unsupported',
+        message: 'this processor or kernel does not let programs read the fs base (FSGSBASE)',
+        hint: 'It needs an Intel processor from 2012 or an AMD one from 2017 on, and Linux 5.9 or later.',
+      });
+    }
+    this.#shape = shape;
+    this.#files = files;
+    this.#liveness = new LivenessList();
+    if (shape.perfMap) this.#perfMap = new PerfMap();
+  }
+
+  get pids(): readonly Pid[] {
+    return [...this.#targets.keys()];
+  }
+
+  attach(selection: TargetSelection, probes: readonly ProbeRequest[]): void {
+    for (const { pid, tids } of selectProcesses(selection, probes)) {
+      this.#addTarget(pid, tids, (id) => StoppedProcess.stop(id));
+    }
+  }
+
+  begin(start: CommandStart): void {
+    this.#isStarting = true;
+    this.#addTarget(start.pid, undefined, (pid) =>
+      this.#isStarting && pid === start.pid ? start.borrow() : StoppedProcess.stop(pid),
+    );
+  }
+
+  started(): void {
+    for (const { jump } of this.#targets.values()) {
+      if (jump.memory !== undefined) jump.learnThreads();
+    }
+    this.#isStarting = false;
+  }
+
+  add(additions: readonly ProbeAddition[]): ProbeAddition[] {
+    // A file that one target maps is not waited for.
+    const lacking = [...this.#targets.values()].map((target) => this.#addTo(target, additions));
+    return additions.filter((addition) => lacking.every((some) => some.includes(addition)));
+  }
+
+  newSources(): SegmentHandle[] {
+    const handles: SegmentHandle[] = [];
+    for (const target of this.#targets.values()) {
+      const { memory } = target.jump;
+      if (memory === undefined || target.isAnnounced) continue;
+      target.isAnnounced = true;
+      const status = readTaskStatus(target.pid);
+      handles.push({
+        kind: 'segment',
+        source: target.pid,
+        address: memory.mapping.address,
+        shape: memory.layout,
+        samePidNamespace: status === undefined || status.namespacePid === target.pid,
+      });
+    }
+    return handles;
+  }
+
+  note(probe: AddedProbe): void {
+    for (const target of this.#targets.values()) this.#perfMap?.write(target.jump, probe);
+  }
+
+  remove(consumers: readonly AddedConsumer[]): string[] {
+    const kept: string[] = [];
+    for (const source of new Set(consumers.map((each) => each.source))) {
+      const mine = consumers.filter((each) => each.source === source);
+      const ids = new Set(mine.map(({ consumer }) => consumer));
+      kept.push(...(this.#targets.get(brandPid(source))?.jump.remove(ids) ?? []));
+    }
+    return kept;
+  }
+
+  stops(): Stops {
+    const sum = { stops: 0, stoppedNanoseconds: 0, longestStopNanoseconds: 0 };
+    for (const { jump } of this.#targets.values()) addStops(sum, jump.stops);
+    return sum;
+  }
+
+  measure(programs: readonly Program[]): number[] {
+    const own = brandPid(process.pid);
+    const [tidOffset] = this.#files.tidOffsets(own, readMaps(own));
+    const features = {
+      rdpid: hasProcessorFeature('rdpid'),
+      threadPointer: tidOffset === undefined ? ('register' as const) : ('memory' as const),
+    };
+    return programs.map((program) => measureProgram(program, { features, tidOffset }));
+  }
+
+  leave(): string[] {
+    const kept: string[] = [];
+    for (const { jump } of this.#targets.values()) kept.push(...jump.leave());
+    this.#perfMap?.[Symbol.dispose]();
+    this.#perfMap = undefined;
+    return kept;
+  }
+
+  release(): string[] {
+    return [...this.#targets.values()].flatMap(({ jump }) => jump.release());
+  }
+
+  close(): void {
+    for (const { jump } of this.#targets.values()) jump[Symbol.dispose]();
+    this.#targets.clear();
+    this.#liveness[Symbol.dispose]();
+  }
+
+  #addTarget(
+    pid: Pid,
+    tids: readonly number[] | undefined,
+    stop: (pid: Pid) => StoppedProcess,
+  ): void {
+    const options = {
+      shape: this.#shape.segment,
+      files: this.#files,
+      liveness: this.#liveness,
+      tracer: ownTaskId(),
+      rdpid: hasProcessorFeature('rdpid'),
+      stop,
+    };
+    const jump = new JumpTarget(pid, options);
+    this.#targets.set(pid, { pid, jump, tids, nextConsumer: 0, isAnnounced: false });
+  }
+
+  /** Adds probes to one target, all in one stop. @returns those whose file it does not map. */
+  #addTo(target: Target, additions: readonly ProbeAddition[]): ProbeAddition[] {
+    const prepared = additions.map((addition) => {
+      const places = addition.resolve(target.pid);
+      return { addition, requests: places && this.#plan(target, addition, places) };
+    });
+    const all = prepared.flatMap(({ requests }) => [...(requests?.keys() ?? [])]);
+    const failed = all.length > 0 ? target.jump.add(all) : [];
+    return prepared.flatMap(({ addition, requests }) => {
+      if (requests === undefined) return [addition];
+      settle(target, addition, requests, failed);
+      return [];
+    });
+  }
+
+  /** Plans the places of each file together: its text is searched once. */
+  #plan(target: Target, addition: ProbeAddition, places: readonly ResolvedPlace[]): Requests {
+    const program = addition.program(target.tids);
+    const requests = new Map<ConsumerRequest, ResolvedPlace>();
+    for (const file of new Set(places.map((place) => place.file))) {
+      const inFile = places.filter((place) => place.file === file);
+      const plans = file.planner.plan(inFile.map(({ offset }) => offset));
+      const identity = { ...splitDeviceText(file.device), inode: file.inode };
+      inFile.forEach((place, index) => {
+        const plan = plans[index];
+        if (plan === undefined || plan.kind === 'refused') {
+          addition.refuse(target.pid, place, plan?.reason ?? 'it was not planned');
+          return;
+        }
+        // A stub's counter behind the last one would lie in a ring.
+        if (target.nextConsumer >= CONSUMER_CAPACITY) {
+          const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
+          addition.refuse(
+            target.pid,
+            place,
+            `${limit}, removed ones included: begin another session`,
+          );
+          return;
+        }
+        const { address } = place;
+        const consumer = target.nextConsumer++;
+        const request = { plan, address, program, probe: addition.id, file: identity, consumer };
+        requests.set(request, place);
+      });
+    }
+    return requests;
+  }
+}
+
+/** Notes what became of the consumers that a target was asked to add. */
+function settle(
+  { pid }: Target,
+  addition: ProbeAddition,
+  requests: Requests,
+  failed: readonly FailedRequest[],
+): void {
+  const reasons = new Map(failed.map(({ request, reason }) => [request, reason]));
+  for (const [request, place] of requests) {
+    const reason = reasons.get(request);
+    if (reason !== undefined) {
+      addition.refuse(pid, place, reason);
+      continue;
+    }
+    const { consumer, program, plan } = request;
+    const layout = layoutOf(program);
+    addition.note(place, { source: pid, consumer, program, layout, address: place.address });
+    addition.noteSite(pid, place, 'jump', plan.displaced.byteLength);
+  }
+}
+
+function addStops(sum: { -readonly [Key in keyof Stops]: Stops[Key] }, account: StopAccount): void {
+  sum.stops += account.stops;
+  sum.stoppedNanoseconds += Number(account.stoppedNanoseconds);
+  sum.longestStopNanoseconds = Math.max(
+    sum.longestStopNanoseconds,
+    Number(account.longestNanoseconds),
+  );
+}

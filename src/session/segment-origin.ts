@@ -1,0 +1,96 @@
+/** The events of one target of the jump engine, and of its children. */
+
+import { existsSync, readFileSync } from 'node:fs';
+
+import { address } from '../base/brand.ts';
+import { accountFor, type ConsumerAccount } from '../events/account.ts';
+import { DescriptorTable } from '../events/descriptor.ts';
+import { layoutSegment } from '../events/layout.ts';
+import { SegmentReader, type SegmentLoss } from '../events/segment.ts';
+import { viewMemory } from '../sys/mapping.ts';
+import { NamespaceTasks } from './name-spaces.ts';
+import type { ConsumerHandle, SegmentHandle } from './protocol.ts';
+import type { EventOrigin } from './event-origin.ts';
+
+/** A target's segment. */
+export class SegmentOrigin implements EventOrigin {
+  readonly reader: SegmentReader;
+  readonly #table = new DescriptorTable();
+  readonly #pid: number;
+  /** For a target in another pid namespace. */
+  readonly #tasks: NamespaceTasks | undefined;
+
+  constructor({ source, address: at, shape, samePidNamespace }: SegmentHandle) {
+    const tasks = samePidNamespace ? undefined : new NamespaceTasks(source);
+    this.#pid = source;
+    this.#tasks = tasks;
+    this.reader = new SegmentReader({
+      buffer: viewMemory(address(at), layoutSegment(shape).totalBytes),
+      shape,
+      table: this.#table,
+      taskName,
+      ...(tasks && { translate: (pid, tid) => tasks.find(pid, tid) }),
+    });
+  }
+
+  define({ consumer, event, layout, address: site }: ConsumerHandle): void {
+    this.#table.set(consumer, { name: event, layout, address: site });
+  }
+
+  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly ConsumerAccount[] {
+    // Counts are asked for where nobody reads events, too.
+    this.reader.discover();
+    const ids = consumers.map(({ consumer }) => consumer);
+    return accountFor(this.reader, ids, isFinal).consumers;
+  }
+
+  loss(): SegmentLoss {
+    return this.reader.loss();
+  }
+
+  get isScarce(): boolean {
+    const { contexts, layout } = this.reader;
+    if (contexts.length * 2 <= layout.contextCount) return false;
+    const used = contexts.reduce((sum, { identity }) => sum + (identity.tid === 0 ? 0 : 1), 0);
+    return used * 2 > layout.contextCount;
+  }
+
+  markDead(pid: number): void {
+    if (pid === this.#pid) this.reader.markDead(pid);
+  }
+
+  releaseDeadTasks(): void {
+    const { reader } = this;
+    const tasks = this.#tasks;
+    const isOwnerAlive = (pid: number, tid: number): boolean =>
+      tasks === undefined ? isTaskAlive(pid, tid) : tasks.find(pid, tid) !== undefined;
+    reader.contexts.forEach(({ identity: { pid, tid } }, index) => {
+      // Asked first: a living task whose context is looked at this way would claim a second one.
+      if (pid !== 0 && !isTaskAlive(pid, tid)) reader.release(index, isOwnerAlive);
+    });
+  }
+
+  beginEnd(): void {
+    // What is hit until its site is restored is still recorded.
+  }
+
+  markAllDead(): void {
+    this.reader.markAllDead();
+  }
+
+  finish(): void {
+    // The tracer unmaps the segment.
+  }
+}
+
+function taskName(pid: number, tid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/task/${tid}/comm`, 'utf8').slice(0, -1);
+  } catch {
+    return undefined; // ended: the name that it had when it claimed its context stays
+  }
+}
+
+function isTaskAlive(pid: number, tid: number): boolean {
+  return existsSync(`/proc/${pid}/task/${tid}`);
+}

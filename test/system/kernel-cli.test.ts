@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+
+import { compileFixture } from '../harness/fixtures.ts';
+import { skipUnless } from '../harness/features.ts';
+import { startTarget, type Target } from '../harness/target.ts';
+import { countOf, run, Running, step } from './cli-support.ts';
+import { until } from './jump-support.ts';
+import { ENGINES, heldBy, leavingKernelClean, OwnFixture, skipEngine } from './kernel-support.ts';
+
+const PROBE = 'work_step@self-check a=%di:s64 b=%si:s64';
+const EVENT = 'probe_self_check:work_step';
+
+async function started(path: string, parked = false): Promise<Target> {
+  const target = await startTarget(path, ['1', '1000', ...(parked ? ['paused'] : [])]);
+  await target.waitForLine('ready', 60_000);
+  return target;
+}
+
+/** The pid of a command that runs. */
+function pidOf({ child }: Running): number {
+  assert.ok(child.pid !== undefined);
+  return child.pid;
+}
+
+for (const engine of ENGINES) {
+  test(`${engine}: -n, --duration, and Ctrl-C end a trace that says what it did`, async (t) => {
+    if (skipEngine(t, engine)) return;
+    using fixture = new OwnFixture({ sources: ['self-check.c'] });
+    await using target = await started(fixture.path);
+    const words = ['trace', '--engine', engine, '-p', String(target.pid), PROBE];
+    await leavingKernelClean(target, engine, async () => {
+      const five = await run(...words, '-n', '5');
+      assert.equal(five.status, 0, five.err);
+      const lines = five.out.trimEnd().split('\n');
+      assert.equal(lines.length, 5, five.out);
+      const form =
+        / *self-check-\d+ +\[\d{3}\] +\d+\.\d{6}: work_step: \(0x[0-9a-f]+\) a=-?\d+ b=-?\d+$/;
+      for (const line of lines) assert.match(line, form);
+      assert.match(five.err, /1 probe in self-check \(\d+\)/);
+      assert.match(five.err, /^bill: /m);
+
+      const short = await run(...words, '--duration', '50ms', '--format', 'json');
+      assert.equal(short.status, 0, short.err);
+      assert.match(short.out, /"event":"probe_self_check:work_step","address":"0x[0-9a-f]+"/);
+
+      await using running = new Running(words);
+      await running.until('out', /work_step: .*\n/);
+      running.child.kill('SIGINT');
+      const { status, err, out } = await running.result();
+      assert.equal(status, 0, err);
+      assert.equal(out.trimEnd().split('\n').length, countOf(err, EVENT, 'recorded'));
+      if (engine === 'kernel') assert.deepEqual(heldBy(pidOf(running)), []);
+    });
+  });
+
+  test(`${engine}: a command is traced from its first instruction, its libraries too`, async (t) => {
+    if (skipEngine(t, engine)) return;
+    using library = new OwnFixture({
+      sources: ['early.c'],
+      flags: ['-O2', '-g', '-fPIC', '-shared', '-Wl,-soname,libearly.so'],
+      name: 'libearly.so',
+    });
+    const main = compileFixture({
+      sources: ['early-main.c'],
+      libraries: [library.path, `-Wl,-rpath,${dirname(library.path)}`],
+    });
+    const probes = ['early_work@libearly n=%di:s32', 'early_start@libearly.so'];
+    const words = ['--engine', engine, ...probes, '--', main, '3'];
+    const { status, out, err } = await run('trace', ...words);
+    assert.equal(status, 3, err);
+    assert.match(out, / 42 42\n/);
+    const seen = [...out.matchAll(/: (early_\w+): \(0x[0-9a-f]+\)(?: n=(\d+))?/g)];
+    assert.deepEqual(
+      seen.map(([, name, n]) => `${name} ${n ?? ''}`.trim()),
+      ['early_start', 'early_work 40', 'early_work 2'],
+      out,
+    );
+  });
+}
+
+test('--all has processes that start later, and not those that merely look alike', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  using other = new OwnFixture({ sources: ['self-check.c'] });
+  const probe = `work_step@${fixture.path} a=%di:s64`;
+  await using running = new Running(['trace', '--engine', 'kernel', '--all', probe]);
+  await running.until('err', /1 probe in every process/);
+  await using first = await started(fixture.path, true);
+  await using second = await started(fixture.path, true);
+  await using stranger = await started(other.path, true);
+  const calls = [await step(first, 5), await step(second, 7), await step(stranger, 3)];
+  for (const target of [first, second, stranger]) {
+    target.send('quit');
+    await target.waitForLine(/^ok/, 60_000);
+    await target.waitForEnd(60_000);
+  }
+  running.child.kill('SIGINT');
+  const { status, out, err } = await running.result();
+  assert.equal(status, 0, err);
+  const [one, two] = calls.map((counts) => counts['work_step'] ?? 0);
+  const of = (pid: number): number =>
+    out.match(new RegExp(`self-check-${pid} .*work_step`, 'g'))?.length ?? 0;
+  // One task each works, and it is not the first one: its line shows its own number.
+  assert.equal(out.match(/self-check-\d+ .*work_step: /g)?.length, (one ?? 0) + (two ?? 0), err);
+  assert.equal(of(stranger.pid), 0);
+  assert.equal(countOf(err, EVENT, 'hits'), (one ?? 0) + (two ?? 0), err);
+  assert.equal(countOf(err, EVENT, 'recorded'), (one ?? 0) + (two ?? 0), err);
+});
+
+test('what a killed session leaves is shown, does no harm, and is cleaned', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = [
+      'trace',
+      '--engine',
+      'kernel',
+      '-p',
+      String(target.pid),
+      PROBE,
+      'leaf@self-check',
+    ];
+    await using living = new Running(words);
+    await using killed = new Running(words);
+    await living.until('out', /work_step: .*\n/);
+    await killed.until('out', /work_step: .*\n/);
+    const dead = pidOf(killed);
+    killed.child.kill('SIGKILL');
+    await killed.result();
+    assert.ok(heldBy(dead).length >= 3);
+    const status = await run('status');
+    assert.match(status.out, new RegExp(`kernel: 2 places, session trapline_${dead}_.*, dead`));
+    assert.match(status.out, new RegExp(`trapline_${pidOf(living)}_.*, alive`));
+    const { status: code, out } = await run('clean');
+    assert.equal(code, 0, out);
+    assert.match(
+      out,
+      new RegExp(`kernel: dead session trapline_${dead}_\\d+_\\d+ removed, 2 events`),
+    );
+    assert.deepEqual(heldBy(dead), []);
+    // The living one has noticed nothing.
+    const lines = living.out.length;
+    await until('another event', () => living.out.length > lines);
+    living.child.kill('SIGINT');
+    const { err } = await living.result();
+    assert.deepEqual(heldBy(pidOf(living)), []);
+    assert.match(err, /probe_self_check:leaf/);
+  });
+});
+
+test('what the kernel can not have is refused in words', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path, true);
+  const pid = String(target.pid);
+  const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
+    [['-p', pid, 'work_stap@self-check'], 1, /work_step/],
+    [['-p', pid, 'work_step+1@self-check'], 1, /not the start of an instruction|outside/],
+    [['-p', pid, 'red_zone_middle@self-check'], 1, /below the stack pointer/],
+    [['-p', pid, 'work_step@self-check a=%zz'], 2, /Invalid register name\n.*\n *\^/],
+    [['-p', pid, '--perf-map', PROBE], 2, /perf-map/],
+    [['--all', 'f@/no/such/file'], 1, /no program or library is called so/],
+  ];
+  await leavingKernelClean(target, 'kernel', async () => {
+    for (const [words, expected, text] of cases) {
+      const { status, out, err } = await run('trace', '--engine', 'kernel', ...words);
+      assert.equal(status, expected, `${words.join(' ')}\n${err}`);
+      assert.match(err, text);
+      assert.match(err, /^trapline: /);
+      assert.doesNotMatch(err, /defect/);
+      assert.equal(out, '');
+    }
+  });
+});
+
+test('where a session has jumps no uprobe is set: they would break each other', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['-p', String(target.pid), 'leaf@self-check'];
+    {
+      await using jumping = new Running(['trace', ...words]);
+      await jumping.until('out', /leaf: .*\n/);
+      const { status, err } = await run('trace', '--engine', 'kernel', ...words);
+      assert.equal(status, 1);
+      assert.match(err, /has a jump of Trapline there/);
+      jumping.child.kill('SIGINT');
+      await jumping.result();
+    }
+    {
+      await using probing = new Running(['trace', '--engine', 'kernel', ...words]);
+      await probing.until('out', /leaf: .*\n/);
+      const { status, err } = await run('trace', ...words);
+      assert.equal(status, 1, err);
+      assert.doesNotMatch(err, /defect/);
+      probing.child.kill('SIGINT');
+      await probing.result();
+    }
+  });
+});
+
+test('a path with white space, and a file that was deleted', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  const folder = join(dirname(fixture.path), 'a # folder');
+  mkdirSync(folder);
+  const path = join(folder, 'self-check');
+  renameSync(fixture.path, path);
+  await using target = await started(path);
+  spawnSync('rm', [path]);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['-p', String(target.pid), '-n', '3', PROBE];
+    const { status, out, err } = await run('trace', '--engine', 'kernel', ...words);
+    assert.equal(status, 0, err);
+    assert.equal(out.trimEnd().split('\n').length, 3);
+  });
+  assert.doesNotMatch(readFileSync('/sys/kernel/tracing/uprobe_events', 'utf8'), /a # folder/);
+});

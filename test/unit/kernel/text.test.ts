@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as fc from 'fast-check';
+
+import { fileOffset } from '../../../src/base/brand.ts';
+import { accountFor } from '../../../src/engines/kernel/account.ts';
+import { ownArguments, printCommand, refuseProgram } from '../../../src/engines/kernel/command.ts';
+import { parseFormat } from '../../../src/engines/kernel/format.ts';
+import { isOwnerAlive, ownName, parseName } from '../../../src/engines/kernel/session-name.ts';
+import { findError } from '../../../src/engines/kernel/tracefs.ts';
+import { isExact } from '../../../src/events/account.ts';
+import { parseDefinition } from '../../../src/probe/definition.ts';
+import type { Program } from '../../../src/probe/program.ts';
+
+function programOf(text: string, action: Program['action'] = 'record'): Program {
+  const { arguments: given } = parseDefinition(`f@x ${text}`);
+  return { arguments: given, filter: undefined, action };
+}
+
+test('a place is one line of uprobe_events', () => {
+  const names = { group: 'g', event: 'e' };
+  const program = programOf('size=$arg1:u64 path=+8(%si):string who=$comm $stack2');
+  assert.equal(
+    printCommand(names, '/bin/zsh', fileOffset(0x4245c0), program, 7),
+    'p:g/e /bin/zsh:0x4245c0 trapline_site=\\7:u32 trapline_comm=$comm ' +
+      'size=%di:u64 path=+8(%si):string who=$comm arg4=$stack2',
+  );
+  const count = programOf('', 'count');
+  assert.equal(
+    printCommand(names, '/x', fileOffset(1), count, 0),
+    'p:g/e /x:0x1 trapline_site=\\0:u32',
+  );
+});
+
+test('our own arguments have names that nobody took', () => {
+  const program = programOf('trapline_site=%di trapline_site_=%si');
+  assert.deepEqual(ownArguments(program), {
+    site: 'trapline_site__',
+    comm: 'trapline_comm',
+  });
+});
+
+test('more arguments than the kernel has room for are refused', () => {
+  const most = Array.from({ length: 126 }, () => '%di').join(' ');
+  assert.equal(refuseProgram(programOf(most)), undefined);
+  assert.match(refuseProgram(programOf(`${most} %di`)) ?? '', /126 arguments/);
+});
+
+const FORMAT = `name: e
+ID: 2326
+format:
+\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+\tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;
+\tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
+
+\tfield:unsigned long __probe_ip;\toffset:8;\tsize:8;\tsigned:0;
+\tfield:u64 size;\toffset:16;\tsize:8;\tsigned:0;
+\tfield:__data_loc char[] path;\toffset:24;\tsize:4;\tsigned:1;
+\tfield:u32 trapline_site;\toffset:28;\tsize:4;\tsigned:0;
+\tfield:__data_loc char[] trapline_comm;\toffset:32;\tsize:4;\tsigned:1;
+
+print fmt: "(%lx) size=%Lu", REC->__probe_ip, REC->size
+`;
+
+test('a format says where things are', () => {
+  const program = programOf('size=%di:u64 path=+0(%si):string');
+  assert.deepEqual(parseFormat(FORMAT, program, ownArguments(program)), {
+    type: 2326,
+    ip: 8,
+    site: 28,
+    comm: 32,
+    fields: [
+      { kind: 'integer', offset: 16, bytes: 8 },
+      { kind: 'string', offset: 24, bytes: 4 },
+    ],
+  });
+  for (const text of ['size=%di:u64 other=%si', 'size=+0(%di):string']) {
+    const other = programOf(text);
+    assert.throws(() => parseFormat(FORMAT, other, ownArguments(other)), { code: 'unsupported' });
+  }
+});
+
+test('the kernel’s last word on a command, with its column', () => {
+  const log = `[  1.0] trace_uprobe: error: Unknown type is specified
+  Command: p:g/e /bin/true:0x10 a=%di:u9
+                                      ^
+[  2.0] trace_uprobe: error: Invalid register name
+  Command: p:g/f /bin/true:0x10 a=%zz
+                                  ^
+`;
+  assert.deepEqual(findError(log, 'p:g/e /bin/true:0x10 a=%di:u9'), {
+    message: 'Unknown type is specified',
+    column: 27,
+  });
+  assert.equal(findError(log, 'p:g/g /bin/true:0x10'), undefined);
+});
+
+test('a name says whose it is', () => {
+  const own = parseName(ownName(3));
+  assert.ok(own !== undefined);
+  assert.equal(own.pid, process.pid);
+  assert.equal(own.thread, 3);
+  assert.ok(isOwnerAlive(own));
+  // The same number at another time is somebody else.
+  assert.ok(!isOwnerAlive({ ...own, started: String(Number(own.started) + 1) }));
+  for (const other of ['trapline', 'trapline_1_2', 'trapline_bench', 'x_trapline_1_2_3']) {
+    assert.equal(parseName(other), undefined);
+  }
+});
+
+test('sums are exact, whatever was lost and filtered', () => {
+  const count = fc.record({
+    hits: fc.nat(1e6),
+    ending: fc.nat(1000),
+    seen: fc.nat(1e6),
+    isCounted: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(fc.array(count, { maxLength: 20 }), fc.nat(1e6), (counts, lost) => {
+      const accounts = accountFor(counts, lost, true);
+      for (const account of accounts) assert.ok(isExact(account), JSON.stringify(account));
+      const room = counts.reduce((sum, { hits, seen }) => sum + Math.max(0, hits - seen), 0);
+      const given = accounts.reduce((sum, { missed }) => sum + missed.ringFull, 0);
+      assert.equal(given, Math.min(lost, room));
+      assert.ok(accounts.every(({ missed, filtered }) => missed.ringFull >= 0 && filtered >= 0));
+    }),
+  );
+});
+
+test('what nothing filters is told apart exactly, event by event', () => {
+  const one = { hits: 1000, ending: 0, seen: 400, isCounted: false };
+  const other = { hits: 50, ending: 0, seen: 50, isCounted: false };
+  const [first, second] = accountFor([one, other], 600, true);
+  assert.equal(first?.missed.ringFull, 600);
+  assert.equal(second?.missed.ringFull, 0);
+});
