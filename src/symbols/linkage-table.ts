@@ -23,6 +23,15 @@ const R_X86_64_JUMP_SLOT = 7;
 /** Sections of entries: the lazy table, its second half where branches are tracked (CET), bound ones. */
 const SECTIONS = new Set(['.plt', '.plt.sec', '.plt.got', '.plt.bnd']);
 
+/** The file offsets between which all such tables lie, and little else. @throws TraplineError `bad-elf`. */
+export function linkageExtent(elf: ElfFile): { readonly start: number; readonly end: number } {
+  const sections = linkageSections(elf);
+  return {
+    start: Math.min(...sections.map(({ offset }) => offset)),
+    end: Math.max(...sections.map(({ offset, size }) => offset + size)),
+  };
+}
+
 /**
  * The entries as rows of a symbol table; undefined when the file has none, or no section headers.
  * @throws TraplineError `bad-elf`.

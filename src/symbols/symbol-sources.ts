@@ -7,11 +7,10 @@ import type { FileOffset } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { DebugFile } from './debug-file.ts';
 import type { ElfFile } from './elf.ts';
-import type { Section } from './elf-header.ts';
 import { FunctionIndex, functionIndex } from './function-index.ts';
 import { goSymbols } from './go-functions.ts';
 import { isGo } from './go.ts';
-import { linkageSections, linkageSymbols } from './linkage-table.ts';
+import { linkageExtent, linkageSymbols } from './linkage-table.ts';
 import { staticSymbols, type SymbolRows } from './symbol-rows.ts';
 import { unpackXz } from './xz.ts';
 
@@ -25,7 +24,7 @@ export class SymbolSources {
   #go: FunctionIndex | null | undefined;
   #further: readonly FunctionIndex[] | undefined;
   #linkage: FunctionIndex | null | undefined;
-  #linkageSections: readonly Section[] | undefined;
+  #linkageExtent: { readonly start: number; readonly end: number } | undefined;
   #debugFile: DebugFile | undefined;
   readonly #problems: string[] = [];
 
@@ -58,14 +57,10 @@ export class SymbolSources {
     return this.#linkage ?? undefined;
   }
 
-  /** {@link linkage} for an offset that lies in such a table; costs little where it doesn't. */
+  /** {@link linkage} for an offset that may lie in such a table; costs two comparisons where it can't. */
   linkageAt(offset: FileOffset): FunctionIndex | undefined {
-    const address = this.#elf.loads.addressOf(offset);
-    this.#linkageSections ??= linkageSections(this.#elf);
-    for (const { address: start, size } of this.#linkageSections) {
-      if (address >= start && address - start < size) return this.linkage;
-    }
-    return undefined;
+    const { start, end } = (this.#linkageExtent ??= linkageExtent(this.#elf));
+    return offset >= start && offset < end ? this.linkage : undefined;
   }
 
   /** Everything else: Go's table, the mini symbol table, the debug file's. */

@@ -147,7 +147,8 @@ export class SymbolTable {
 
   #othersAt(offset: FileOffset): readonly FunctionIndex[] {
     const linkage = this.#sources.linkageAt(offset);
-    return linkage === undefined ? this.#sources.further : [linkage];
+    const isEntry = linkage !== undefined && this.#search(linkage).covering(offset).length > 0;
+    return isEntry ? [linkage] : this.#sources.further;
   }
 
   #search(index: FunctionIndex): IndexedNames {

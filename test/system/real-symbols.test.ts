@@ -4,14 +4,14 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
 
 import { attach, listFunctions, TraplineError } from '../../src/index.ts';
 import { skipUnless } from '../harness/features.ts';
 import { compileFixture, requireProgram } from '../harness/fixtures.ts';
 import { startTarget } from '../harness/target.ts';
-import { traceCommand } from './real-support.ts';
+import { countOf, traceCommand } from './real-support.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'trapline-real-symbols-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -71,6 +71,18 @@ test('without its debug file a function is named by its offset, which list shows
   const refused = traceCommand([`hidden_work@${program}`], [program, '3']);
   assert.equal(refused.events.length, 0);
   assert.match(refused.err, /no function hidden_work in .*[^]*no debug file of it was found/);
+});
+
+test('functions of a stripped Go program are found by its own function table', (t) => {
+  if (skipUnless(t, 'go', 'strip')) return;
+  for (const flags of [[], ['-buildmode=pie']]) {
+    const program = join(folder, `go-work${flags.length}`);
+    execFileSync('strip', ['-o', program, compileFixture({ sources: ['work.go'], flags })]);
+    const words = ['--count', `main.goWork@${program}`];
+    const traced = traceCommand(words, [program], { input: '\n' });
+    assert.match(traced.out, /^ok 8000$/m, traced.err);
+    assert.equal(countOf(traced, `probe_${basename(program).replace('-', '_')}:main_goWork`), 8000);
+  }
 });
 
 test('the debug file is found in the view of a process in another root', async (t) => {

@@ -10,7 +10,7 @@ import { functionBounds } from '../../../src/symbols/function-bounds.ts';
 import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
 import { compileFixture } from '../../harness/fixtures.ts';
 import { skipUnless } from '../../harness/features.ts';
-import { openElf, run } from './fixtures.ts';
+import { openElf, run, write } from './fixtures.ts';
 import { GO_CODE, GO_LAYOUTS, functionTable, goFile } from './go-table.ts';
 import { BASE, FIRST, bytesOf, tinyElf, type TinySection } from './tiny-elf.ts';
 
@@ -74,7 +74,7 @@ test('a stripped Go program has the functions that its symbols had', (t) => {
   if (skipUnless(t, 'go', 'strip')) return;
   for (const flags of [[], ['-buildmode=pie']]) {
     const path = compileFixture({ sources: ['work.go'], flags });
-    const stripped = `${path}.stripped`;
+    const stripped = write(`work${flags.length}.stripped`, '');
     run('strip', ['-o', stripped, path]);
     const whole = SymbolTable.of(openElf(path));
     const ours = SymbolTable.of(ElfFile.open(readFileSync(stripped), stripped));
