@@ -9,6 +9,7 @@ import { readlinkSync } from 'node:fs';
 import { pid as brandPid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { rehearseCall } from '../sys/call.ts';
+import { eventClock } from '../sys/clock.ts';
 import { getSeccompFilter } from '../sys/ptrace.ts';
 import { passes, type FilteredCall } from './seccomp-filter.ts';
 import type { StoppedTask } from './stopped-task.ts';
@@ -27,6 +28,7 @@ const CALLS: Readonly<Record<string, FilteredCall>> = {
   ppoll: { number: 271, arguments: [0n, 0n, 0n, 0n, 8n] },
   process_vm_readv: { number: 310, arguments: [1n, 0n, 1n, 0n, 1n, 0n] },
   memfd_create: { number: 319, arguments: [0n, 3n] },
+  ...(eventClock() === 'system' && { clock_gettime: { number: 228, arguments: [1n, 0n] } }),
 };
 
 /** Calls that can be made with arguments that do nothing, to see whether we live. */

@@ -11,6 +11,8 @@ import {
 import { arch, release } from 'node:os';
 
 import { messageOf } from '../base/errors.ts';
+import { currentClockSource } from '../sys/clock.ts';
+import { processorFlags } from '../sys/processor.ts';
 import { readDistribution, type Distribution } from './debug-advice.ts';
 import { DEBUG_FOLDER, debuginfodCaches } from './debug-files.ts';
 
@@ -62,8 +64,8 @@ export async function readFacts(): Promise<SystemFacts> {
     architecture: arch(),
     kernel: release(),
     hwcap2: readHwcap2(),
-    processorFlags: readFlags(),
-    clockSource: textOf('/sys/devices/system/clocksource/clocksource0/current_clocksource'),
+    processorFlags: processorFlags(),
+    clockSource: currentClockSource(),
     ptraceScope: numberOf('/proc/sys/kernel/yama/ptrace_scope'),
     memfdNoexec: numberOf('/proc/sys/vm/memfd_noexec'),
     uid: process.geteuid?.() ?? -1,
@@ -98,11 +100,6 @@ function readHwcap2(): bigint | undefined {
     if (auxiliary.readBigUInt64LE(at) === AT_HWCAP2) return auxiliary.readBigUInt64LE(at + 8);
   }
   return undefined;
-}
-
-function readFlags(): ReadonlySet<string> {
-  const flags = /^flags\s*:(.*)$/m.exec(textOf('/proc/cpuinfo') ?? '')?.[1] ?? '';
-  return new Set(flags.split(/\s+/).filter((flag) => flag !== ''));
 }
 
 function containerHints(): string[] {

@@ -2,6 +2,7 @@
 
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
+import type { MachineFeatures } from '../engines/jump/features.ts';
 import { measureProgram } from '../engines/jump/measure.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
@@ -10,6 +11,7 @@ import { layoutOf, type Program } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
+import { eventClock } from '../sys/clock.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
 import { ownTaskId } from '../sys/signals.ts';
@@ -134,7 +136,7 @@ export class JumpEngine implements SessionEngine {
     const own = brandPid(process.pid);
     const [tidOffset] = this.#files.tidOffsets(own, readMaps(own));
     const features = {
-      rdpid: hasProcessorFeature('rdpid'),
+      ...machineFeatures(),
       threadPointer: tidOffset === undefined ? ('register' as const) : ('memory' as const),
     };
     return programs.map((program) => measureProgram(program, { features, tidOffset }));
@@ -168,7 +170,7 @@ export class JumpEngine implements SessionEngine {
       files: this.#files,
       liveness: this.#liveness,
       tracer: ownTaskId(),
-      rdpid: hasProcessorFeature('rdpid'),
+      features: machineFeatures(),
       stop,
     };
     const jump = new JumpTarget(pid, options);
@@ -252,4 +254,8 @@ function addStops(sum: { -readonly [Key in keyof Stops]: Stops[Key] }, account: 
     sum.longestStopNanoseconds,
     Number(account.longestNanoseconds),
   );
+}
+
+function machineFeatures(): MachineFeatures {
+  return { rdpid: hasProcessorFeature('rdpid'), clock: eventClock() };
 }

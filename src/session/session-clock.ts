@@ -1,8 +1,8 @@
-/** The clock of a session's records: the time stamp counter's, or the kernel's own. */
+/** The clock of a session's records: the time stamp counter's, or the system's own. */
 
 import { Clock } from '../events/clock.ts';
 import type { EngineName } from '../probe/engine.ts';
-import { monotonicNanoseconds, readClockPair } from '../sys/clock.ts';
+import { eventClock, monotonicNanoseconds, readClockPair } from '../sys/clock.ts';
 
 /** How often the clocks are compared, in milliseconds. */
 const CALIBRATION_INTERVAL = 1000;
@@ -27,8 +27,8 @@ export class SessionClock {
 
   constructor(engine: EngineName) {
     this.marginNanoseconds = MARGIN_NANOSECONDS[engine];
-    this.#isCounter = engine === 'jump';
-    this.clock = this.#isCounter ? counterClock() : kernelClock();
+    this.#isCounter = engine === 'jump' && eventClock() === 'counter';
+    this.clock = this.#isCounter ? counterClock() : systemClock();
   }
 
   /** Compares the clocks again, if it is time. */
@@ -48,8 +48,11 @@ function counterClock(): Clock {
   return new Clock(first, second);
 }
 
-/** The kernel's `mono` clock is CLOCK_MONOTONIC in nanoseconds: nothing has to be converted. */
-function kernelClock(): Clock {
+/**
+ * Stubs that ask the system, and the kernel's `mono` clock, give CLOCK_MONOTONIC in nanoseconds: nothing has
+ * to be converted.
+ */
+function systemClock(): Clock {
   const now = monotonicNanoseconds();
   return new Clock({ ticks: now, nanoseconds: now }, NANOSECONDS);
 }

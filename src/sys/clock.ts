@@ -1,10 +1,13 @@
 /** CLOCK_MONOTONIC, and pairs of it with the time stamp counter. */
 
+import { readFileSync } from 'node:fs';
+
 import koffi from 'koffi';
 
 import type { Pid } from '../base/brand.ts';
 import { bind, check, type Pointer } from './call.ts';
 import { mapMemory, Protection, type Mapping } from './mapping.ts';
+import { processorFlags } from './processor.ts';
 
 const CLOCK_MONOTONIC = 1;
 
@@ -31,6 +34,49 @@ export function processorNanoseconds(pid: Pid): bigint | undefined {
   const time = Buffer.alloc(16);
   if (clockGettime((~pid << 3) | CPUCLOCK_SCHED, time) !== 0) return undefined;
   return time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
+}
+
+/**
+ * What stamps events: the time stamp counter, or CLOCK_MONOTONIC by a system call, some 100 ns a hit, where
+ * the counter does not run evenly, or not alike on all processors.
+ */
+export type EventClock = 'counter' | 'system';
+
+/**
+ * The clock that a machine needs.
+ * @param source the kernel's `current_clocksource`: it takes the counter only when it has proved good
+ * (arch/x86/kernel/tsc.c); a hypervisor's own clock is that counter, scaled
+ * @param flags of `/proc/cpuinfo`
+ */
+export function chooseEventClock(
+  source: string | undefined,
+  flags: ReadonlySet<string>,
+): EventClock {
+  if (!flags.has('constant_tsc')) return 'system';
+  if (source === 'tsc') return flags.has('nonstop_tsc') ? 'counter' : 'system';
+  return source === 'kvm-clock' || source?.startsWith('hyperv') === true ? 'counter' : 'system';
+}
+
+const CLOCK_SOURCE = '/sys/devices/system/clocksource/clocksource0/current_clocksource';
+
+let chosen: EventClock | undefined;
+
+/** The clock of this machine, asked once. The tests set TRAPLINE_TEST_CLOCK=system to have the other. */
+export function eventClock(): EventClock {
+  chosen ??=
+    process.env['TRAPLINE_TEST_CLOCK'] === 'system'
+      ? 'system'
+      : chooseEventClock(currentClockSource(), processorFlags());
+  return chosen;
+}
+
+/** The kernel's clock source, undefined where it does not say. */
+export function currentClockSource(): string | undefined {
+  try {
+    return readFileSync(CLOCK_SOURCE, 'utf8').trim();
+  } catch {
+    return undefined; // no sysfs
+  }
 }
 
 /** One instant on both clocks. */

@@ -1,6 +1,6 @@
 /** What the processor and the kernel let programs use. */
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 
 /** Features that stubs depend on. */
 export type ProcessorFeature = 'fsgsbase' | 'rdpid';
@@ -19,8 +19,16 @@ export function hasProcessorFeature(feature: ProcessorFeature): boolean {
 function detect(): ReadonlySet<ProcessorFeature> {
   const found = new Set<ProcessorFeature>();
   if (((auxiliaryValue(AT_HWCAP2) ?? 0n) & HWCAP2_FSGSBASE) !== 0n) found.add('fsgsbase');
-  if (/^flags\s*:.*\brdpid\b/m.test(readFileSync('/proc/cpuinfo', 'utf8'))) found.add('rdpid');
+  if (processorFlags().has('rdpid')) found.add('rdpid');
   return found;
+}
+
+/** The flags of the first processor in /proc/cpuinfo; none where there is no such file. */
+export function processorFlags(): ReadonlySet<string> {
+  const path = '/proc/cpuinfo';
+  const text = existsSync(path) ? readFileSync(path, 'utf8') : '';
+  const flags = /^flags\s*:(.*)$/m.exec(text)?.[1] ?? '';
+  return new Set(flags.split(/\s+/).filter((flag) => flag !== ''));
 }
 
 /** A value of our auxiliary vector (getauxval(3)): pairs of words, ended by a zero pair. */

@@ -20,24 +20,13 @@ import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { Register64 } from '../../x64/registers.ts';
 import { emitFaultMaskReset, emitGroup, emitInteger, emitTaskName, inRecord } from './access.ts';
 import { emitLoad, emitLoadArgument, liveRegister } from './fetch-code.ts';
+import type { StubFeatures } from './features.ts';
 import { emitFilter, splitFilter, type SplitFilter } from './filter-code.ts';
 import { emitRestoreMore, emitSaveMore } from './frame.ts';
 import { isMemory, ReadPlan } from './reads.ts';
 import { CacheEntry, emitCacheSlot, emitForgetCall, type SessionAddresses } from './runtime.ts';
+import { emitTime } from './time-code.ts';
 import { emitConstantTexts, emitShrink, emitStrings } from './texts.ts';
-
-/** What the processor and the machine's clock allow a stub to use. */
-export interface StubFeatures {
-  /** RDPID (CPUID.7.0:ECX[22]); without it the segment limit tells the processor. */
-  readonly rdpid: boolean;
-  /**
-   * How the fs base is found. `memory`: by a load from `fs:[0]`, where the psABI's TLS variant II keeps
-   * it (glibc, musl); 3 ns less than `rdfsbase`, whose late result delays every store that depends on
-   * it. `register`: by `rdfsbase`, wherever a task may run without such a word: before the runtime
-   * has set up its first thread, in Go, without libc.
-   */
-  readonly threadPointer: 'memory' | 'register';
-}
 
 /** Everything that the code of one consumer at one site depends on. */
 export interface ProgramParts {
@@ -213,7 +202,7 @@ class ProgramEmitter implements EmitContext {
     if (program.action === 'count') {
       this.#giveBack(ConsumerCounter.aggregated);
     } else {
-      code.rdtsc().shl('rdx', 32).or('rax', 'rdx');
+      emitTime(code, parts.features.clock);
       code.mov(mem({ base: 'rsi', displacement: RecordHeader.clock }), 'rax');
       this.#fields();
       if (record.sizeOffset !== undefined) this.#memory(plan);

@@ -8,7 +8,7 @@ import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.t
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { LivenessList } from '../../sys/robust.ts';
 import { ControlBlock, type ReadMemory } from './block.ts';
-import type { StubFeatures } from './compile.ts';
+import type { StubFeatures } from './features.ts';
 import { BLOB_BYTES, Injection } from './injection.ts';
 import { prepareConsumers, type ConsumerRequest, type PreparedChange } from './prepare.ts';
 import { CACHE_BYTES } from './runtime.ts';

@@ -14,7 +14,7 @@ import type { LivenessList } from '../../sys/robust.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { applyChange, type FailedSite } from './apply.ts';
 import type { ReadMemory } from './block.ts';
-import type { StubFeatures } from './compile.ts';
+import type { MachineFeatures, StubFeatures } from './features.ts';
 import { ATTEMPTS, depart, FIRST_PAUSE, nextPause, type DepartureResult } from './depart.ts';
 import type { ConsumerRequest, PreparedChange } from './prepare.ts';
 import { SegmentDraft, type SessionMemory } from './session-memory.ts';
@@ -33,7 +33,7 @@ export interface TargetOptions {
   readonly liveness: LivenessList;
   /** Our thread id, as the liveness word has it. */
   readonly tracer: number;
-  readonly rdpid: boolean;
+  readonly features: MachineFeatures;
   /** Stops an address space; a command that starts up is held in another way than a running one. */
   readonly stop: (pid: Pid) => StoppedProcess;
 }
@@ -231,7 +231,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     read: ReadMemory,
     requests: readonly ConsumerRequest[],
   ): StagedChange {
-    const { shape, tracer, rdpid, files, liveness } = this.#options;
+    const { shape, tracer, features, files, liveness } = this.#options;
     this.#draft ??= new SegmentDraft(shape);
     this.#threadPointer ??= files.tidOffsets(pid, maps).length > 0 ? 'memory' : 'register';
     const session: StagingSession = {
@@ -239,7 +239,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       tracer,
       shape,
       places: this.#memory?.places,
-      features: { rdpid, threadPointer: this.#threadPointer },
+      features: { ...features, threadPointer: this.#threadPointer },
       files,
       draft: this.#draft,
       liveness,

@@ -12,6 +12,7 @@ import { layoutSegment } from '../../../src/events/layout.ts';
 import { SegmentReader, formatSegment } from '../../../src/events/segment.ts';
 import { parseDefinition } from '../../../src/probe/definition.ts';
 import { layoutOf, type Program } from '../../../src/probe/program.ts';
+import type { EventClock } from '../../../src/sys/clock.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
 import { assembleHarness, callCode, mapRegion, STATE_WORDS } from '../x64/executable.ts';
 
@@ -40,7 +41,11 @@ interface Bench {
 let used = 0n;
 
 /** A site in our own process, whose stub runs one program on memory of a session's layout. */
-function makeBench(program: Program, threadPointer: 'memory' | 'register'): Bench {
+function makeBench(
+  program: Program,
+  threadPointer: 'memory' | 'register',
+  clock: EventClock = 'counter',
+): Bench {
   const base = Place.code + used;
   const memoryAt = Place.memory + used;
   used += 1n << 24n;
@@ -69,7 +74,7 @@ function makeBench(program: Program, threadPointer: 'memory' | 'register'): Benc
     record,
     session,
     segment: layout,
-    features: { rdpid: false, threadPointer },
+    features: { rdpid: false, clock, threadPointer },
     origin: at(At.program),
     site: at(At.site),
     fileOffset: At.site,
@@ -159,6 +164,17 @@ for (const threadPointer of ['memory', 'register'] as const) {
     });
   }
 }
+
+test('a stub that asks the system for the time changes no register and no flag', () => {
+  const bench = makeBench(programOf(ALL), 'memory', 'system');
+  fc.assert(
+    fc.property(states, (state) => {
+      assert.deepEqual(masked(bench.run(state)), masked(state));
+      assert.deepEqual(bench.drain(), [state.slice(0, 15)]);
+    }),
+    { numRuns: 300 },
+  );
+});
 
 test('a record holds the registers of its hit', () => {
   const bench = makeBench(programOf(ALL), 'memory');
