@@ -27,11 +27,7 @@ import { coalesce, type CodeWrite } from './writes.ts';
 export interface ConsumerRequest extends EngineConsumer {
   readonly plan: SitePlan;
   readonly address: Address; // of the place, in the target
-  readonly file: {
-    readonly deviceMajor: number;
-    readonly deviceMinor: number;
-    readonly inode: bigint;
-  };
+  readonly file: Pick<SiteRow, 'deviceMajor' | 'deviceMinor' | 'inode'>;
 }
 
 /** The session that the change is made for, as far as its code has to know it. */
