@@ -7,10 +7,10 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { crc32 } from 'node:zlib';
 
 import { debugLog } from '../base/debug.ts';
 import { messageOf, TraplineError } from '../base/errors.ts';
+import { zlib } from '../base/zlib.ts';
 import { DebugFile, type Pieces } from '../symbols/debug-file.ts';
 import { debugLink } from '../symbols/debug-link.ts';
 import type { ElfFile } from '../symbols/elf.ts';
@@ -191,7 +191,7 @@ function checksumOf(path: string, size: number): number {
   readOf(path, (fd) => {
     for (let at = 0; at < size; at += step.byteLength) {
       const got = readFully(fd, step, at);
-      checksum = crc32(step.subarray(0, got), checksum);
+      checksum = zlib().crc32(step.subarray(0, got), checksum);
       if (got < step.byteLength) break;
     }
     return 0;

@@ -1,11 +1,11 @@
 /** Sections that are packed: SHF_COMPRESSED (gABI, "Section Compression") and GNU's older `.zdebug_*`. */
 
 import { createRequire } from 'node:module';
-import { inflateSync } from 'node:zlib';
 
 import type * as Fzstd from 'fzstd';
 
 import { TraplineError } from '../base/errors.ts';
+import { zlib } from '../base/zlib.ts';
 import { SHF_COMPRESSED, type Section, type SectionedFile } from './elf-header.ts';
 import { badElf, elfReader } from './malformed.ts';
 
@@ -62,7 +62,9 @@ function unpackNamed(bytes: Uint8Array, source: string): Uint8Array {
 
 function inflate(packed: Uint8Array, size: number, source: string): Uint8Array {
   ensurePossible(packed, size, DEFLATE_RATIO, source);
-  return exactly(size, source, () => inflateSync(packed, { maxOutputLength: Math.max(size, 1) }));
+  return exactly(size, source, () =>
+    zlib().inflateSync(packed, { maxOutputLength: Math.max(size, 1) }),
+  );
 }
 
 function unpackZstd(packed: Uint8Array, size: number, source: string): Uint8Array {

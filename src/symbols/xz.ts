@@ -4,10 +4,10 @@
  */
 
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
 
 import type { ByteReader } from '../base/bytes.ts';
 import { TraplineError } from '../base/errors.ts';
+import { zlib } from '../base/zlib.ts';
 import { crc64 } from './crc64.ts';
 import { LzmaDecoder } from './lzma.ts';
 import { badElf, elfReader } from './malformed.ts';
@@ -30,7 +30,7 @@ export function unpackXz(bytes: Uint8Array, source: string): Uint8Array {
   const reader = elfReader(bytes, source);
   if (!MAGIC.every((byte) => reader.u8() === byte)) throw damaged(source, 'no xz header');
   const flags = reader.take(2);
-  if (reader.u32() !== crc32(flags)) throw damaged(source, 'the check of its header');
+  if (reader.u32() !== zlib().crc32(flags)) throw damaged(source, 'the check of its header');
   const check = flags[1] ?? 0;
   if (flags[0] !== 0 || check > 15) throw unsupported(source);
   const decoder = new LzmaDecoder(new Uint8Array(FIRST_BYTES), source);
@@ -56,7 +56,7 @@ function readBlockHeader(reader: ByteReader, source: string): void {
   const flags = reader.u8();
   reader.seek(start);
   const header = reader.take(size - 4);
-  if (reader.u32() !== crc32(header)) throw damaged(source, 'the check of a block header');
+  if (reader.u32() !== zlib().crc32(header)) throw damaged(source, 'the check of a block header');
   if ((flags & 0x3f) !== 0) throw unsupported(source);
   const fields = elfReader(header, source, 2);
   if ((flags & 0x40) !== 0) fields.uleb();
@@ -125,7 +125,7 @@ function verifyIndex(reader: ByteReader, sizes: readonly number[], source: strin
   }
   reader.skip((4 - ((reader.offset - start) % 4)) % 4);
   const index = reader.bytes.subarray(start, reader.offset);
-  if (!isRight || reader.u32() !== crc32(index)) throw damaged(source, 'its index');
+  if (!isRight || reader.u32() !== zlib().crc32(index)) throw damaged(source, 'its index');
 }
 
 function verify(check: number, data: Uint8Array, reader: ByteReader, source: string): void {
@@ -133,7 +133,7 @@ function verify(check: number, data: Uint8Array, reader: ByteReader, source: str
   const view = new DataView(written.buffer, written.byteOffset, written.byteLength);
   const isRight =
     check === 1
-      ? view.getUint32(0, true) === crc32(data)
+      ? view.getUint32(0, true) === zlib().crc32(data)
       : check === 4
         ? view.getBigUint64(0, true) === crc64(data)
         : // Other numbers are reserved: such a check can't be verified, and the format allows to go on.

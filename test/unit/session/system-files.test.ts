@@ -60,7 +60,10 @@ function nmFunctions(path: string, more: readonly string[]): string[] {
   const lines = output('nm', [...more, '-f', 'sysv', '--defined-only', path]);
   return lines.flatMap((line) => {
     const [name = '', value = '', , type = ''] = line.split('|').map((part) => part.trim());
-    return /^I?FUNC$/.test(type) ? [`${BigInt(`0x${value}`).toString(16)} ${name}`] : [];
+    // A debug file does not say that its 10 is GNU's, an IFUNC.
+    return /^I?FUNC$|^<OS specific>: 10$/.test(type)
+      ? [`${BigInt(`0x${value}`).toString(16)} ${name}`]
+      : [];
   });
 }
 
@@ -73,6 +76,22 @@ function difference(ours: ReadonlySet<string>, theirs: ReadonlySet<string>): obj
 
 /** Versions are written in other ways by the other tools; nm's are compared. */
 const plain = (name: string): string => name.replace(/(?<=.)@.*/, '');
+
+/** The functions of each address, the innermost first: `-a` writes the address before them. */
+function framesOf(lines: readonly string[]): string[][] {
+  const frames: string[][] = [];
+  let isName = true;
+  for (const line of lines) {
+    if (/^0x[0-9a-f]{16}$/.test(line)) {
+      frames.push([]);
+      isName = true;
+      continue;
+    }
+    if (isName) frames.at(-1)?.push(plain(line));
+    isName = !isName;
+  }
+  return frames;
+}
 
 const none = { missing: [], invented: [] };
 
@@ -123,7 +142,7 @@ test('places are in the functions that addr2line says', (t) => {
   let total = 0;
   for (const path of systemFiles()) {
     const { table, functions, debugFile } = open(path);
-    // With debug information at hand it tells the function that was inlined there.
+    // By a debug file it has the compiler's names, which may be others than the linker's.
     if (debugFile !== undefined) continue;
     const known = functions.filter(({ sizeKnown }) => sizeKnown);
     const step = Math.ceil(known.length / PLACES);
@@ -134,14 +153,18 @@ test('places are in the functions that addr2line says', (t) => {
         { address: address + BigInt(size - 1), offset: offset + size - 1 },
       ]);
     const input = places.map(({ address }) => `0x${address.toString(16)}\n`).join('');
-    const lines = output('addr2line', ['-f', '-e', path], input);
+    const frames = framesOf(output('addr2line', ['-f', '-i', '-a', '-e', path], input));
     places.forEach(({ offset }, at) => {
-      const theirs = plain(lines[at * 2] ?? '');
+      // Where the file has debug information: what was inlined there, and what around it.
+      const theirs = frames[at] ?? [];
       const covering = known
         .filter((one) => one.offset <= offset && offset < one.offset + one.size)
         // What the compiler moved away belongs to its function there.
         .flatMap(({ name }) => [name, name.replace(/\.cold$/, '')]);
-      assert.ok(covering.includes(theirs), `${path} ${offset}: ${theirs}, not ${covering.join()}`);
+      assert.ok(
+        theirs.some((name) => covering.includes(name)),
+        `${path} ${offset}: ${theirs.join()}, not ${covering.join()}`,
+      );
       assert.ok(covering.includes(table.at(fileOffset(offset))?.name ?? ''), path);
     });
     total += places.length;
