@@ -169,7 +169,7 @@ export class EventView {
   bigint(field: number, element = 0): bigint {
     const type = this.#fields[field]?.type ?? 'u64';
     const value = (BigInt(this.high(field, element)) << 32n) | BigInt(this.low(field, element));
-    return type.charAt(0) === 's'
+    return type.charAt(0) === 's' && type !== 'symbol'
       ? BigInt.asIntN(widthOf(type), value)
       : BigInt.asUintN(widthOf(type), value);
   }
