@@ -20,6 +20,10 @@ export interface TraceOptions {
   readonly tid?: readonly number[];
   readonly all?: true;
   readonly exclude?: readonly string[];
+  /** An event filter for all probes. */
+  readonly filter?: string;
+  /** A file of probes. */
+  readonly probes?: string;
   readonly format: 'text' | 'json';
   readonly output?: string;
   /** Events after which to stop. */
@@ -50,6 +54,12 @@ A PROBE is one word of the shell: where it goes, then what it fetches.
   'open64@libc.so.6 path=+0(%di):string'   with text that a register points to
   '*alloc*@libc.so.6'                      every function that matches
   zfree+8@zsh, /bin/zsh:0x4245c0           inside a function, at an offset of the file
+  1234:0x55d0c4a3b2c0                      at an address in process 1234
+  'p:heap/big malloc@libc.so.6 size=%di:u64 if size > 4096'
+                                           named as the kernel does, and filtered
+
+FILE of --probes has one PROBE a line, and # comments. It is read again when it changes:
+lines that are gone are taken out, new ones put in, the others not touched.
 
 Events go to standard output, or to FILE with -o FILE: use it to keep them apart from
 what COMMAND writes. Messages and the summary go to standard error.
@@ -62,6 +72,8 @@ Examples:
   trapline trace -p 1234 --duration 5s --format json -o events.json zfree@zsh
   trapline trace -p 1234 --count '*alloc*@libc.so.6' --exclude '*_init'
   sudo trapline trace --engine kernel --all getaddrinfo@libc.so.6
+  trapline trace -p 1234 --filter 'size > 4096 && comm ~ "z*"' 'malloc@libc.so.6 size=%di:u64'
+  trapline trace -p 1234 --probes heap.probes
 `;
 
 /** Adds the command to the parser. */
@@ -74,11 +86,13 @@ export function addTrace(
     .command('trace')
     .description('Put probes into running processes, or a new one, and show their events.')
     .usage('[options] PROBE… [-- COMMAND ARG…]')
-    .argument('<probe...>', 'where, and what to fetch; see below')
+    .argument('[probe...]', 'where, and what to fetch; see below')
     .option('-p, --pid <pids>', 'attach to these processes (repeatable, or 1,2,3)', parsePids)
     .option('--tid <tids>', 'only events of these tasks (repeatable, or 1,2,3)', parsePids)
     .option('--all', 'attach to every process of this user (root: of all) that maps the file')
     .option('--exclude <glob>', 'functions that globs must not take (repeatable)', collect)
+    .option('--filter <expression>', "only these hits, as in the kernel's event filters")
+    .option('--probes <file>', 'probes of a file, one a line, followed as it changes')
     .option('--format <format>', 'text or json', parseFormat, 'text')
     .option('-o, --output <file>', 'write events there')
     .option('-n, --number <count>', 'stop after so many events', parseCount)
@@ -103,8 +117,11 @@ export function checked(request: TraceRequest): TraceRequest {
   const { command, options } = request;
   const named = options.pid !== undefined || options.tid !== undefined;
   const start = command !== undefined;
+  if (request.probes.length === 0 && options.probes === undefined) {
+    throw usage('no probe was named', 'write FUNC@FILE, or give --probes FILE');
+  }
   if (start && command.length === 0) throw usage('there is no command behind --', 'write -- ls -l');
-  if (!start && !named && options.all !== true) {
+  if (!start && !named && options.all !== true && !request.probes.some(namesProcess)) {
     throw usage('which program?', 'name processes by -p PID, start one by -- COMMAND, or --all');
   }
   if (start && (named || options.all === true)) {
@@ -130,6 +147,11 @@ export function checked(request: TraceRequest): TraceRequest {
     throw usage('-q and -v contradict each other', 'leave one of them out');
   }
   return request;
+}
+
+/** Whether a probe names a process by itself: `1234:0x55d0c4a3b2c0`. */
+function namesProcess(definition: string): boolean {
+  return /^\s*(?:[pr]\S*\s+)?[0-9]+:(?:0x)?[0-9a-f]+(?:\s|$)/i.test(definition);
 }
 
 function usage(message: string, hint: string): TraplineError {

@@ -6,6 +6,7 @@ import { Ending } from './ending.ts';
 import { follow } from './follow.ts';
 import { DescriptorMessages } from './messages.ts';
 import { openOutput } from './output.ts';
+import { ProbeFile, readProbeFile } from './probe-file.ts';
 import type { TraceRequest } from './trace-options.ts';
 import { waitingFor } from './waiting.ts';
 
@@ -17,24 +18,44 @@ import { waitingFor } from './waiting.ts';
 export async function trace(request: TraceRequest): Promise<number> {
   // Before anything is attached to: a file that can't be written leaves no trace.
   using output = openOutput(request.options.output);
+  const { probes: path } = request.options;
+  const listed = path === undefined ? [] : readProbeFile(path);
   using ending = new Ending();
-  await using session = await begin(request);
-  return await follow(request, session, {
+  await using session = await begin(request, listed);
+  const around = {
     output,
     ending,
     messages: new DescriptorMessages(),
     paint: painterFor(process.stderr),
-    kill: (pid, signal) => process.kill(pid, signal),
+    kill: (pid: number, signal: NodeJS.Signals) => process.kill(pid, signal),
+  };
+  if (path === undefined) return await follow(request, session, around);
+  using file = new ProbeFile(session, {
+    ...around,
+    path,
+    definitions: listed,
+    others: request.probes,
+    requestOf: (definition) => requestOf(request, definition),
+    isQuiet: request.options.quiet === true,
   });
+  void ending.asked.then(() => file[Symbol.dispose]());
+  return await follow(request, session, around);
 }
 
-function begin({ probes, command, options }: TraceRequest): Promise<Session> {
-  const requests = probes.map((definition): ProbeRequest => {
-    const action = options.count === true ? 'count' : 'record';
-    return { definition, action, ...(options.exclude && { exclude: options.exclude }) };
-  });
+function requestOf({ options }: TraceRequest, definition: string): ProbeRequest {
+  return {
+    definition,
+    action: options.count === true ? 'count' : 'record',
+    ...(options.exclude && { exclude: options.exclude }),
+    ...(options.filter !== undefined && { filter: options.filter }),
+  };
+}
+
+function begin(request: TraceRequest, listed: readonly string[]): Promise<Session> {
+  const { probes, command, options } = request;
+  const definitions = new Set([...probes, ...listed]);
   const sessionOptions = {
-    probes: requests,
+    probes: [...definitions].map((definition) => requestOf(request, definition)),
     ...(options.engine !== 'auto' && { engine: options.engine }),
     ...(options.ringSize !== undefined && { ringBytes: options.ringSize }),
     ...(options.ringBudget !== undefined && { ringBudget: options.ringBudget }),

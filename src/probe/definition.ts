@@ -4,16 +4,17 @@
  */
 
 import { hex, type FileOffset } from '../base/brand.ts';
-import { unreachable } from '../base/errors.ts';
+import { unreachable, type TraplineError } from '../base/errors.ts';
 import { listArgument, parseArguments, printArgument } from './arguments.ts';
 import { parseCommand, printCommand } from './command.ts';
 import { parseFilter, printFilter } from './filter-text.ts';
 import type { FilterTree } from './filter.ts';
 import { parseLocation, printLocation, type ProbeLocation } from './location.ts';
-import { generateEventName } from './names.ts';
+import { generateEventName, type EventShape, type JoinProblem } from './names.ts';
 import { fitsRecord, type ProgramArgument } from './program.ts';
 import { refusal } from './refusals.ts';
 import { tokenize, type DefinitionTokens } from './tokens.ts';
+import { printType } from './types.ts';
 
 /** What somebody asked for, before anything of it was looked up. */
 export interface ProbeDefinition {
@@ -121,6 +122,22 @@ export function printDefinition(definition: ProbeDefinition): string {
     ...definition.arguments.map(printArgument),
     ...(filter === undefined ? [] : ['if', printFilter(filter)]),
   ].join(' ');
+}
+
+/** What a probe must have in common with the others of its event. */
+export function shapeOf(definition: ProbeDefinition): EventShape {
+  return {
+    isReturn: definition.isReturn === true,
+    fields: definition.arguments.map((argument) => `${argument.name}:${printType(argument)}`),
+    definition: printDefinition(definition),
+  };
+}
+
+/** The refusal of a probe that can't join the event that it names. */
+export function joinRefusal({ text }: ProbeDefinition, problem: JoinProblem): TraplineError {
+  if (problem.what !== 'differentArguments') return refusal(text, 0, problem.what);
+  const column = tokenize(text).arguments[problem.argument]?.column ?? text.length;
+  return refusal(text, column, problem.what);
 }
 
 /**

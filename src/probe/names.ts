@@ -42,8 +42,8 @@ function placeName(stem: string, place: string): EventName {
 
 function functionName(location: FunctionLocation): EventName {
   const group = identifier(`probe_${baseOf(location.file).replace(/\.so(?:[.-].*)?$/s, '')}`);
-  const version = location.name.indexOf('@', 1);
-  const name = identifier(version < 0 ? location.name : location.name.slice(0, version));
+  // A version is no part of the name; `free@plt` is another place than `free`.
+  const name = identifier(location.name.replace(/(?<=.)@(?!plt$).*$/s, ''));
   const suffix = location.offset === 0 ? '' : `_${hex(location.offset)}`;
   return { group: joined(group, ''), event: joined(name, suffix) };
 }
@@ -52,9 +52,24 @@ function baseOf(file: string): string {
   return file.slice(file.lastIndexOf('/') + 1);
 }
 
+/** What the probes of one event have in common. */
+export interface EventShape {
+  readonly isReturn: boolean;
+  /** Name and type of each argument, in order. */
+  readonly fields: readonly string[];
+  /** The probe itself, as it is printed. */
+  readonly definition: string;
+}
+
+/** Why a probe can't join an event: the kernel's classes, and for its arguments which one is the first. */
+export type JoinProblem =
+  | { readonly what: 'eventExists' | 'differentProbeType' | 'sameProbe' }
+  | { readonly what: 'differentArguments'; readonly argument: number };
+
 /** Hands out event names so that no two events of a session have the same. */
 export class EventNames {
-  readonly #taken = new Set<string>();
+  /** By name; with the probes that joined it, if it was named by somebody. */
+  readonly #taken = new Map<string, EventShape[]>();
 
   /** Takes `wanted`, or where it is taken the first free one of `wanted_1`, `wanted_2` … as perf does. */
   take(wanted: EventName): EventName {
@@ -62,13 +77,46 @@ export class EventNames {
     for (let count = 1; this.#taken.has(keyOf(name)); count++) {
       name = { group: wanted.group, event: joined(wanted.event, `_${count}`) };
     }
-    this.#taken.add(keyOf(name));
+    this.#taken.set(keyOf(name), []);
     return name;
   }
 
-  /** Gives a name back, so that another event may have it. */
-  release(name: EventName): void {
-    this.#taken.delete(keyOf(name));
+  /**
+   * Adds a probe to the event of this very name, which is made if there is none: an event may have several
+   * probes, whose arguments are the same (kernel/trace/trace_uprobe.c, append_trace_uprobe).
+   * @returns why that can't be; nothing has changed then.
+   */
+  join(name: EventName, shape: EventShape): JoinProblem | undefined {
+    const shapes = this.#taken.get(keyOf(name));
+    const first = shapes?.[0];
+    if (shapes === undefined || first === undefined) {
+      if (shapes !== undefined) return { what: 'eventExists' };
+      this.#taken.set(keyOf(name), [shape]);
+      return undefined;
+    }
+    if (first.isReturn !== shape.isReturn) return { what: 'differentProbeType' };
+    const length = Math.max(first.fields.length, shape.fields.length);
+    for (let at = 0; at < length; at++) {
+      if (first.fields[at] !== shape.fields[at])
+        return { what: 'differentArguments', argument: at };
+    }
+    if (shapes.some(({ definition }) => definition === shape.definition)) {
+      return { what: 'sameProbe' };
+    }
+    shapes.push(shape);
+    return undefined;
+  }
+
+  /**
+   * Gives a name back, so that another event may have it.
+   * @param shape the probe that leaves an event that it joined.
+   */
+  release(name: EventName, shape?: EventShape): void {
+    const shapes = this.#taken.get(keyOf(name));
+    if (shape !== undefined && shapes?.includes(shape) === true) {
+      shapes.splice(shapes.indexOf(shape), 1);
+    }
+    if (shapes?.length === 0) this.#taken.delete(keyOf(name));
   }
 }
 

@@ -83,6 +83,7 @@ export const REFUSALS = {
   invalidValue: 'Invalid value (did you forget quotes)?',
   missingTerm: 'Meaningless filter expression',
   // A multi-probe event: the kernel's.
+  eventExists: 'Given group/event name is already used by another event',
   differentProbeType: 'Probe type is different from existing probe',
   differentArguments: 'Argument type or name is different from existing probe',
   sameProbe: 'There is already the exact same probe event',

@@ -3,15 +3,25 @@
 import type { Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
-import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
-import { parseFilter } from '../probe/filter-text.ts';
+import {
+  joinRefusal,
+  parseDefinition,
+  shapeOf,
+  type ProbeDefinition,
+} from '../probe/definition.ts';
 import type { ProgramFilter } from '../probe/filter.ts';
-import { generateEventName, type EventName, type EventNames } from '../probe/names.ts';
+import {
+  generateEventName,
+  type EventName,
+  type EventNames,
+  type EventShape,
+} from '../probe/names.ts';
 import type { Program } from '../probe/program.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import type { FileCache } from './files.ts';
 import { notMapped } from './not-mapped.ts';
 import type { ConsumerHandle } from './protocol.ts';
+import { filtersOf, refuseLater } from './requested.ts';
 import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
 import type { AddedProbe, ProbedSite, ProbeRequest, RefusedSite } from './types.ts';
 
@@ -20,6 +30,12 @@ export type NotedConsumer = Omit<ConsumerHandle, 'probe' | 'event' | 'definition
 
 /** Stands for a process where every one is meant. */
 export const EVERY_PROCESS = 0;
+
+/** An event that a definition names. */
+interface NamedEvent {
+  readonly name: EventName;
+  readonly shape: EventShape;
+}
 
 /** A request, parsed, while it is added to one target after another. */
 export class ProbeAddition {
@@ -31,6 +47,8 @@ export class ProbeAddition {
   readonly #filters: readonly ProgramFilter[];
   readonly #files: FileCache;
   readonly #names: EventNames;
+  /** The event that the definition names, for all its places. */
+  readonly #named: NamedEvent | undefined;
   /** One event for one place of a file, in whatever process. */
   readonly #events = new Map<string, EventName>();
   readonly #sites: ProbedSite[] = [];
@@ -46,11 +64,16 @@ export class ProbeAddition {
     this.#request = request;
     this.#files = files;
     this.#names = names;
+    this.#named = this.#join();
   }
 
-  /** The names of the events that were made. */
-  get events(): readonly EventName[] {
-    return [...this.#events.values()];
+  /** Gives the names of its events back. */
+  releaseNames(): void {
+    if (this.#named !== undefined) this.#names.release(this.#named.name, this.#named.shape);
+    for (const name of this.#events.values()) {
+      if (name !== this.#named?.name) this.#names.release(name);
+    }
+    this.#events.clear();
   }
 
   /**
@@ -135,6 +158,20 @@ export class ProbeAddition {
     };
   }
 
+  /**
+   * Joins the event that the definition names, which others may have named.
+   * @throws TraplineError `bad-definition`.
+   */
+  #join(): NamedEvent | undefined {
+    const { location, group, event } = this.definition;
+    if (event === undefined) return undefined;
+    const name = { group: group ?? generateEventName(location).group, event };
+    const shape = shapeOf(this.definition);
+    const problem = this.#names.join(name, shape);
+    if (problem !== undefined) throw joinRefusal(this.definition, problem);
+    return { name, shape };
+  }
+
   #nameOf(place: ResolvedPlace): string {
     const { group, event } = this.#eventFor(place);
     return `${group}:${event}`;
@@ -144,14 +181,17 @@ export class ProbeAddition {
     const key = `${place.file.device}:${place.file.inode}:${place.offset}`;
     const known = this.#events.get(key);
     if (known !== undefined) return known;
-    const { location, group, event } = this.definition;
+    if (this.#named !== undefined) {
+      this.#events.set(key, this.#named.name);
+      return this.#named.name;
+    }
+    const { location, group } = this.definition;
     const named =
       location.kind === 'function' && place.eventName !== undefined
         ? { ...location, name: place.eventName, isGlob: false }
         : location;
     const generated = generateEventName(named);
-    const wanted = { group: group ?? generated.group, event: event ?? generated.event };
-    const name = this.#names.take(wanted);
+    const name = this.#names.take({ group: group ?? generated.group, event: generated.event });
     this.#events.set(key, name);
     return name;
   }
@@ -166,33 +206,6 @@ export class ProbeAddition {
       hint: groupReasons(this.#refused).slice(0, 5).join('\n'),
     });
   }
-}
-
-/**
- * The filter of the definition and that of the request.
- * @throws TraplineError `bad-definition`.
- */
-function filtersOf(definition: ProbeDefinition, filter: string | undefined): ProgramFilter[] {
-  const own = definition.filter === undefined ? [] : [definition.filter];
-  if (filter === undefined) return own;
-  return [...own, parseFilter(filter, { text: filter, column: 0 }, definition.arguments)];
-}
-
-/** @throws TraplineError `unsupported` for what is understood, but can't be done yet. */
-function refuseLater({ isReturn, reference, text }: ProbeDefinition): void {
-  if (isReturn === true) {
-    throw new TraplineError({
-      code: 'unsupported',
-      message: `${text}: return probes are understood, but this version can't make them yet`,
-      hint: 'Probe the entry of the function, or the places at which it returns (FUNC+OFFSET@FILE).',
-    });
-  }
-  if (reference === undefined) return;
-  throw new TraplineError({
-    code: 'unsupported',
-    message: `${text}: a reference counter is understood, but this version can't raise it yet`,
-    hint: 'Leave the (REF_CTR) away if the code behind the counter runs without it.',
-  });
 }
 
 /** The reasons of refusals, each once, the commonest first, with how often it came. */

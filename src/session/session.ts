@@ -9,6 +9,7 @@ import type { EngineName } from '../probe/engine.ts';
 import type { Program } from '../probe/program.ts';
 import type { Collector } from './collector.ts';
 import { EventLoopTurns } from './event-loop.ts';
+import { pricedPrograms } from './cost.ts';
 import { decideShape } from './options.ts';
 import type { OpenReply } from './protocol.ts';
 import { summarise } from './summary.ts';
@@ -292,13 +293,20 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   async #summarise(kept: readonly string[], isFinal: boolean): Promise<Summary> {
     const accounts = this.#collector.accounts(isFinal);
     const programs = new Map(
-      accounts.map(({ consumer }) => [keyOf(consumer.program), consumer.program]),
+      accounts.flatMap(({ consumer }) => {
+        const { passing, refusing } = pricedPrograms(consumer.program);
+        return [passing, refusing].map((program) => [keyOf(program), program] as const);
+      }),
     );
     const measured = await this.#client.call('measure', [...programs.values()]);
     const costs = new Map([...programs.keys()].map((key, index) => [key, measured[index] ?? 0]));
     return summarise({
       accounts,
-      costOf: (program) => costs.get(keyOf(program)) ?? 0,
+      costOf: (program) => {
+        const { passing, refusing } = pricedPrograms(program);
+        const [passed = 0, refused = 0] = [passing, refusing].map((each) => costs.get(keyOf(each)));
+        return { passed, refused };
+      },
       loss: this.#collector.loss(),
       stops: await this.#client.call('stops'),
       targetNanoseconds: this.#watch.cpuNanoseconds,

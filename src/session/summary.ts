@@ -3,13 +3,13 @@
 import type { SegmentLoss } from '../events/segment.ts';
 import type { Program } from '../probe/program.ts';
 import type { CollectedAccount } from './collector.ts';
+import { costOfHits, type HitCost } from './cost.ts';
 import type { EventSummary, Stops, Summary } from './types.ts';
 
 /** What a summary is made from. */
 export interface SummaryParts {
   readonly accounts: readonly CollectedAccount[];
-  /** Nanoseconds of one hit. */
-  readonly costOf: (program: Program) => number;
+  readonly costOf: (program: Program) => HitCost;
   readonly loss: SegmentLoss;
   readonly stops: Stops;
   readonly targetNanoseconds: number;
@@ -21,11 +21,18 @@ export function summarise(parts: SummaryParts): Summary {
   const events = new Map<string, EventSummary>();
   let stubNanoseconds = 0;
   for (const { consumer, account } of parts.accounts) {
+    const { hits, filtered } = account;
     const cost = parts.costOf(consumer.program);
-    stubNanoseconds += account.hits * cost;
+    const total = costOfHits(cost, hits, filtered);
+    stubNanoseconds += total;
     const { event, definition } = consumer;
     const known = events.get(event);
-    const sum = { event, definition, costNanoseconds: cost, ...account };
+    const sum = {
+      event,
+      definition,
+      costNanoseconds: hits > 0 ? total / hits : cost.passed,
+      ...account,
+    };
     events.set(event, known === undefined ? sum : addUp(known, sum));
   }
   return {

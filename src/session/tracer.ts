@@ -4,7 +4,7 @@ import { address, type Pid } from '../base/brand.ts';
 import { ensure } from '../base/errors.ts';
 import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
 import { usableTracefs } from '../engines/kernel/tracefs.ts';
-import { EventNames, type EventName } from '../probe/names.ts';
+import { EventNames } from '../probe/names.ts';
 import type { Program } from '../probe/program.ts';
 import { signalName } from '../sys/signals.ts';
 import { waitFor } from '../sys/wait.ts';
@@ -35,7 +35,8 @@ import type {
 /** A probe that was added, as far as it has to be taken out again. */
 interface KnownProbe {
   readonly consumers: readonly AddedConsumer[];
-  readonly events: readonly EventName[];
+  /** With its events' names. */
+  readonly addition: ProbeAddition;
 }
 
 /** Answers the main thread's requests. One session's, or none for `status`, `clean` and `list`. */
@@ -101,17 +102,22 @@ export class Tracer implements TracerMethods {
 
   add(request: ProbeRequest): AddReply {
     const additions = this.#additions([request]);
-    this.#engine.add(additions);
-    const [reply] = additions.map((addition) => this.#reply(addition));
-    ensure(reply !== undefined, 'one request, one reply');
-    return reply;
+    try {
+      this.#engine.add(additions);
+      const [reply] = additions.map((addition) => this.#reply(addition));
+      ensure(reply !== undefined, 'one request, one reply');
+      return reply;
+    } catch (error) {
+      for (const addition of additions) addition.releaseNames();
+      throw error;
+    }
   }
 
   remove(probe: number): readonly string[] {
     const known = this.#probes.get(probe);
     if (known === undefined) return [];
     this.#probes.delete(probe);
-    for (const name of known.events) this.#names.release(name);
+    known.addition.releaseNames();
     return this.#engine.remove(known.consumers);
   }
 
@@ -213,7 +219,7 @@ export class Tracer implements TracerMethods {
     const engine = this.#engine;
     const probe = addition.result(engine.pids);
     const { consumers } = addition;
-    this.#probes.set(addition.id, { consumers, events: addition.events });
+    this.#probes.set(addition.id, { consumers, addition });
     engine.note(probe);
     return { probe, sources: engine.newSources(), consumers };
   }

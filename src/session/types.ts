@@ -105,7 +105,7 @@ export interface TargetEnd {
 export interface EventSummary extends ConsumerAccount {
   readonly event: string;
   readonly definition: string;
-  /** Measured cost of one hit of this very program, in nanoseconds. */
+  /** Measured cost of one hit of this very program, in nanoseconds; the mean of hits that pass its filter and others. */
   readonly costNanoseconds: number;
 }
 

@@ -63,6 +63,17 @@ test('a 10 kHz timer: records with memory, several programs on one place, counts
   ]);
 });
 
+test('a 10 kHz timer: filters that read memory give back what they reserved', async () => {
+  await storm([
+    'shared_work@timer-storm a=%di:u64 return=$stack0:u8 if a & 1 && return >= 0',
+    'shared_work@timer-storm text=+0(%sp):u8[2] if text == 0x10000 || comm == "nobody"',
+    { definition: 'shared_work@timer-storm', action: 'count', filter: 'comm == "timer-storm"' },
+    { definition: 'shared_work@timer-storm', action: 'count', filter: 'comm != "timer-storm"' },
+    'main_work@timer-storm b=+0(%sp):u64 if !(b == 0)',
+    'handler_work@timer-storm a=%di:u64 if common_pid > 0',
+  ]);
+});
+
 test('a 10 kHz timer while malloc and free are probed', async () => {
   await storm([
     'malloc@libc.so.6 size=%di:u64',

@@ -104,7 +104,7 @@ export class ReadPlan {
     this.filterName = values.some(isTaskName) ? this.#take(COMM_BYTES) : undefined;
     const wanted = new Set<Read>();
     for (const value of values) {
-      const place = this.#placeValue(value);
+      const place = this.#values.get(value) ?? this.#placeValue(value);
       if (place === undefined) continue;
       this.#values.set(value, place);
       for (let read = place.read; read !== undefined; read = pointerOf(read)?.read)

@@ -126,8 +126,14 @@ test('the command is what stands behind the first --', () => {
 const plain: TraceOptions = { format: 'text', engine: 'auto' };
 
 test('options that contradict one another are refused', () => {
-  const cases: readonly (readonly [RegExp, Partial<TraceOptions>, string[]?])[] = [
+  const cases: readonly (readonly [
+    RegExp,
+    Partial<TraceOptions>,
+    (string[] | undefined)?,
+    string[]?,
+  ])[] = [
     [/which program/, {}],
+    [/no probe was named/, { pid: [1] }, undefined, []],
     [/no command behind/, {}, []],
     [/not both/, { pid: [1] }, ['ls']],
     [/not both/, { tid: [1] }, ['ls']],
@@ -138,15 +144,18 @@ test('options that contradict one another are refused', () => {
     [/leaves nothing/, { pid: [1], count: true, quiet: true }],
     [/contradict/, { pid: [1], quiet: true, verbose: true }],
   ];
-  for (const [expected, options, command] of cases) {
-    const request = { probes: ['f@x'], options: { ...plain, ...options } };
+  for (const [expected, options, command, probes = ['f@x']] of cases) {
+    const request = { probes, options: { ...plain, ...options } };
     const whole = command === undefined ? request : { ...request, command };
     assert.throws(() => checked(whole), expected, JSON.stringify(options));
   }
 });
 
 test('options that go together are let through', () => {
-  const fine: readonly (readonly [Partial<TraceOptions>, string[]?])[] = [
+  const fine: readonly (readonly [Partial<TraceOptions>, (string[] | undefined)?, string[]?])[] = [
+    [{}, undefined, ['1234:0x55d0c4a3b2c0 %di']],
+    [{}, undefined, ['p:a/b 1234:0x55d0c4a3b2c0']],
+    [{ pid: [1], probes: 'file' }, undefined, []],
     [{ pid: [1] }],
     [{ tid: [1] }],
     [{ pid: [1], tid: [2] }],
@@ -154,8 +163,8 @@ test('options that go together are let through', () => {
     [{}, ['ls', '-l']],
     [{ count: true, duration: 1 }, ['ls']],
   ];
-  for (const [options, command] of fine) {
-    const request = { probes: ['f@x'], options: { ...plain, ...options } };
+  for (const [options, command, probes = ['f@x']] of fine) {
+    const request = { probes, options: { ...plain, ...options } };
     const whole = command === undefined ? request : { ...request, command };
     assert.equal(checked(whole), whole);
   }

@@ -5,7 +5,13 @@ import { Worker } from 'node:worker_threads';
 import * as fc from 'fast-check';
 
 import { Clock } from '../../../src/events/clock.ts';
-import { ContextHeader, RecordHeader, layoutRecord } from '../../../src/events/layout.ts';
+import {
+  ContextHeader,
+  RECORD_HEADER_BYTES,
+  RecordHeader,
+  VOID_EVENT,
+  layoutRecord,
+} from '../../../src/events/layout.ts';
 import { EventMerger } from '../../../src/events/merge.ts';
 import { JsonExporter } from '../../../src/exporters/json.ts';
 import { LineBuffer } from '../../../src/exporters/line-buffer.ts';
@@ -43,6 +49,30 @@ function setUp(layouts = [PAIR, STRINGS]) {
 }
 
 describe('a ring', () => {
+  it('passes over what holds no record, at its wrap too', () => {
+    const { writer, drain, positions, reader, values } = setUp();
+    const commitNothing = (bytes: number): void => {
+      const position = writer.reserve(bytes);
+      assert.ok(position !== undefined);
+      writer.put(position, RECORD_HEADER_BYTES, bytes);
+      writer.commit(position, VOID_EVENT, 0);
+    };
+    for (let value = 0; value < 300; value++) {
+      assert.ok(writer.record(PAIR, 0, 0, 0n, [value, 0]));
+      commitNothing(208);
+      if (value % 3 === 0) commitNothing(64);
+      if (value % 7 === 6) drain();
+    }
+    drain();
+    assert.deepEqual(
+      values,
+      Array.from({ length: 300 }, (_, at) => at),
+    );
+    assert.equal(reader.counts(0).recorded, 300);
+    assert.deepEqual(reader.loss(), { abandoned: 0, corrupt: 0, overrun: 0 });
+    assert.equal(positions[ContextHeader.tail / 8], positions[ContextHeader.head / 8]);
+  });
+
   it('wraps without splitting a record, and moves the tail after each drain', () => {
     const layout = layoutRecord(
       ['a', 'b', 'c'].map((name) => ({ name, type: 'u64', canFault: false })),

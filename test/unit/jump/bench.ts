@@ -110,7 +110,7 @@ export function makeBench(
   return {
     reader,
     site: base + At.site,
-    events: () => Array.from(merger.flush(), (view) => view.toEvent()),
+    events: () => Array.from(merger.flush(), (event) => event.toEvent()),
     run(values) {
       values.forEach((value, index) => stateBytes.writeBigUInt64LE(value, index * 8));
       state.bytes.set(stateBytes);

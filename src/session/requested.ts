@@ -1,0 +1,36 @@
+/** What a request says beside its place: filters, and what can't be done yet. */
+
+import { TraplineError } from '../base/errors.ts';
+import type { ProbeDefinition } from '../probe/definition.ts';
+import { parseFilter } from '../probe/filter-text.ts';
+import type { ProgramFilter } from '../probe/filter.ts';
+
+/**
+ * The filter of the definition and that of the request.
+ * @throws TraplineError `bad-definition`.
+ */
+export function filtersOf(
+  definition: ProbeDefinition,
+  filter: string | undefined,
+): ProgramFilter[] {
+  const own = definition.filter === undefined ? [] : [definition.filter];
+  if (filter === undefined) return own;
+  return [...own, parseFilter(filter, { text: filter, column: 0 }, definition.arguments)];
+}
+
+/** @throws TraplineError `unsupported` for what is understood, but can't be done yet. */
+export function refuseLater({ isReturn, reference, text }: ProbeDefinition): void {
+  if (isReturn === true) {
+    throw new TraplineError({
+      code: 'unsupported',
+      message: `${text}: return probes are understood, but this version can't make them yet`,
+      hint: 'Probe the entry of the function, or the places at which it returns (FUNC+OFFSET@FILE).',
+    });
+  }
+  if (reference === undefined) return;
+  throw new TraplineError({
+    code: 'unsupported',
+    message: `${text}: a reference counter is understood, but this version can't raise it yet`,
+    hint: 'Leave the (REF_CTR) away if the code behind the counter runs without it.',
+  });
+}
