@@ -75,6 +75,8 @@ const ET_DYN = 3;
 const EM_X86_64 = 62;
 const PN_XNUM = 0xffff;
 const SHN_XINDEX = 0xffff;
+/** Linked files have tens; one that claims millions wants our memory. */
+const MAX_SECTIONS = 1 << 18;
 
 /**
  * Reads the ELF header.
@@ -190,11 +192,17 @@ export function readProgramHeaders(slice: Slice, header: ElfHeader, name: string
 
 /**
  * Reads all section headers; none is a valid answer (they are not needed to run a file).
- * @throws TraplineError `bad-elf` when they don't fit the file.
+ * @throws TraplineError `bad-elf` when they don't fit the file, `limit` when there are absurdly many.
  */
 export function readSections(slice: Slice, header: ElfHeader, name: string): Section[] {
   if (header.sectionHeaderOffset === 0) return [];
   const source = `${name} section headers`;
+  if (header.sectionHeaderCount > MAX_SECTIONS) {
+    throw new TraplineError({
+      code: 'limit',
+      message: `${source}: ${header.sectionHeaderCount} of them; ${MAX_SECTIONS} are the limit`,
+    });
+  }
   const size = header.sectionHeaderCount * SECTION_HEADER_BYTES;
   const reader = elfReader(slice(header.sectionHeaderOffset, size, source), source);
   const sections: (Section & { nameOffset: number })[] = [];
