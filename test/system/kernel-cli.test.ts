@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 
-import { compileFixture } from '../harness/fixtures.ts';
+import { compileFixture, requireProgram } from '../harness/fixtures.ts';
 import { skipUnless } from '../harness/features.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { countOf, run, Running, step } from './cli-support.ts';
@@ -202,6 +202,90 @@ test('where a session has jumps no uprobe is set: they would break each other', 
       probing.child.kill('SIGINT');
       await probing.result();
     }
+  });
+});
+
+test('a glob is one event of the kernel; places that it can not probe spoil no other', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['trace', '--engine', 'kernel', '-p', String(target.pid)];
+    await using running = new Running([...words, '*@self-check']);
+    await running.until('out', /work_step: .*\n/);
+    await running.until('out', /leaf: .*\n/);
+    const held = heldBy(pidOf(running)).filter((line) => line.startsWith('p:'));
+    assert.ok(held.length > 10, held.join('\n'));
+    assert.equal(new Set(held.map((line) => line.split(' ')[0])).size, 1);
+    running.child.kill('SIGINT');
+    const { status, out, err } = await running.result();
+    assert.equal(status, 0, err);
+    for (const name of ['work_step', 'leaf', 'recurse']) {
+      const lines = out.match(new RegExp(`: ${name}: `, 'g'))?.length ?? 0;
+      assert.equal(countOf(err, `probe_self_check:${name}`, 'recorded'), lines, name);
+    }
+  });
+});
+
+test('a session that can not begin leaves nothing', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['trace', '--engine', 'kernel', '-p', String(target.pid), PROBE];
+    await using failing = new Running([...words, 'no_such_function@self-check']);
+    const failed = await failing.result();
+    assert.equal(failed.status, 1);
+    assert.deepEqual(heldBy(pidOf(failing)), []);
+    // A command whose probes can't be: it does not run.
+    const program = [fixture.path, '1', '1000'];
+    await using never = new Running([
+      'trace',
+      '--engine',
+      'kernel',
+      'no_such@self-check',
+      '--',
+      ...program,
+    ]);
+    const result = await never.result();
+    assert.equal(result.status, 1, result.err);
+    assert.doesNotMatch(result.out, /ready/);
+    assert.deepEqual(heldBy(pidOf(never)), []);
+  });
+});
+
+test('a signal while it attaches leaves nothing', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['trace', '--engine', 'kernel', '-p', String(target.pid), PROBE];
+    await using running = new Running(words);
+    while (heldBy(pidOf(running)).length === 0) {
+      assert.equal(running.err, '');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    running.child.kill('SIGTERM');
+    const { status, err } = await running.result();
+    assert.equal(status, 0, err);
+    assert.deepEqual(heldBy(pidOf(running)), []);
+  });
+});
+
+test('a target in another mount namespace, on an overlay', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs', 'overlayfs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  const script =
+    'mount -t tmpfs none /mnt && cd /mnt && mkdir l u w m && cp "$0" l/self-check && ' +
+    'mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m && exec m/self-check 1 1000';
+  const words = ['-m', 'sh', '-c', script, fixture.path];
+  await using target = await startTarget(requireProgram('unshare'), words);
+  await target.waitForLine('ready', 60_000);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const trace = ['trace', '--engine', 'kernel', '-p', String(target.pid), '-n', '3'];
+    const { status, out, err } = await run(...trace, PROBE);
+    assert.equal(status, 0, err);
+    assert.equal(out.match(/work_step: /g)?.length, 3);
   });
 });
 

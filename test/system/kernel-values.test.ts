@@ -47,13 +47,19 @@ test('both engines see the same events: registers, memory, texts, the stack', as
       'i=$arg5:u8 j=%r8:u16 k=%r8:x32 l=$arg6:s64 m=%di:u64',
     'taking@values a=+0(%di):s8 b=+1(%di):u8 c=+2(%di):s16 d=+4(%di):s32 e=+8(%di):s64 g=+24(%di):u64 h=-8(%di):x64',
     'taking@values t=+0(%si):string c=$comm r=$stack0 s1=$stack1 s2=$stack2 sp=%sp m=+6(%si):string',
+    'taking@values a=+0(%di):u8[4] b=+0(%di):s32[2] c=+0(%si):char[6] d=%cx:char e=%r8:b4@2/32 f=+0(%di):b8@8/16',
+    'taking@values s=+0(+16(%di)):string i=\\42:u8 t=\\"hey" none=+0(+0(%cx)):u8 no=+4(+0(%cx)):string nil=+0(+0(%cx)):u8[2]',
+    'taking@values d=%cx:s64 if d < 0 && COMM == "values"',
+    'taking@values d=%cx:s64 if d > 0',
+    'taking@values if CPU >= 0 && common_pid != 1',
+    'p:my/name taking@values s=+0(%si):string if s ~ "caf*"',
     'flagged@values ip=%ip',
   ];
   await leavingKernelClean(target, 'kernel', async () => {
     // The first round has no return address yet that it could tell.
     const kernel = await eventsOf('kernel', target, probes, 3);
     const jump = await eventsOf('jump', target, probes, 3);
-    assert.equal(kernel.length, 3 * (3 + 2));
+    assert.equal(kernel.length, 3 * (8 + 2));
     for (const event of new Set(kernel.map((one) => one.event))) {
       const of = (all: readonly TraceEvent[]): unknown =>
         all.filter((one) => one.event === event).map(essence);

@@ -2,30 +2,31 @@
 
 import { hex, type FileOffset } from '../../base/brand.ts';
 import { printArgument } from '../../probe/arguments.ts';
+import { printFetch } from '../../probe/fetch.ts';
 import { printFilter } from '../../probe/filter-text.ts';
 import { valuesOf, type ProgramFilter } from '../../probe/filter.ts';
-import type { Program, ProgramArgument } from '../../probe/program.ts';
+import type { Fetch, Program, ProgramArgument } from '../../probe/program.ts';
 
-/** The most arguments of a kernel event (MAX_TRACE_ARGS); we need two of them. */
+/** The most arguments of a kernel event (MAX_TRACE_ARGS). */
 const MAX_ARGUMENTS = 128;
 
-/** Arguments of our own in every event: which place it was, and the task's name at that moment. */
-export interface OwnArguments {
+/** What an event of the kernel fetches for a program: its arguments, and some of our own. */
+export interface EventPlan {
+  readonly program: Program;
+  /** The argument that says which place it was. */
   readonly site: string;
-  /** Undefined where nobody sees the events. */
+  /** The one with the task's name at that moment; undefined where nobody sees the events. */
   readonly comm: string | undefined;
-}
-
-/**
- * What an event fetches for a program: its arguments, and behind them what its filter looks at besides, as
- * the kernel filters by fields of the event.
- */
-export function fetchedArguments({ arguments: given, filter }: Program): ProgramArgument[] {
-  const fetched = new Map(given.map((argument) => [argument.name, argument]));
-  for (const value of filter === undefined ? [] : valuesOf(filter)) {
-    if (value.kind === 'argument') fetched.set(value.argument.name, value.argument);
-  }
-  return [...fetched.values()];
+  /**
+   * What is fetched behind these two. Constant texts are not: the kernel looks for them in the target. What a
+   * filter looks at is: the kernel filters by fields of the event.
+   */
+  readonly fetched: readonly ProgramArgument[];
+  /**
+   * By argument, those that hold the pointers on the way to it. Where one can't be read the kernel leaves what
+   * stood in its buffer (process_fetch_insn_bottom); the pointer itself it makes 0 then.
+   */
+  readonly guards: ReadonlyMap<string, readonly string[]>;
 }
 
 /** An event filter as the kernel's `filter` files take it; undefined where nothing is filtered. */
@@ -36,22 +37,53 @@ export function printEventFilter(filter: ProgramFilter | undefined): string | un
   return parts.map((part) => `(${part})`).join(' && ');
 }
 
-/** Names for our own arguments that the program's don't have. */
-export function ownArguments(program: Program): OwnArguments {
-  const { action } = program;
-  const taken = new Set(fetchedArguments(program).map(({ name }) => name));
-  const free = (name: string): string => (taken.has(name) ? free(`${name}_`) : name);
-  return {
-    site: free('trapline_site'),
-    comm: action === 'record' ? free('trapline_comm') : undefined,
+/** Decides what an event fetches for a program. */
+export function planEvent(program: Program): EventPlan {
+  const { arguments: given, filter, action } = program;
+  const fetched = new Map(
+    given.filter(({ fetch }) => fetch.kind !== 'text').map((one) => [one.name, one]),
+  );
+  for (const value of filter === undefined ? [] : valuesOf(filter)) {
+    if (value.kind === 'argument') fetched.set(value.argument.name, value.argument);
+  }
+  const taken = new Set([...given.map(({ name }) => name), ...fetched.keys()]);
+  const free = (name: string): string => {
+    if (taken.has(name)) return free(`${name}_`);
+    taken.add(name);
+    return name;
   };
+  const site = free('trapline_site');
+  const comm = action === 'record' ? free('trapline_comm') : undefined;
+  const pointers = new Map<string, string>();
+  const guards = new Map<string, readonly string[]>();
+  for (const { name, fetch } of given) {
+    const names = pointersOf(fetch).map((pointer) => {
+      const key = printFetch(pointer);
+      const known = pointers.get(key) ?? free(`trapline_via${pointers.size + 1}`);
+      pointers.set(key, known);
+      fetched.set(known, { name: known, type: 'x64', fetch: pointer });
+      return known;
+    });
+    if (names.length > 0) guards.set(name, names);
+  }
+  return { program, site, comm, fetched: [...fetched.values()], guards };
+}
+
+/** The loads beneath a load, whose values are addresses. */
+function pointersOf(fetch: Fetch): Fetch[] {
+  if (fetch.kind !== 'load' || fetch.base.kind !== 'load') return [];
+  return [...pointersOf(fetch.base), fetch.base];
 }
 
 /** Why the kernel can't have a program; undefined where it can. */
-export function refuseProgram(program: Program): string | undefined {
+export function refusePlan({ program, fetched }: EventPlan): string | undefined {
+  const values = program.filter === undefined ? [] : valuesOf(program.filter);
+  if (values.some((value) => value.kind === 'argument' && value.argument.fetch.kind === 'text')) {
+    return 'the kernel can not filter by a constant text';
+  }
   const most = MAX_ARGUMENTS - 2;
-  if (fetchedArguments(program).length <= most) return undefined;
-  return `the kernel engine takes ${most} arguments at most: two of the kernel's ${MAX_ARGUMENTS} are its own`;
+  if (fetched.length <= most) return undefined;
+  return `the kernel has room for ${most} arguments, those between included that pointers lead through; these are ${fetched.length}`;
 }
 
 /**
@@ -64,16 +96,15 @@ export function printCommand(
   { group, event }: { readonly group: string; readonly event: string },
   path: string,
   offset: FileOffset,
-  program: Program,
+  plan: EventPlan,
   site: number,
 ): string {
-  const own = ownArguments(program);
   return [
     `p:${group}/${event}`,
     `${path}:${hex(offset)}`,
     // First: behind a text of more than a page the kernel has no room for another (fetch_store_strlen).
-    `${own.site}=\\${site}:u32`,
-    ...(own.comm === undefined ? [] : [`${own.comm}=$comm`]),
-    ...fetchedArguments(program).map(printArgument),
+    `${plan.site}=\\${site}:u32`,
+    ...(plan.comm === undefined ? [] : [`${plan.comm}=$comm`]),
+    ...plan.fetched.map(printArgument),
   ].join(' ');
 }

@@ -2,8 +2,8 @@
 
 import { TraplineError } from '../../base/errors.ts';
 import { elementBytes } from '../../events/layout.ts';
-import type { Program, ProgramArgument } from '../../probe/program.ts';
-import type { OwnArguments } from './command.ts';
+import type { ProgramArgument } from '../../probe/program.ts';
+import type { EventPlan } from './command.ts';
 
 /** One field as the file names it. */
 interface FormatField {
@@ -14,11 +14,15 @@ interface FormatField {
 
 /** One argument in the kernel's record. */
 export interface KernelField {
-  readonly kind: 'integer' | 'string' | 'array';
+  readonly kind: 'integer' | 'string' | 'array' | 'text';
   /** In bytes from the record's start; of a string: of the word that says where it is. */
   readonly offset: number;
   /** 1, 2, 4 or 8; of an array of integers, all of them; of a string 4, of several as often. */
   readonly bytes: number;
+  /** Of the pointers on the way to it, u64 each: where one is 0 it could not be read. */
+  readonly guards: readonly number[];
+  /** A constant text, which no record holds. */
+  readonly text?: Uint8Array;
 }
 
 /** How to read the records of one kernel event. Survives a message between threads. */
@@ -42,7 +46,7 @@ export const COMMON_PID_OFFSET = 4;
  * Reads a format file.
  * @throws TraplineError `unsupported` where it is not what was asked for.
  */
-export function parseFormat(text: string, program: Program, own: OwnArguments): KernelFormat {
+export function parseFormat(text: string, plan: EventPlan): KernelFormat {
   const type = Number(/^ID: (\d+)$/m.exec(text)?.[1]);
   const fields = new Map<string, FormatField>();
   for (const match of text.matchAll(/^\tfield:([^;]*);\toffset:(\d+);\tsize:(\d+);/gm)) {
@@ -61,17 +65,22 @@ export function parseFormat(text: string, program: Program, own: OwnArguments): 
   return {
     type,
     ip: find('__probe_ip', 8).offset,
-    site: find(own.site, 4).offset,
-    comm: own.comm === undefined ? undefined : find(own.comm, 4).offset,
-    fields: program.arguments.map((argument) => {
-      const { declaration, offset, size } = find(argument.name, 0);
+    site: find(plan.site, 4).offset,
+    comm: plan.comm === undefined ? undefined : find(plan.comm, 4).offset,
+    fields: plan.program.arguments.map((argument) => {
+      const { name, fetch } = argument;
+      if (fetch.kind === 'text') {
+        return { kind: 'text', offset: 0, bytes: 0, guards: [], text: Buffer.from(fetch.text) };
+      }
+      const { declaration, offset, size } = find(name, 0);
       const kind = kindOf(argument);
       const count = argument.count ?? 1;
       const bytes = kind === 'string' ? 4 * count : elementBytes(argument.type) * count;
       if (declaration.startsWith('__data_loc') !== (kind === 'string') || size !== bytes) {
-        throw unexpected(text, argument.name);
+        throw unexpected(text, name);
       }
-      return { kind, offset, bytes };
+      const guards = (plan.guards.get(name) ?? []).map((pointer) => find(pointer, 8).offset);
+      return { kind, offset, bytes, guards };
     }),
   };
 }

@@ -53,7 +53,7 @@ export class RecordWriter {
   ): void {
     const { layout, format } = plan;
     // A string takes no more room than it has in the page.
-    this.#reserve(layout.fixedBytes + (end - at) * (1 + countStrings(format)));
+    this.#reserve(layout.fixedBytes + (end - at) * countStrings(format) + textBytes(format));
     const start = this.#length;
     const words = this.#words;
     words.fill(0, start >>> 2, (start + layout.fixedBytes) >>> 2);
@@ -69,7 +69,9 @@ export class RecordWriter {
       const ours = layout.fields[number];
       if (field === undefined || ours === undefined) break;
       const slot = (start + ours.offset) >>> 2;
-      if (field.kind === 'integer') this.#integer(field, page, at, end, slot);
+      if (isGuarded(field, page, at, end)) this.#faultAll(layout, ours, start);
+      else if (field.text !== undefined) tail = this.#text(field.text, slot, start, tail);
+      else if (field.kind === 'integer') this.#integer(field, page, at, end, slot);
       else if (field.kind === 'array') this.#array(field, page, at, end, slot << 2);
       else tail = this.#strings(field, ours, layout, page, at, end, start, tail);
     }
@@ -105,6 +107,13 @@ export class RecordWriter {
         words[slot] = page.readUInt32LE(place);
         if (field.bytes === 8) words[slot + 1] = page.readUInt32LE(place + 4);
     }
+  }
+
+  #text(text: Uint8Array, slot: number, start: number, tail: number): number {
+    this.bytes.set(text, tail);
+    this.#words[slot] = tail - start;
+    this.#words[slot + 1] = text.length;
+    return tail + text.length;
   }
 
   /** An array lies as it did in memory, here as there. */
@@ -164,6 +173,12 @@ export class RecordWriter {
     return copied;
   }
 
+  #faultAll(layout: RecordLayout, { faultBit, type, count = 1 }: RecordField, start: number): void {
+    if (faultBit === undefined) return;
+    const bits = type === 'string' ? count : 1;
+    for (let bit = 0; bit < bits; bit++) this.#fault(layout, faultBit + bit, start);
+  }
+
   #fault({ faultOffset }: RecordLayout, bit: number | undefined, start: number): void {
     if (faultOffset === undefined || bit === undefined) return;
     const word = ((start + faultOffset) >>> 2) + (bit >>> 5);
@@ -180,6 +195,15 @@ export class RecordWriter {
   }
 }
 
+/** Whether a pointer on the way to a value could not be read, or is null: nothing lies behind it. */
+function isGuarded({ guards }: KernelField, page: Buffer, at: number, end: number): boolean {
+  for (let number = 0; number < guards.length; number++) {
+    const place = at + (guards[number] ?? 0);
+    if (read32(page, place, end) === 0 && read32(page, place + 4, end) === 0) return true;
+  }
+  return false;
+}
+
 function countStrings({ fields }: KernelFormat): number {
   let count = 0;
   for (let at = 0; at < fields.length; at++) {
@@ -187,6 +211,12 @@ function countStrings({ fields }: KernelFormat): number {
     if (field?.kind === 'string') count += field.bytes >>> 2;
   }
   return count;
+}
+
+function textBytes({ fields }: KernelFormat): number {
+  let bytes = 0;
+  for (let at = 0; at < fields.length; at++) bytes += fields[at]?.text?.length ?? 0;
+  return bytes;
 }
 
 /** A u32 at a place that may be misaligned; 0 where the record ends before it. */

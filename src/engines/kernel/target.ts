@@ -12,7 +12,13 @@ import type {
   FailedConsumer,
   StopAccount,
 } from '../../probe/engine.ts';
-import { ownArguments, printCommand, printEventFilter, refuseProgram } from './command.ts';
+import {
+  planEvent,
+  printCommand,
+  printEventFilter,
+  refusePlan,
+  type EventPlan,
+} from './command.ts';
 import { parseFormat, type KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
 import type { KernelRing } from './reader.ts';
@@ -135,19 +141,20 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   #install(requests: readonly KernelRequest[]): FailedKernelRequest[] {
     const [first] = requests;
     if (first === undefined) return [];
-    const unfit = refuseProgram(first.program);
+    const plan = planEvent(first.program);
+    const unfit = refusePlan(plan);
     if (unfit !== undefined) return requests.map((request) => ({ request, reason: unfit }));
     const name = `${this.#options.name}_${this.#nextEvent++}`;
     const failed: FailedKernelRequest[] = [];
     const defined: KernelRequest[] = [];
     for (const request of requests) {
-      const reason = this.#define(name, request);
+      const reason = this.#define(name, plan, request);
       if (reason === undefined) defined.push(request);
       else failed.push({ request, reason });
     }
     if (defined.length === 0) return failed;
     try {
-      this.#begin(name, defined);
+      this.#begin(name, plan, defined);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       this.#abandon(name, error);
@@ -162,16 +169,10 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     return failed;
   }
 
-  #begin(name: string, requests: readonly KernelRequest[]): void {
-    const [first] = requests;
-    if (first === undefined) return;
+  #begin(name: string, plan: EventPlan, requests: readonly KernelRequest[]): void {
     const file = `events/${this.#options.name}/${name}/format`;
-    const format = parseFormat(
-      this.#instance.read(file),
-      first.program,
-      ownArguments(first.program),
-    );
-    this.#filter(name, first.program);
+    const format = parseFormat(this.#instance.read(file), plan);
+    this.#filter(name, plan.program);
     this.#switch(name, true);
     requests.forEach(({ consumer }, line) => {
       this.#places.set(consumer, { event: name, line, format });
@@ -199,13 +200,17 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   }
 
   /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
-  #define(event: string, { path, offset, program, consumer }: KernelRequest): string | undefined {
+  #define(
+    event: string,
+    plan: EventPlan,
+    { path, offset, consumer }: KernelRequest,
+  ): string | undefined {
     const { tracefs, name: group } = this.#options;
     // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
     const isPlain = /^[\w./+,=@~-]+$/.test(path) && !path.startsWith('/proc/');
     const file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
     const shown = file === undefined ? path : `/proc/self/fd/${file}`;
-    const command = printCommand({ group, event }, shown, offset, program, consumer);
+    const command = printCommand({ group, event }, shown, offset, plan, consumer);
     try {
       writeCommand(`${tracefs}/uprobe_events`, command);
       return undefined;

@@ -4,7 +4,12 @@ import * as fc from 'fast-check';
 
 import { fileOffset } from '../../../src/base/brand.ts';
 import { accountFor } from '../../../src/engines/kernel/account.ts';
-import { ownArguments, printCommand, refuseProgram } from '../../../src/engines/kernel/command.ts';
+import {
+  planEvent,
+  printCommand,
+  printEventFilter,
+  refusePlan,
+} from '../../../src/engines/kernel/command.ts';
 import { parseFormat } from '../../../src/engines/kernel/format.ts';
 import { isOwnerAlive, ownName, parseName } from '../../../src/engines/kernel/session-name.ts';
 import { findError } from '../../../src/engines/kernel/tracefs.ts';
@@ -21,29 +26,60 @@ test('a place is one line of uprobe_events', () => {
   const names = { group: 'g', event: 'e' };
   const program = programOf('size=$arg1:u64 path=+8(%si):string who=$comm $stack2');
   assert.equal(
-    printCommand(names, '/bin/zsh', fileOffset(0x4245c0), program, 7),
+    printCommand(names, '/bin/zsh', fileOffset(0x4245c0), planEvent(program), 7),
     'p:g/e /bin/zsh:0x4245c0 trapline_site=\\7:u32 trapline_comm=$comm ' +
       'size=%di:u64 path=+8(%si):string who=$comm arg4=$stack2',
   );
   const count = programOf('', 'count');
   assert.equal(
-    printCommand(names, '/x', fileOffset(1), count, 0),
+    printCommand(names, '/x', fileOffset(1), planEvent(count), 0),
     'p:g/e /x:0x1 trapline_site=\\0:u32',
   );
 });
 
 test('our own arguments have names that nobody took', () => {
   const program = programOf('trapline_site=%di trapline_site_=%si');
-  assert.deepEqual(ownArguments(program), {
-    site: 'trapline_site__',
-    comm: 'trapline_comm',
-  });
+  const { site, comm } = planEvent(program);
+  assert.equal(site, 'trapline_site__');
+  assert.equal(comm, 'trapline_comm');
+});
+
+test('what the kernel would make nonsense of is guarded, or not asked of it', () => {
+  const plan = planEvent(
+    programOf('a=+0(+8(+16(%di))):u8 b=+4(+8(+16(%di))):string t=\\"text" c=+0(%di)'),
+  );
+  assert.deepEqual(
+    plan.fetched.map(({ name }) => name),
+    ['a', 'b', 'c', 'trapline_via1', 'trapline_via2'],
+  );
+  assert.deepEqual(
+    [...plan.guards],
+    [
+      ['a', ['trapline_via1', 'trapline_via2']],
+      ['b', ['trapline_via1', 'trapline_via2']],
+    ],
+  );
+  const command = printCommand({ group: 'g', event: 'e' }, '/x', fileOffset(1), plan, 0);
+  assert.match(command, / trapline_via1=\+16\(%di\) trapline_via2=\+8\(\+16\(%di\)\)$/);
+  assert.doesNotMatch(command, /text/);
+});
+
+test('filters are in the kernel’s words, what they look at is fetched', () => {
+  const { filter = assert.fail('no filter') } = parseDefinition('f@x a=%di:s32 if a < 3 || a == 7');
+  const both: Program['filter'] = { kind: 'both', filters: [filter, filter] };
+  assert.equal(printEventFilter(filter), 'a < 3 || a == 7');
+  assert.equal(printEventFilter(both), '(a < 3 || a == 7) && (a < 3 || a == 7)');
+  const { fetched } = planEvent({ arguments: [], filter, action: 'count' });
+  assert.deepEqual(
+    fetched.map(({ name }) => name),
+    ['a'],
+  );
 });
 
 test('more arguments than the kernel has room for are refused', () => {
   const most = Array.from({ length: 126 }, () => '%di').join(' ');
-  assert.equal(refuseProgram(programOf(most)), undefined);
-  assert.match(refuseProgram(programOf(`${most} %di`)) ?? '', /126 arguments/);
+  assert.equal(refusePlan(planEvent(programOf(most))), undefined);
+  assert.match(refusePlan(planEvent(programOf(`${most} %di`))) ?? '', /room for 126/);
 });
 
 const FORMAT = `name: e
@@ -65,19 +101,19 @@ print fmt: "(%lx) size=%Lu", REC->__probe_ip, REC->size
 
 test('a format says where things are', () => {
   const program = programOf('size=%di:u64 path=+0(%si):string');
-  assert.deepEqual(parseFormat(FORMAT, program, ownArguments(program)), {
+  assert.deepEqual(parseFormat(FORMAT, planEvent(program)), {
     type: 2326,
     ip: 8,
     site: 28,
     comm: 32,
     fields: [
-      { kind: 'integer', offset: 16, bytes: 8 },
-      { kind: 'string', offset: 24, bytes: 4 },
+      { kind: 'integer', offset: 16, bytes: 8, guards: [] },
+      { kind: 'string', offset: 24, bytes: 4, guards: [] },
     ],
   });
   for (const text of ['size=%di:u64 other=%si', 'size=+0(%di):string']) {
     const other = programOf(text);
-    assert.throws(() => parseFormat(FORMAT, other, ownArguments(other)), { code: 'unsupported' });
+    assert.throws(() => parseFormat(FORMAT, planEvent(other)), { code: 'unsupported' });
   }
 });
 
