@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
 import { isLong } from './features.ts';
-import { tracedTasks } from './leaks.ts';
+import { tracedTasks, tracerOf } from './leaks.ts';
 import type { Target } from './target.ts';
 
 /** What to sweep over. */
@@ -121,7 +121,9 @@ function alive(target: Target): void {
     throw new Error('the target has ended');
   }
   const traced = tracedTasks(target.pid);
-  if (traced.length > 0) throw new Error(`still traced: ${traced.join(' ')}`);
+  if (traced.length === 0) return;
+  const tracers = traced.map((task) => tracerOf(target.pid, task));
+  throw new Error(`still traced: ${traced.join(' ')}, by ${[...new Set(tracers)].join(' ')}`);
 }
 
 /** @returns whether the run was killed; false when it ended by itself with status 0. */

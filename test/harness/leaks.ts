@@ -204,6 +204,13 @@ export function tracedTasks(pid: number): string[] {
   );
 }
 
+/** Who traces a task, as its command line: for the person who looks for it. */
+export function tracerOf(pid: number, task: string): string {
+  const status = textOrGone(`/proc/${pid}/task/${task}/status`);
+  const tracer = /^TracerPid:\s*(\d+)$/m.exec(status)?.[1] ?? '?';
+  return `${tracer} (${textOrGone(`/proc/${tracer}/cmdline`).replaceAll('\0', ' ').trim()})`;
+}
+
 function traceesOf(tracer: number): string[] {
   const found: string[] = [];
   for (const name of readdirSync('/proc')) {
