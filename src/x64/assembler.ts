@@ -27,7 +27,7 @@ import {
   isIndirect,
   onlyRegister,
   sameWidth,
-  sizing,
+  prefixesOf,
   widthOf,
 } from './forms.ts';
 import type { Condition, Memory } from './operands.ts';
@@ -78,7 +78,13 @@ export class Assembler extends InstructionForms {
     if (width === 1) throw new RangeError('cmov has no form of 1 byte');
     sameWidth(width, source);
     const opcode = [0x0f, 0x40 | conditionNumber(condition)];
-    return this.form({ ...sizing(width), opcode, reg: number, rm: source });
+    return this.form({
+      prefixes: prefixesOf(width),
+      wide: width === 8,
+      opcode,
+      reg: number,
+      rm: source,
+    });
   }
 
   /** Pushes a register, or 8 bytes of memory; an rsp in the operand counts as it was before. */
@@ -166,7 +172,7 @@ export class Assembler extends InstructionForms {
     const { number, width } = partOf(destination);
     if (width === 1) throw new RangeError('imul has no form of 1 byte');
     sameWidth(width, source);
-    const form = { ...sizing(width), reg: number, rm: source };
+    const form = { prefixes: prefixesOf(width), wide: width === 8, reg: number, rm: source };
     if (factor === undefined) return this.form({ ...form, opcode: [0x0f, 0xaf] });
     const value = signedImmediate(factor, width);
     if (isByte(value)) {

@@ -34,21 +34,26 @@ export interface Encoded {
   readonly ripField: number | undefined;
 }
 
-const NO_BYTES = new Uint8Array(0);
+/** What follows an instruction without an immediate. */
+export const NO_BYTES: Uint8Array = new Uint8Array(0);
 const SEGMENT_PREFIX = { fs: 0x64, gs: 0x65 } as const;
+
+const NO_PREFIXES: readonly number[] = [];
 
 /** Encodes one instruction that has a ModRM byte. */
 export function encodeForm(form: Form): Encoded {
-  const { rm, tail = NO_BYTES } = form;
+  const { rm, tail = NO_BYTES, prefixes = NO_PREFIXES } = form;
   const bytes: number[] = [];
   if (typeof rm !== 'string' && rm.segment !== undefined) bytes.push(SEGMENT_PREFIX[rm.segment]);
-  bytes.push(...(form.prefixes ?? []));
+  for (const prefix of prefixes) bytes.push(prefix);
   const place = typeof rm === 'string' ? registerPlace(rm) : memoryPlace(rm);
   const rex = (form.wide ? 8 : 0) | (form.reg >= 8 ? 4 : 0) | place.rex;
   if (rex !== 0 || form.forceRex === true || place.forceRex) bytes.push(0x40 | rex);
-  bytes.push(...form.opcode, place.modrm | ((form.reg & 7) << 3), ...place.rest);
+  for (const byte of form.opcode) bytes.push(byte);
+  bytes.push(place.modrm | ((form.reg & 7) << 3));
+  for (const byte of place.rest) bytes.push(byte);
   const ripField = place.relative ? bytes.length - 4 : undefined;
-  bytes.push(...tail);
+  for (const byte of tail) bytes.push(byte);
   return { bytes, ripField };
 }
 

@@ -1,7 +1,7 @@
 /** The shapes that instructions share: one method a shape, used by several mnemonics. */
 
 import { CodeBuffer, type BranchForm, type BranchTarget } from './code-buffer.ts';
-import { littleEndian, needsRex, signedImmediate, type Immediate } from './encoding.ts';
+import { littleEndian, needsRex, NO_BYTES, signedImmediate, type Immediate } from './encoding.ts';
 import { CONDITIONS, Label, type Condition, type Memory } from './operands.ts';
 import {
   partOf,
@@ -20,10 +20,17 @@ export class InstructionForms extends CodeBuffer {
     opcode: number,
     reg: number,
     rm: Register | Memory,
-    tail: Uint8Array = new Uint8Array(0),
+    tail: Uint8Array = NO_BYTES,
   ): this {
     const wideOpcode = width === 1 ? opcode : opcode | 1;
-    return this.form({ ...sizing(width), opcode: [wideOpcode], reg, rm, tail });
+    return this.form({
+      prefixes: prefixesOf(width),
+      wide: width === 8,
+      opcode: [wideOpcode],
+      reg,
+      rm,
+      tail,
+    });
   }
 
   /** `opcode` with a register in ModRM.reg and a register or memory of the same width in ModRM.rm. */
@@ -32,7 +39,8 @@ export class InstructionForms extends CodeBuffer {
     sameWidth(width, rm);
     const wideOpcode = width === 1 ? opcode : opcode | 1;
     return this.form({
-      ...sizing(width),
+      prefixes: prefixesOf(width),
+      wide: width === 8,
       opcode: [wideOpcode],
       reg: number,
       rm,
@@ -57,7 +65,8 @@ export class InstructionForms extends CodeBuffer {
     }
     const short = isByte(value);
     return this.form({
-      ...sizing(width),
+      prefixes: prefixesOf(width),
+      wide: width === 8,
       opcode: [short ? 0x83 : 0x81],
       reg: extension,
       rm: destination,
@@ -114,7 +123,8 @@ export class InstructionForms extends CodeBuffer {
     const { number, width } = partOf(source);
     sameWidth(width, destination);
     return this.form({
-      ...sizing(width),
+      prefixes: prefixesOf(width),
+      wide: width === 8,
       opcode: [0x0f, width === 1 ? opcode : opcode | 1],
       reg: number,
       rm: destination,
@@ -134,13 +144,15 @@ export class InstructionForms extends CodeBuffer {
   }
 }
 
-const WIDE = { prefixes: [], wide: true } as const;
-const HALF = { prefixes: [0x66], wide: false } as const;
-const PLAIN = { prefixes: [], wide: false } as const;
+const HALF = [0x66] as const;
+const NONE = [] as const;
 
-/** The prefix and REX.W that make an instruction `width` bytes wide. */
-export function sizing(width: Width): { prefixes: readonly number[]; wide: boolean } {
-  return width === 8 ? WIDE : width === 2 ? HALF : PLAIN;
+/**
+ * The prefixes of an instruction that is `width` bytes wide; REX.W is told apart. Forms are written without
+ * spreading: there are dozens in each stub, of which thousands are made at once.
+ */
+export function prefixesOf(width: Width): readonly number[] {
+  return width === 2 ? HALF : NONE;
 }
 
 /** The width of an operand; @throws RangeError when neither it nor `absent` tells. */
