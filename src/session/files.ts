@@ -10,7 +10,6 @@ import { Planner } from '../engines/jump/planner.ts';
 import type { TargetFiles } from '../engines/jump/target-files.ts';
 import type { OriginalBytes } from '../engines/jump/restore.ts';
 import type { BlobPlace } from '../process/blob-place.ts';
-import type { SiteRow } from '../process/control.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { demangleCpp } from '../sys/demangle.ts';
 import { mapMemory, Protection } from '../sys/mapping.ts';
@@ -133,7 +132,15 @@ export class FileCache implements TargetFiles {
   }
 
   original(pid: Pid, maps: readonly MemoryMapping[]): OriginalBytes {
-    return (site) => this.#originalOf(pid, maps, site);
+    // Asked for thousands of sites in one stop: whether a file has changed is looked at once.
+    const contents = new Map<MemoryMapping, Uint8Array | undefined>();
+    return (site) => {
+      const mapping = findMapping(maps, site.address);
+      if (mapping === undefined || mapping.inode !== site.inode) return undefined;
+      if (!contents.has(mapping)) contents.set(mapping, this.#contentOf(pid, mapping));
+      const offset = Number(site.address - mapping.start + mapping.offset);
+      return contents.get(mapping)?.subarray(offset, offset + site.displacedBytes);
+    };
   }
 
   tidOffsets(pid: Pid, maps: readonly MemoryMapping[]): readonly number[] {
@@ -165,13 +172,9 @@ export class FileCache implements TargetFiles {
     }
   }
 
-  #originalOf(pid: Pid, maps: readonly MemoryMapping[], site: SiteRow): Uint8Array | undefined {
-    const mapping = findMapping(maps, site.address);
-    if (mapping === undefined || mapping.inode !== site.inode) return undefined;
+  #contentOf(pid: Pid, mapping: MemoryMapping): Uint8Array | undefined {
     try {
-      const { bytes } = this.open(pid, mapping).elf;
-      const offset = Number(site.address - mapping.start + mapping.offset);
-      return bytes.subarray(offset, offset + site.displacedBytes);
+      return this.open(pid, mapping).elf.bytes;
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       log('cannot read %s: %s', mapping.path, error.message);
