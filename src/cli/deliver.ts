@@ -8,6 +8,7 @@ import { TextExporter } from '../exporters/text.ts';
 import type { EventBatch } from '../index.ts';
 import type { Ending } from './ending.ts';
 import { ReaderGone } from './output.ts';
+import type { SymbolNames } from './symbols.ts';
 
 /** Bytes of text that are made before they are written: what a slow reader can make us hold. */
 const CHUNK_BYTES = 1 << 18;
@@ -23,6 +24,7 @@ interface Sink {
 /**
  * Writes events until the session has no more, `number` of them are written, or nobody reads them; the
  * last two ask `ending`.
+ * @param symbols names what is of type `symbol`, where something may be.
  * @throws what the session or the sink throws, but for {@link ReaderGone}.
  */
 export async function deliver(
@@ -30,8 +32,12 @@ export async function deliver(
   sink: Sink,
   options: { readonly format: 'text' | 'json'; readonly number?: number },
   ending: Pick<Ending, 'ask'>,
+  symbols?: SymbolNames,
 ): Promise<void> {
-  const exporter = options.format === 'json' ? new JsonExporter() : new TextExporter();
+  const exporter =
+    options.format === 'json'
+      ? new JsonExporter()
+      : new TextExporter((pid, address) => symbols?.find(pid, address));
   const lines = new LineBuffer(CHUNK_BYTES * 2);
   let left = options.number ?? Infinity;
   let paused = performance.now();
@@ -44,6 +50,7 @@ export async function deliver(
   };
   try {
     for await (const batch of batches) {
+      await symbols?.learn(batch);
       for (const event of batch) {
         exporter.format(event, lines);
         if (--left === 0) break;

@@ -8,6 +8,7 @@ import { deliver } from './deliver.ts';
 import { isForeground, type Ending } from './ending.ts';
 import { ExitStatus, notice, renderError, type Messages } from './messages.ts';
 import { renderSummary } from './summary.ts';
+import { SymbolNames } from './symbols.ts';
 import type { TraceRequest } from './trace-options.ts';
 import { renderAttached, renderSites } from './trace-report.ts';
 import { waitingFor } from './waiting.ts';
@@ -18,7 +19,7 @@ const PATIENCE_MILLISECONDS = 300;
 /** What is needed of a session. */
 export type FollowedSession = Pick<
   Session,
-  'targets' | 'probes' | 'firstStops' | 'ended' | 'batches' | 'stop'
+  'targets' | 'probes' | 'firstStops' | 'ended' | 'batches' | 'stop' | 'symbolize'
 >;
 
 /** What a trace has around it. */
@@ -76,7 +77,7 @@ async function show(
   }
   if (options.duration !== undefined) ending.after(options.duration);
   if (options.count === true) await ending.asked;
-  else await deliver(session.batches(), output, options, ending);
+  else await deliver(session.batches(), output, options, ending, new SymbolNames(session));
 }
 
 /** Stops the session for the first reason there is; the end of its targets is one. */

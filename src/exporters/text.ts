@@ -14,7 +14,7 @@ import type { EventDescriptor } from '../events/descriptor.ts';
 import type { EventView } from '../events/view.ts';
 import { fragment, type Fragment, type LineBuffer } from './line-buffer.ts';
 import type { FieldType } from '../events/layout.ts';
-import { MAX_INTEGER_BYTES, putDecimal, putHex } from './values.ts';
+import { MAX_INTEGER_BYTES, putDecimal, putHex, type SymbolLookup } from './values.ts';
 
 const SPACE = 0x20;
 const QUOTE = 0x22;
@@ -54,6 +54,12 @@ export class TextExporter {
   #shape: EventShape | undefined;
   #task: TaskIdentity | undefined;
   #taskText: Fragment = new Uint8Array(0);
+  readonly #symbols: SymbolLookup;
+
+  /** @param symbols names values of type `symbol`; the others are shown as addresses. */
+  constructor(symbols: SymbolLookup = () => undefined) {
+    this.#symbols = symbols;
+  }
 
   /** Appends one event's line. */
   format(view: EventView, out: LineBuffer): void {
@@ -75,10 +81,27 @@ export class TextExporter {
       const name = shape.names[at];
       if (field === undefined || name === undefined) break;
       out.put(name);
-      if (field.count === undefined) putValue(out, view, at, field.type, shape.bytes);
+      if (field.type === 'symbol') this.#putSymbols(out, view, at, shape.bytes);
+      else if (field.count === undefined) putValue(out, view, at, field.type, shape.bytes);
       else putArray(out, view, at, field.type, field.count, shape.bytes);
     }
     out.byte(NEWLINE);
+  }
+
+  #putSymbols(out: LineBuffer, view: EventView, field: number, room: number): void {
+    const { count } = view.fields[field] ?? {};
+    if (view.isFault(field)) {
+      out.put(FAULT_TEXT);
+      return;
+    }
+    if (count !== undefined) out.byte(OPEN);
+    for (let element = 0; element < (count ?? 1); element++) {
+      if (element > 0) out.byte(COMMA);
+      const at = view.bigint(field, element);
+      out.text(visible(this.#symbols(view.pid, at) ?? `0x${at.toString(16)}`));
+      out.reserve(room);
+    }
+    if (count !== undefined) out.byte(CLOSE);
   }
 
   #shapeOf(descriptor: EventDescriptor): EventShape {
@@ -171,7 +194,7 @@ function putValue(
     out.byte(APOSTROPHE);
     putCharacter(out, view.low(field, element) & 0xff);
     out.byte(APOSTROPHE);
-  } else if (type === 'symbol' || type.charCodeAt(0) === 0x78) {
+  } else if (type.charCodeAt(0) === 0x78) {
     out.put(HEX_PREFIX);
     putHex(out, view, field, type, element);
   } else {

@@ -10,6 +10,9 @@ const WORD = 4_294_967_296;
 /** The most bytes that an integer takes: a sign and 20 digits, or 0x and 16. */
 export const MAX_INTEGER_BYTES = 21;
 
+/** The name of an address in a process, where one is known. */
+export type SymbolLookup = (pid: number, address: bigint) => string | undefined;
+
 /** Writes an integer field in decimal, with the sign of its type. The caller reserved the bytes. */
 export function putDecimal(
   out: LineBuffer,

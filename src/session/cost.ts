@@ -9,14 +9,45 @@ export interface HitCost {
   readonly refused: number;
 }
 
+/** What is to be measured for some programs, each once. */
+export class PriceList {
+  readonly #indices = new Map<string, number>();
+  readonly programs: readonly Program[];
+
+  constructor(programs: readonly Program[]) {
+    const all = new Map<string, Program>();
+    for (const program of programs) {
+      const { passing, refusing } = pricedPrograms(program);
+      all.set(keyOf(passing), passing).set(keyOf(refusing), refusing);
+    }
+    this.programs = [...all.values()];
+    for (const key of all.keys()) this.#indices.set(key, this.#indices.size);
+  }
+
+  /** The cost of a program's hits. @param measured nanoseconds of each of {@link programs} */
+  costOf(program: Program, measured: readonly number[]): HitCost {
+    const { passing, refusing } = pricedPrograms(program);
+    const costs = [passing, refusing].map((one) => measured[this.#indices.get(keyOf(one)) ?? -1]);
+    const [passed = 0, refused = 0] = costs;
+    return { passed, refused };
+  }
+}
+
 /** Two programs that can be measured: the filter of one lets every hit pass, that of the other none. */
-export interface PricedPrograms {
+interface PricedPrograms {
   readonly passing: Program;
   readonly refusing: Program;
 }
 
+/** Equal for programs that do the same: they cost the same. */
+function keyOf(program: Program): string {
+  return JSON.stringify(program, (_key, value: unknown) =>
+    typeof value === 'bigint' ? `${value}n` : value,
+  );
+}
+
 /** The programs whose costs are those of a program's hits. Both look at what the filter looks at. */
-export function pricedPrograms(program: Program): PricedPrograms {
+function pricedPrograms(program: Program): PricedPrograms {
   if (program.filter === undefined) return { passing: program, refusing: program };
   return {
     passing: { ...program, filter: decided(program.filter, true) },

@@ -119,6 +119,8 @@ export interface TracerMethods {
   add(request: ProbeRequest): AddReply;
   /** @returns what had to stay. */
   remove(probe: number): readonly string[];
+  /** What lies at addresses of a process, for people. */
+  symbolize(pid: number, addresses: readonly bigint[]): readonly (string | undefined)[];
   /** How the command that was started has ended, if it has. */
   pollEnd(): EndReply | undefined;
   /** Nanoseconds that one hit of each program costs. */

@@ -6,10 +6,9 @@ import { TraplineError } from '../base/errors.ts';
 import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
 import type { EngineName } from '../probe/engine.ts';
-import type { Program } from '../probe/program.ts';
 import type { Collector } from './collector.ts';
 import { EventLoopTurns } from './event-loop.ts';
-import { pricedPrograms } from './cost.ts';
+import { PriceList } from './cost.ts';
 import { decideShape } from './options.ts';
 import type { OpenReply } from './protocol.ts';
 import { summarise } from './summary.ts';
@@ -99,13 +98,6 @@ async function open(
 function requestsOf(options: SessionOptions): ProbeRequest[] {
   return (options.probes ?? []).map((probe) =>
     typeof probe === 'string' ? { definition: probe } : probe,
-  );
-}
-
-/** Equal for programs that do the same: they cost the same. */
-function keyOf(program: Program): string {
-  return JSON.stringify(program, (_key, value: unknown) =>
-    typeof value === 'bigint' ? `${value}n` : value,
   );
 }
 
@@ -250,6 +242,18 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     }
   }
 
+  /**
+   * Names addresses in a process, as values of type `symbol` are shown: `malloc+0x10/0x1a2`.
+   * @param pid as the events have it
+   * @returns one for each; undefined where no function is known there, or the process has ended.
+   */
+  async symbolize(
+    pid: number,
+    addresses: readonly bigint[],
+  ): Promise<readonly (string | undefined)[]> {
+    return this.#client.call('symbolize', pid, addresses);
+  }
+
   /** Counts and costs as they are now. */
   async summary(): Promise<Summary> {
     if (this.#stopping !== undefined) return this.#stopping;
@@ -292,21 +296,11 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   async #summarise(kept: readonly string[], isFinal: boolean): Promise<Summary> {
     const accounts = this.#collector.accounts(isFinal);
-    const programs = new Map(
-      accounts.flatMap(({ consumer }) => {
-        const { passing, refusing } = pricedPrograms(consumer.program);
-        return [passing, refusing].map((program) => [keyOf(program), program] as const);
-      }),
-    );
-    const measured = await this.#client.call('measure', [...programs.values()]);
-    const costs = new Map([...programs.keys()].map((key, index) => [key, measured[index] ?? 0]));
+    const prices = new PriceList(accounts.map(({ consumer }) => consumer.program));
+    const measured = await this.#client.call('measure', prices.programs);
     return summarise({
       accounts,
-      costOf: (program) => {
-        const { passing, refusing } = pricedPrograms(program);
-        const [passed = 0, refused = 0] = [passing, refusing].map((each) => costs.get(keyOf(each)));
-        return { passed, refused };
-      },
+      costOf: (program) => prices.costOf(program, measured),
       loss: this.#collector.loss(),
       stops: await this.#client.call('stops'),
       targetNanoseconds: this.#watch.cpuNanoseconds,

@@ -1,6 +1,6 @@
 /** The tracer: owns ptrace, everything in targets, and what is known of files. Runs in its own thread. */
 
-import { address, type Pid } from '../base/brand.ts';
+import { address, pid as brandPid, type Pid } from '../base/brand.ts';
 import { ensure } from '../base/errors.ts';
 import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
 import { usableTracefs } from '../engines/kernel/tracefs.ts';
@@ -20,6 +20,7 @@ import { cpuNanoseconds } from './processor-time.ts';
 import type { AddReply, EndReply, OpenReply, SessionShape, TracerMethods } from './protocol.ts';
 import { describeTarget } from './selection.ts';
 import { CommandStart } from './startup.ts';
+import { symbolize } from './symbolize.ts';
 import type {
   CleanReport,
   FunctionList,
@@ -178,6 +179,11 @@ export class Tracer implements TracerMethods {
 
   list(file: string, request: ListRequest): FunctionList {
     return listFile(file, request);
+  }
+
+  symbolize(pid: number, addresses: readonly bigint[]): readonly (string | undefined)[] {
+    const places = addresses.map((each) => address(each));
+    return symbolize(brandPid(pid), places, this.#files);
   }
 
   get #engine(): SessionEngine {

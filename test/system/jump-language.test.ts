@@ -80,6 +80,31 @@ function filteredBy(filter: string): string {
   return `taking@values a=%r8:u64 d=%cx:s64 name=+0(+16(%di)):string if ${filter}`;
 }
 
+test('addresses are named, by the session and by the command', async () => {
+  await using target = await startValues();
+  await leavingClean(target, async () => {
+    const words = [
+      '-p',
+      String(target.pid),
+      '-n',
+      '1',
+      'taking@values here=%ip:symbol where=@0x10:symbol',
+    ];
+    await using running = new Running(['trace', ...words]);
+    await running.until('err', /1 probe in/);
+    target.send('go');
+    await target.waitForLine('round', 60_000);
+    const { status, out, err } = await running.result();
+    assert.equal(status, 0, err);
+    assert.match(out, / here=taking\+0x0\/0x[0-9a-f]+ where=\(fault\)$/m);
+    await using session = await attach({ pids: [target.pid] }, { probes: ['taking@values'] });
+    const at = session.probes[0]?.sites[0]?.address ?? assert.fail('no site');
+    const [name, nowhere] = await session.symbolize(target.pid, [at + 2n, 1n]);
+    assert.match(name ?? '', /^taking\+0x2\/0x/);
+    assert.equal(nowhere, undefined);
+  });
+});
+
 test('filters: what they refuse is counted, and only that', async () => {
   const passing = [
     'd == -2',

@@ -44,6 +44,10 @@ class FakeSession implements FollowedSession {
     });
   }
 
+  symbolize(): Promise<readonly undefined[]> {
+    return Promise.resolve([]);
+  }
+
   get firstStops(): Summary['bill'] {
     return summary.bill;
   }
