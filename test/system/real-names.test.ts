@@ -197,7 +197,8 @@ test('what is not there is said to be so, with near names', async () => {
   assert.match(near.hint ?? '', /Did you mean early_work/);
   const file = await refusalOf(target, 'main@libnothing');
   assert.equal(file.code, 'no-file');
-  assert.match(file.message, /libnothing is not mapped by process \d+/);
+  assert.match(file.message, /libnothing is not mapped by early-main \(\d+\)/);
+  assert.match(file.hint ?? '', /It maps .*libearly.so/);
   const stripped = await startTarget(requireProgram('sleep'), ['60']);
   await using other = stripped;
   assert.match((await refusalOf(other, 'main@sleep')).hint ?? '', /stripped|shows what there is/);
