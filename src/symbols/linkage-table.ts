@@ -45,7 +45,7 @@ export function linkageSymbols(elf: ElfFile): SymbolRows | undefined {
   const strings = new ByteWriter().u8(0);
   for (const section of sections) {
     const bytes = elf.sectionBytes(section);
-    const width = section.entrySize === 8 ? 8 : 16;
+    const width = entryWidth(section, bytes);
     for (let at = 0; at + width <= bytes.length; at += width) {
       const slot = slotOf(bytes, at, width, section.address);
       const symbol = slot === undefined ? 0 : (slots.get(slot) ?? 0);
@@ -77,6 +77,12 @@ function symbolsOfSlots(dynamic: Dynamic): Map<number, number> {
     }
   }
   return found;
+}
+
+/** Older linkers leave the size of the short entries out, which no landing mark fits in. */
+function entryWidth({ name, entrySize }: Section, bytes: Uint8Array): number {
+  if (entrySize === 8 || entrySize === 16) return entrySize;
+  return name === '.plt.got' && bytes[0] === 0xff ? 8 : 16;
 }
 
 const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];

@@ -37,7 +37,12 @@ const LAYOUTS: readonly (readonly string[])[] = [
 /** Name → address, as objdump labels the entries. */
 function objdumpEntries(path: string): Map<string, Set<string>> {
   const found = new Map<string, Set<string>>();
-  const sections = ['.plt', '.plt.sec', '.plt.got', '.plt.bnd'].flatMap((name) => ['-j', name]);
+  const elf = openElf(path);
+  const names = ['.plt', '.plt.sec', '.plt.got', '.plt.bnd'];
+  // It fails where it has nothing to show.
+  const there = names.filter((name) => elf.section(name) !== undefined);
+  if (there.length === 0) return found;
+  const sections = there.flatMap((name) => ['-j', name]);
   for (const line of run('objdump', ['-d', ...sections, path]).split('\n')) {
     const match = /^0*([0-9a-f]+) <([^*].*@plt)>:$/.exec(line);
     if (match === null) continue;
