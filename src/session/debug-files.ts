@@ -21,6 +21,8 @@ const log = debugLog('session');
 export const DEBUG_FOLDER = '/usr/lib/debug';
 /** How much of a file is read at once for its checksum. */
 const CHECKSUM_STEP = 1 << 20;
+/** The largest file whose checksum is made: whoever owns the target's folder could keep us busy for days. */
+const MAX_CHECKED_BYTES = 2 ** 32;
 
 /** Where a file is, and what it sees as `/`. */
 export interface FilePlace {
@@ -184,8 +186,15 @@ function readFully(fd: number, bytes: Uint8Array, offset: number): number {
   return done;
 }
 
-/** CRC-32 of a whole file, in steps, so that its size costs no memory. */
+/** CRC-32 of a whole file, in steps, so that its size costs no memory. @throws TraplineError `limit`, `no-file`. */
 function checksumOf(path: string, size: number): number {
+  if (size > MAX_CHECKED_BYTES) {
+    throw new TraplineError({
+      code: 'limit',
+      message: `${path} has ${size} bytes, too many to make its checksum`,
+      hint: 'A debug file that is found by the build id needs no checksum.',
+    });
+  }
   let checksum = 0;
   const step = new Uint8Array(Math.min(CHECKSUM_STEP, size));
   readOf(path, (fd) => {

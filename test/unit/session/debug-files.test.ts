@@ -2,7 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
@@ -121,6 +129,14 @@ test('the debug file of another build, a damaged one and a pipe are not taken', 
   rmSync(linked);
   execFileSync('mkfifo', [linked]);
   assert.equal(find(made), undefined);
+});
+
+test('a debug file without end is not read to its end', (t) => {
+  if (lacks(t)) return;
+  const made = program();
+  const linked = put(made.debug, join(made.root, 'app/program.debug'));
+  truncateSync(linked, 2 ** 33);
+  assert.throws(() => find(made), { code: 'limit', message: /too many to make its checksum/ });
 });
 
 test('a debug file is opened once, and again when it was changed', (t) => {
