@@ -12,7 +12,7 @@ import {
   type SegmentLayout,
 } from '../../events/layout.ts';
 import { Assembler } from '../../x64/assembler.ts';
-import { mem } from '../../x64/operands.ts';
+import { mem, type Label } from '../../x64/operands.ts';
 
 /** Where a session's memory lies in a target. */
 export interface SessionAddresses {
@@ -97,7 +97,7 @@ export function emitForgetCall(code: Assembler): void {
 }
 
 /** Tries the entries behind the first; falls to `ask` when none is the task's own. */
-function emitWays(code: Assembler, ask: ReturnType<Assembler['label']>): void {
+function emitWays(code: Assembler, ask: Label): void {
   const again = code.label('again');
   const next = code.label('next');
   code.test('rax', 'rax').jcc('e', ask);
@@ -113,53 +113,51 @@ function emitWays(code: Assembler, ask: ReturnType<Assembler['label']>): void {
   code.add('r11', CacheEntry.bytes).dec('r8').jcc('ne', again);
 }
 
-/** Looks for a context that edx:esi (tid, pid) owns already; jumps to `found` with it in rcx. */
-function emitFindOwn(
+/** Runs a body on each context in turn, in rcx; it may jump to `next`, or out. Clobbers r11. */
+function emitEachContext(
   code: Assembler,
   segment: Address,
   layout: SegmentLayout,
-  found: ReturnType<Assembler['label']>,
+  emitBody: (next: Label) => void,
 ): void {
   const again = code.label('again');
   const next = code.label('next');
   code.mov('rcx', address(segment + BigInt(layout.contextsOffset)));
   code.mov('r11d', layout.contextCount);
   code.bind(again);
-  code.cmp(mem({ base: 'rcx', displacement: ContextHeader.tid }), 'edx').jcc('ne', next);
-  code.cmp(mem({ base: 'rcx', displacement: ContextHeader.pid }), 'esi').jcc('e', found);
+  emitBody(next);
   code.bind(next);
   code.add('rcx', layout.contextStride).dec('r11').jcc('ne', again);
 }
 
+/** Looks for a context that edx:esi (tid, pid) owns already; jumps to `found` with it in rcx. */
+function emitFindOwn(code: Assembler, segment: Address, layout: SegmentLayout, found: Label): void {
+  emitEachContext(code, segment, layout, (next) => {
+    code.cmp(mem({ base: 'rcx', displacement: ContextHeader.tid }), 'edx').jcc('ne', next);
+    code.cmp(mem({ base: 'rcx', displacement: ContextHeader.pid }), 'esi').jcc('e', found);
+  });
+}
+
 /** Claims a free context for edx:esi; returns 0 if there is none, else goes on to `found`. */
-function emitClaim(
-  code: Assembler,
-  segment: Address,
-  layout: SegmentLayout,
-  found: ReturnType<Assembler['label']>,
-): void {
-  const again = code.label('again');
-  const next = code.label('next');
+function emitClaim(code: Assembler, segment: Address, layout: SegmentLayout, found: Label): void {
   // First of all: a signal handler that never returns may leave a context claimed, but not uncounted.
   code.mov('rax', address(segment + BigInt(SegmentHeader.claimed)));
   code.lock().inc(mem({ base: 'rax', width: 8 }));
-  code.mov('rcx', address(segment + BigInt(layout.contextsOffset)));
-  code.mov('r11d', layout.contextCount);
-  code.bind(again);
-  code.mov('eax', mem({ base: 'rcx', displacement: ContextHeader.tid }));
-  code.test('eax', 'eax').jcc('ne', next);
-  code.lock().cmpxchg(mem({ base: 'rcx', displacement: ContextHeader.tid }), 'edx');
-  code.jcc('ne', next);
-  // prctl returns in rax and clobbers rcx and r11; rdi and rsi carry its arguments.
-  code.push('rdi').push('rsi').push('rcx').push('rdx');
-  code.mov('edi', PR_GET_NAME).lea('rsi', mem({ base: 'rcx', displacement: ContextHeader.comm }));
-  code.mov('eax', StubCall.prctl).syscall();
-  code.pop('rdx').pop('rcx').pop('rsi').pop('rdi');
-  code.mov(mem({ base: 'rcx', displacement: ContextHeader.pid }), 'esi');
-  code.mov(mem({ base: 'rcx', displacement: ContextHeader.ready, width: 4 }), 1);
-  code.jmp(found);
-  code.bind(next);
-  code.add('rcx', layout.contextStride).dec('r11').jcc('ne', again);
+  emitEachContext(code, segment, layout, (next) => {
+    code.mov('eax', mem({ base: 'rcx', displacement: ContextHeader.tid }));
+    code.test('eax', 'eax').jcc('ne', next);
+    code.lock().cmpxchg(mem({ base: 'rcx', displacement: ContextHeader.tid }), 'edx');
+    code.jcc('ne', next);
+    // prctl returns in rax and clobbers rcx and r11; rdi and rsi carry its arguments.
+    code.push('rdi').push('rsi').push('rcx').push('rdx');
+    code.mov('edi', PR_GET_NAME);
+    code.lea('rsi', mem({ base: 'rcx', displacement: ContextHeader.comm }));
+    code.mov('eax', StubCall.prctl).syscall();
+    code.pop('rdx').pop('rcx').pop('rsi').pop('rdi');
+    code.mov(mem({ base: 'rcx', displacement: ContextHeader.pid }), 'esi');
+    code.mov(mem({ base: 'rcx', displacement: ContextHeader.ready, width: 4 }), 1);
+    code.jmp(found);
+  });
   code.xor('ecx', 'ecx').ret();
 }
 
