@@ -124,10 +124,11 @@ export function fitsRecord(
 const WORK_BYTES = 56;
 
 /** What reading the memory of a fetch takes of the working area, at most. */
-function readsOf(fetch: Fetch, count = 1, type?: FieldType): number {
+function readsOf(fetch: Fetch, count?: number, type?: FieldType): number {
   if (fetch.kind === 'stack') return WORK_BYTES;
   if (fetch.kind !== 'load') return 0;
-  const strings = type === 'string' && count > 1 ? count : 0;
+  // An array of one string has a pointer to it, too.
+  const strings = type === 'string' && count !== undefined ? count : 0;
   return WORK_BYTES * (1 + strings) + strings * 8 + readsOf(fetch.base);
 }
 

@@ -256,11 +256,11 @@ export class ReadPlan {
     );
   }
 
-  #valueRead({ type, count = 1 }: ProgramArgument, fetch: Load): Read {
+  #valueRead({ type, count }: ProgramArgument, fetch: Load): Read {
     if (type !== 'string') {
-      return this.#read(fetch, (elementBits(type) / 8) * count, this.#take(8));
+      return this.#read(fetch, (elementBits(type) / 8) * (count ?? 1), this.#take(8));
     }
-    const text = count === 1 ? fetch : ({ kind: 'load', base: fetch, offset: 0n } as const); // the literal
+    const text = count === undefined ? fetch : ({ kind: 'load', base: fetch, offset: 0n } as const); // the literal
     return this.#text(text, this.#take(MAX_STRING_BYTES), MAX_STRING_BYTES);
   }
 

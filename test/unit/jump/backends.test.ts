@@ -190,6 +190,7 @@ const ARGUMENTS: readonly string[] = [
   'a=%flags:b1@1/8 s=+0(%di):symbol t=%di:symbol',
   Array.from({ length: 120 }, (_, at) => `x${at}=+${at}(%di):u8`).join(' '),
   Array.from({ length: 16 }, (_, at) => `x${at}=+${at}(%di):string`).join(' '),
+  Array.from({ length: 16 }, (_, at) => `x${at}=+${at * 8}(%di):string[1]`).join(' '),
 ];
 
 /** What of the arguments a filter may look at, with every operator. */
