@@ -75,11 +75,22 @@ function pointersOf(fetch: Fetch): Fetch[] {
   return [...pointersOf(fetch.base), fetch.base];
 }
 
+/** What is added to addresses on the way to a value (fetch_insn.offset, an int). */
+function offsetsOf(fetch: Fetch): bigint[] {
+  return fetch.kind === 'load' ? [fetch.offset, ...offsetsOf(fetch.base)] : [];
+}
+
 /** Why the kernel can't have a program; undefined where it can. */
 export function refusePlan({ program, fetched }: EventPlan): string | undefined {
   const values = program.filter === undefined ? [] : valuesOf(program.filter);
   if (values.some((value) => value.kind === 'argument' && value.argument.fetch.kind === 'text')) {
     return 'the kernel can not filter by a constant text';
+  }
+  const far = fetched.find(({ fetch }) =>
+    offsetsOf(fetch).some((at) => BigInt.asIntN(32, at) !== at),
+  );
+  if (far !== undefined) {
+    return `the kernel keeps 32 bits of the offset of a dereference, and would read ${far.name} from elsewhere`;
   }
   const most = MAX_ARGUMENTS - 2;
   if (fetched.length <= most) return undefined;

@@ -82,6 +82,17 @@ test('more arguments than the kernel has room for are refused', () => {
   assert.match(refusePlan(planEvent(programOf(`${most} %di`))) ?? '', /room for 126/);
 });
 
+function refuse(text: string): string | undefined {
+  return refusePlan(planEvent(programOf(text)));
+}
+
+test('offsets that the kernel would cut are refused', () => {
+  assert.equal(refuse('+0x7fffffff(%di) -0x80000000(%di) @0xffffffff81000000'), undefined);
+  for (const text of ['a=+0x80000000(%di)', 'a=-0x80000001(%di):u8', 'a=+0(+0x100000000(%di))']) {
+    assert.match(refuse(text) ?? '', /32 bits .* a /, text);
+  }
+});
+
 const FORMAT = `name: e
 ID: 2326
 format:
