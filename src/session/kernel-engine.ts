@@ -7,6 +7,7 @@ import { address, type FileOffset, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { findProcesses, mapsIfReadable } from '../engines/jump/spaces.ts';
 import type { WatchedTasks } from '../engines/kernel/instance.ts';
+import { refuseInstruction } from '../engines/kernel/instruction.ts';
 import { ownName } from '../engines/kernel/session-name.ts';
 import { KernelTarget, type KernelRequest } from '../engines/kernel/target.ts';
 import { requireTracefs } from '../engines/kernel/tracefs.ts';
@@ -214,7 +215,10 @@ export class KernelEngine implements SessionEngine {
     for (const one of wanted) {
       const { file, offset } = one.place;
       const reason =
-        file.planner.boundary(offset) ?? sites.refuse(file, offset) ?? refuseNop(file, offset);
+        file.planner.boundary(offset) ??
+        sites.refuse(file, offset) ??
+        refuseInstruction(file.elf.bytes.subarray(offset)) ??
+        refuseNop(file, offset);
       if (reason !== undefined) refuse(one, reason);
       else if (this.#nextConsumer >= CONSUMER_CAPACITY) {
         refuse(one, `a session can have ${CONSUMER_CAPACITY} places, removed ones included`);

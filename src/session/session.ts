@@ -283,6 +283,16 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   }
 
   async #stop(): Promise<Summary> {
+    try {
+      return await this.#takeOut();
+    } catch (error) {
+      // Nothing stays behind for it; should that fail too, the first error tells more.
+      await this.#client.call('release').catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #takeOut(): Promise<Summary> {
     this.#collector.beginEnd();
     const kept = await this.#client.call('leave');
     await this.#watch.sample();

@@ -61,7 +61,12 @@ export function cleanHoldings(tracefs: string): KernelCleaning[] {
     .map((holding) => cleanOne(tracefs, holding));
 }
 
-function cleanOne(tracefs: string, { name, events }: KernelHolding): KernelCleaning {
+function cleanOne(tracefs: string, { name }: KernelHolding): KernelCleaning {
+  return { name, ...removeSession(tracefs, name) };
+}
+
+/** Removes all that one session has in the kernel, ours or a dead one's. */
+export function removeSession(tracefs: string, name: string): Omit<KernelCleaning, 'name'> {
   const kept: string[] = [];
   let eventsRemoved = 0;
   const tried = (action: () => void): boolean => {
@@ -74,13 +79,14 @@ function cleanOne(tracefs: string, { name, events }: KernelHolding): KernelClean
       return false;
     }
   };
-  // With the instance its events are off.
+  // With the instance its events are off. Before them: removing an event that was on would empty it.
   const folder = join(tracefs, 'instances', name);
   if (existsSync(folder)) tried(() => removeInstance(tracefs, folder));
-  for (const event of events) {
+  const held = findHoldings(tracefs).find((holding) => holding.name === name);
+  for (const event of held?.events ?? []) {
     if (tried(() => writeCommand(join(tracefs, 'uprobe_events'), `-:${name}/${event}`))) {
       eventsRemoved++;
     }
   }
-  return { name, eventsRemoved, kept };
+  return { eventsRemoved, kept };
 }

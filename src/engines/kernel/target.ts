@@ -21,8 +21,9 @@ import {
 } from './command.ts';
 import { parseFormat, type KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
+import { removeSession } from './leftovers.ts';
 import type { KernelRing } from './reader.ts';
-import { attempt, lastError, writeCommand } from './tracefs.ts';
+import { attempt, lastError, NOT_SUPPORTED, writeCommand } from './tracefs.ts';
 
 const log = debugLog('kernel');
 
@@ -71,8 +72,6 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   readonly #instance: TracingInstance;
   readonly #places = new Map<number, KernelPlace>();
   #events: KernelEvent[] = [];
-  /** Switched off, and kept until all is read: the kernel empties rings when it removes an event. */
-  readonly #retired: KernelEvent[] = [];
   #nextEvent = 0;
   #isGone = false;
 
@@ -111,12 +110,10 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   }
 
   remove(consumers: ReadonlySet<number>): string[] {
+    // Switched off, and kept until all is read: the kernel empties the rings when it removes an event.
     const leaving = this.#events.filter((event) => event.consumers.some((id) => consumers.has(id)));
     this.#events = this.#events.filter((event) => !leaving.includes(event));
-    return leaving.flatMap((event) => {
-      this.#retired.push(event);
-      return this.#tried(() => this.#switch(event.name, false));
-    });
+    return leaving.flatMap(({ name }) => tried(() => this.#switch(name, false)));
   }
 
   leave(): string[] {
@@ -126,11 +123,8 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   release(): string[] {
     if (this.#isGone) return [];
     this.#isGone = true;
-    const problems = this.leave();
-    // The instance before its events: removing an event that it once had on would empty it first.
-    problems.push(...this.#tried(() => this.#instance.remove()));
-    for (const { name } of this.#retired) problems.push(...this.#tried(() => this.#undefine(name)));
-    return problems;
+    const { tracefs, name } = this.#options;
+    return [...this.leave(), ...removeSession(tracefs, name).kept];
   }
 
   [Symbol.dispose](): void {
@@ -152,32 +146,41 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       if (reason === undefined) defined.push(request);
       else failed.push({ request, reason });
     }
+    const refuseAll = (error: TraplineError): FailedKernelRequest[] => {
+      this.#abandon(name, error);
+      return [...failed, ...defined.map((request) => ({ request, reason: reasonOf(error) }))];
+    };
     if (defined.length === 0) return failed;
     try {
-      this.#begin(name, plan, defined);
+      this.#describe(name, plan, defined);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
+      return refuseAll(error);
+    }
+    try {
+      this.#switch(name, true);
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      if (defined.length === 1) return refuseAll(error);
       this.#abandon(name, error);
-      if (defined.length === 1) {
-        return [...failed, ...defined.map((request) => ({ request, reason: reasonOf(error) }))];
-      }
       // One place that the kernel can't probe spoils all: halves find it.
       const middle = defined.length >>> 1;
       failed.push(...this.#install(defined.slice(0, middle)));
       failed.push(...this.#install(defined.slice(middle)));
+      return failed;
     }
+    this.#events.push({ name, consumers: defined.map(({ consumer }) => consumer) });
     return failed;
   }
 
-  #begin(name: string, plan: EventPlan, requests: readonly KernelRequest[]): void {
+  /** Notes how an event's records are read, and gives it its filter. */
+  #describe(name: string, plan: EventPlan, requests: readonly KernelRequest[]): void {
     const file = `events/${this.#options.name}/${name}/format`;
     const format = parseFormat(this.#instance.read(file), plan);
     this.#filter(name, plan.program);
-    this.#switch(name, true);
     requests.forEach(({ consumer }, line) => {
       this.#places.set(consumer, { event: name, line, format });
     });
-    this.#events.push({ name, consumers: requests.map(({ consumer }) => consumer) });
   }
 
   /** Gives an event its filter. @throws TraplineError with the kernel's own words where it takes another one. */
@@ -200,18 +203,17 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   }
 
   /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
-  #define(
-    event: string,
-    plan: EventPlan,
-    { path, offset, consumer }: KernelRequest,
-  ): string | undefined {
+  #define(event: string, plan: EventPlan, request: KernelRequest): string | undefined {
     const { tracefs, name: group } = this.#options;
+    const { path, offset, consumer } = request;
     // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
     const isPlain = /^[\w./+,=@~-]+$/.test(path) && !path.startsWith('/proc/');
-    const file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
-    const shown = file === undefined ? path : `/proc/self/fd/${file}`;
-    const command = printCommand({ group, event }, shown, offset, plan, consumer);
+    let file: number | undefined;
+    let command = '';
     try {
+      file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
+      const shown = file === undefined ? path : `/proc/self/fd/${file}`;
+      command = printCommand({ group, event }, shown, offset, plan, consumer);
       writeCommand(`${tracefs}/uprobe_events`, command);
       return undefined;
     } catch (error) {
@@ -228,34 +230,30 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     this.#instance.write(`events/${this.#options.name}/${event}/enable`, on ? '1' : '0');
   }
 
-  #undefine(event: string): void {
-    writeCommand(`${this.#options.tracefs}/uprobe_events`, `-:${this.#options.name}/${event}`);
-  }
-
   /** Takes an event away that never was on. */
-  #abandon(name: string, error: TraplineError): void {
-    log('%s is not switched on: %s', name, error.message);
-    for (const problem of this.#tried(() => this.#undefine(name))) log('%s', problem);
-  }
-
-  #tried(action: () => void): string[] {
-    try {
-      action();
-      return [];
-    } catch (error) {
-      if (!(error instanceof TraplineError)) throw error;
-      return [messageOf(error)];
+  #abandon(event: string, error: TraplineError): void {
+    const { tracefs, name } = this.#options;
+    log('%s is not switched on: %s', event, error.message);
+    const undefine = `-:${name}/${event}`;
+    for (const problem of tried(() => writeCommand(`${tracefs}/uprobe_events`, undefine))) {
+      log('%s', problem);
     }
   }
 }
 
-/** ENOTSUPP (include/linux/errno.h) is the kernel's own, for instructions that it can't execute elsewhere. */
-const NOT_SUPPORTED = new Set(['Unknown system error -524', 'ENOTSUP', 'EOPNOTSUPP']);
+/** @returns what went wrong, for people; nothing if nothing did. */
+function tried(action: () => void): string[] {
+  try {
+    action();
+    return [];
+  } catch (error) {
+    if (!(error instanceof TraplineError)) throw error;
+    return [messageOf(error)];
+  }
+}
 
 function reasonOf({ code, errno, message }: TraplineError): string {
   if (code === 'refused') return message;
-  if (errno !== undefined && NOT_SUPPORTED.has(errno)) {
-    return 'the kernel can not probe this instruction';
-  }
+  if (errno === NOT_SUPPORTED) return 'the kernel can not probe this instruction';
   return `the kernel refuses it: ${message}`;
 }

@@ -18,6 +18,11 @@ const MOUNT_POINTS = ['/sys/kernel/tracing', '/sys/kernel/debug/tracing'] as con
 /** Inode of the first pid namespace (include/linux/proc_ns.h). */
 const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
+/** include/linux/errno.h: the kernel's own, for instructions that it can't execute elsewhere. */
+const ENOTSUPP = 524;
+/** The name of that errno. */
+export const NOT_SUPPORTED = 'ENOTSUPP';
+
 /** How to get tracefs, for people. */
 export const MOUNT_HINT = 'Mount it: sudo mount -t tracefs tracefs /sys/kernel/tracing';
 
@@ -139,10 +144,7 @@ export function findError(log: string, command: string): LoggedError | undefined
 }
 
 function failure(what: string, error: unknown): TraplineError {
-  const errno =
-    error instanceof Error && 'code' in error && typeof error.code === 'string'
-      ? error.code
-      : undefined;
+  const errno = errnoOf(error);
   const code =
     errno === 'EBUSY'
       ? 'busy'
@@ -155,4 +157,11 @@ function failure(what: string, error: unknown): TraplineError {
     ...(errno === undefined ? {} : { errno }),
     cause: error,
   });
+}
+
+/** Node has no name for the kernel's own ENOTSUPP. */
+function errnoOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined;
+  if ('errno' in error && error.errno === -ENOTSUPP) return NOT_SUPPORTED;
+  return typeof error.code === 'string' ? error.code : undefined;
 }

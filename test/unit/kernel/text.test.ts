@@ -10,6 +10,7 @@ import {
   printEventFilter,
   refusePlan,
 } from '../../../src/engines/kernel/command.ts';
+import { refuseInstruction } from '../../../src/engines/kernel/instruction.ts';
 import { parseFormat } from '../../../src/engines/kernel/format.ts';
 import { isOwnerAlive, ownName, parseName } from '../../../src/engines/kernel/session-name.ts';
 import { findError } from '../../../src/engines/kernel/tracefs.ts';
@@ -181,4 +182,24 @@ test('what nothing filters is told apart exactly, event by event', () => {
   const [first, second] = accountFor([one, other], 600, true);
   assert.equal(first?.missed.ringFull, 600);
   assert.equal(second?.missed.ringFull, 0);
+});
+
+test('instructions that the kernel refuses, or takes for others', () => {
+  const cases: readonly (readonly [string, RegExp | undefined])[] = [
+    ['f30f1efa', undefined], // endbr64
+    ['55', undefined], // push rbp
+    ['488b07', undefined], // mov rax, [rdi]
+    ['64488b042500000000', undefined], // mov rax, fs:[0]
+    ['c5f877', /AVX/], // vzeroupper
+    ['62f17c48', /AVX/], // EVEX
+    ['66c5f877', /AVX/],
+    ['f00fba', /lock/], // lock bts
+    ['3effe0', /segment/], // notrack jmp rax
+    ['', undefined],
+  ];
+  for (const [bytes, expected] of cases) {
+    const reason = refuseInstruction(Buffer.from(bytes, 'hex'));
+    if (expected === undefined) assert.equal(reason, undefined, bytes);
+    else assert.match(reason ?? '', expected, bytes);
+  }
 });
