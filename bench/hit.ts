@@ -1,23 +1,23 @@
 /** What a hit costs: the call with the probe less the call without, on the target's own clock. */
 
-import { setTimeout as sleep } from 'node:timers/promises';
-
-import { attach, listFunctions, type Session } from '../src/index.ts';
+import { attach, listFunctions } from '../src/index.ts';
+import {
+  bare,
+  bursts,
+  BURSTS,
+  COUNTED_CALLS,
+  EMULATED_CALLS,
+  RECORDED_CALLS,
+  sessionCost,
+  WARM_BURSTS,
+} from './bursts.ts';
 import { KernelProbes } from './kernel.ts';
-import { compileTarget, MeasuredTarget } from './programs.ts';
-import { atLeast, atMost, median, Rows, type Row } from './rows.ts';
+import { compileTarget, MeasuredTarget } from './targets.ts';
+import { atLeast, atMost, Rows, type Row } from './rows.ts';
 
-/** Calls in a burst that is recorded: less than a ring of 1 MiB holds, 32,768. */
-const RECORDED_CALLS = 30_000;
-/** One lap of the ring, so that its pages are there. */
-const WARM_BURSTS = 2;
-const BURSTS = 11;
-const COUNTED_CALLS = 500_000;
-const EMULATED_CALLS = 2000;
 const STEPPED_CALLS = 300;
 /** A perf record takes half a second to come and go. */
 const MOST_PERF_ROUNDS = 3;
-const PATIENCE_MILLISECONDS = 10_000;
 /** The second instruction of work(), behind the one byte of `push %rbp`: `mov %rsp,%rbp`. */
 const STEPPED_OFFSET = 1n;
 
@@ -35,9 +35,10 @@ export async function measureHits(rounds: number): Promise<Row[]> {
   await using program = await MeasuredTarget.start(file);
   const [work] = (await listFunctions(file, { glob: 'work' })).functions;
   if (work === undefined) throw new Error(`${file} has no function work`);
+  const offset = BigInt(work.offset);
   using kernel = KernelProbes.define([
-    { event: 'push', file, offset: BigInt(work.offset) },
-    { event: 'step', file, offset: BigInt(work.offset) + STEPPED_OFFSET },
+    { event: 'push', file, offset, arguments: 'a=%di b=%si' },
+    { event: 'step', file, offset: offset + STEPPED_OFFSET, arguments: 'a=%di b=%si' },
   ]);
   const rows: Row[] = [];
   const threads = [1, 2, 4].map((count) => ({
@@ -94,18 +95,6 @@ function addFigures({ hand, record, handCount, count, push, step }: Figures, row
   }
 }
 
-/** The middle of some bursts, each run by `burst`. */
-async function bursts(burst: () => Promise<number>): Promise<number> {
-  for (let warm = 0; warm < WARM_BURSTS; warm++) await burst();
-  const figures: number[] = [];
-  for (let at = 0; at < BURSTS; at++) figures.push(await burst());
-  return median(figures);
-}
-
-function bare(program: MeasuredTarget, threads: number, calls = COUNTED_CALLS): Promise<number> {
-  return bursts(() => program.run('work', threads, calls));
-}
-
 async function byHand(
   program: MeasuredTarget,
   what: 'recorded' | 'counted',
@@ -116,28 +105,15 @@ async function byHand(
   return (await bursts(() => program.run(what, threads, calls))) - without;
 }
 
-/** Bursts that a ring holds, each read to its last event before the next one. */
-async function ourRecord({ program, file }: Subject, threads: number): Promise<number> {
-  const without = await bare(program, threads, RECORDED_CALLS);
-  await using session = await attach(
-    { pids: [program.pid] },
-    { probes: [`work@${file} a=%di:u64 b=%si:u64`] },
-  );
-  const reader = new CountingReader(session);
-  let due = 0;
-  const cost = await bursts(async () => {
-    const nanoseconds = await program.run('work', threads, RECORDED_CALLS);
-    due += threads * RECORDED_CALLS;
-    await reader.waitFor(due);
-    return nanoseconds;
+function ourRecord({ program, file }: Subject, threads: number): Promise<number> {
+  return sessionCost({
+    program,
+    what: 'work',
+    threads,
+    calls: RECORDED_CALLS,
+    probe: `work@${file} a=%di:u64 b=%si:u64`,
+    isRecorded: true,
   });
-  const summary = await session.stop();
-  await reader.done;
-  const [event] = summary.events;
-  if (event?.recorded !== due || event.hits !== due || reader.count !== due) {
-    throw new Error(`${due} hits were to be recorded, ${event?.recorded} of ${event?.hits} were`);
-  }
-  return cost - without;
 }
 
 async function ourCount({ program, file }: Subject, threads: number): Promise<number> {
@@ -151,29 +127,6 @@ async function ourCount({ program, file }: Subject, threads: number): Promise<nu
   const due = (BURSTS + WARM_BURSTS) * threads * COUNTED_CALLS;
   if (events[0]?.hits !== due) throw new Error(`${due} hits, ${events[0]?.hits} were counted`);
   return cost - without;
-}
-
-/** Reads a session's events as fast as they come. */
-class CountingReader {
-  count = 0;
-  readonly done: Promise<void>;
-
-  constructor(session: Session) {
-    this.done = this.#read(session);
-  }
-
-  /** @throws Error when they don't come. */
-  async waitFor(count: number): Promise<void> {
-    const deadline = performance.now() + PATIENCE_MILLISECONDS;
-    while (this.count < count) {
-      if (performance.now() > deadline) throw new Error(`${this.count} of ${count} events came`);
-      await sleep(1);
-    }
-  }
-
-  async #read(session: Session): Promise<void> {
-    for await (const batch of session.batches()) this.count += batch.count;
-  }
 }
 
 async function kernelProbe(

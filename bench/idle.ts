@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pid as brandPid } from '../src/base/brand.ts';
 import { processorNanoseconds } from '../src/sys/clock.ts';
 import { command } from './built.ts';
-import { compileLarge, LARGE_FUNCTIONS, MeasuredTarget } from './programs.ts';
+import { compileLarge, LARGE_FUNCTIONS, MeasuredTarget } from './targets.ts';
 import { atMost, Rows, type Row } from './rows.ts';
 
 /** After the beginning, until the compilers of Node are done. */

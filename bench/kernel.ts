@@ -17,6 +17,10 @@ export interface KernelPlace {
   readonly event: string;
   readonly file: string;
   readonly offset: bigint;
+  /** What it fetches, as `uprobe_events` has it. */
+  readonly arguments: string;
+  /** As the event's `filter` has it. */
+  readonly filter?: string;
 }
 
 /** Kernel probes, defined and not enabled. Disposing it removes them. */
@@ -37,8 +41,9 @@ export class KernelProbes implements Disposable {
     const probes = new KernelProbes(places, mounted);
     // What an earlier run left behind when it was killed.
     for (const { event } of places) probes.#remove(event);
-    for (const { event, file, offset } of places) {
-      append(`p:${GROUP}/${event} ${file}:0x${offset.toString(16)} a=%di b=%si`);
+    for (const { event, file, offset, arguments: fetched, filter } of places) {
+      append(`p:${GROUP}/${event} ${file}:0x${offset.toString(16)} ${fetched}`);
+      if (filter !== undefined) writeFileSync(`${TRACEFS}/events/${GROUP}/${event}/filter`, filter);
     }
     return probes;
   }

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 
 import { startTarget, type Target } from '../test/harness/target.ts';
 import { command, library } from './built.ts';
-import { compileLarge, compileTarget, LARGE_FUNCTIONS, MeasuredTarget } from './programs.ts';
+import { compileLarge, compileTarget, LARGE_FUNCTIONS, MeasuredTarget } from './targets.ts';
 import { atMost, Rows, type Goal, type Row } from './rows.ts';
 
 /** What takes seconds is measured less often. */

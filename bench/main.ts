@@ -1,4 +1,4 @@
-/** `npm run bench -- [hit|latency|reader|idle|all] [--rounds N] [--json | --markdown]` */
+/** `npm run bench -- [hit|programs|latency|reader|idle|all] [--rounds N] [--json | --markdown]` */
 
 import { parseArgs } from 'node:util';
 
@@ -6,6 +6,7 @@ import { measureHits } from './hit.ts';
 import { measureIdle } from './idle.ts';
 import { measureLatency } from './latency.ts';
 import { describeMachine, isQuiet, readMachine } from './machine.ts';
+import { measurePrograms } from './programs.ts';
 import { measureReader } from './reader.ts';
 import { reaches, renderMarkdown, renderText, type Row } from './rows.ts';
 
@@ -13,6 +14,7 @@ const DEFAULT_ROUNDS = 7;
 
 const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   hit: measureHits,
+  programs: measurePrograms,
   latency: measureLatency,
   reader: measureReader,
   idle: measureIdle,

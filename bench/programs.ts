@@ -1,126 +1,185 @@
-/** The programs that are measured, compiled on demand and kept. */
+/** What fetching and filtering cost at a hit: ours, the kernel's, LTTng-UST's, gdb's fast tracepoints'. */
 
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { listFunctions } from '../src/index.ts';
+import {
+  bare,
+  bursts,
+  COUNTED_CALLS,
+  EMULATED_CALLS,
+  RECORDED_CALLS,
+  sessionCost,
+} from './bursts.ts';
+import { GdbTarget } from './gdb.ts';
+import { KernelProbes } from './kernel.ts';
+import { LttngProgram } from './lttng.ts';
+import { atMost, Rows, type Row } from './rows.ts';
+import { compileTarget, MeasuredTarget, type MeasuredFunction } from './targets.ts';
 
-import { compileFixture } from '../test/harness/fixtures.ts';
-import { startTarget, type Target } from '../test/harness/target.ts';
+/** Calls in a burst that reads memory by a system call; their records fit a ring of 1 MiB. */
+const READING_CALLS = 2000;
 
-/** `bench/`: this file, compiled, lies two folders below the root. */
-const folder = fileURLToPath(new URL('../../bench/', import.meta.url));
-
-/** Functions of {@link compileLarge}: `f0000`, `f0001` … */
-export const LARGE_FUNCTIONS = 3000;
-
-/** bench/target.c with bench/hand.c. */
-export function compileTarget(): string {
-  return compileFixture({
-    sources: [join(folder, 'target.c'), join(folder, 'hand.c')],
-    flags: ['-O2', '-g', '-pthread', '-fcf-protection=none'],
-    name: 'trapline-bench',
-  });
+/** One program, given to each tool that can have it. */
+interface Subject {
+  readonly name: string;
+  /** The event's name in the kernel. */
+  readonly event: string;
+  readonly what: MeasuredFunction;
+  /** In the kernel's language. */
+  readonly arguments: string;
+  readonly filter?: string;
+  /** The filter refuses all. */
+  readonly isRefused?: true;
+  /** In a burst of ours. */
+  readonly calls: number;
+  /** What LTTng and gdb have too; gdb's condition. */
+  readonly peers?: { readonly condition?: string };
 }
 
-/** A program of 2 MB of text in 3,000 functions; it reads commands as bench/target.c does. */
-export function compileLarge(): string {
-  const work = join(tmpdir(), `trapline-bench-${process.getuid?.() ?? 0}`);
-  mkdirSync(work, { recursive: true, mode: 0o700 });
-  const source = join(work, 'large.c');
-  writeFileSync(source, largeSource());
-  return compileFixture({
-    sources: [source],
-    flags: ['-O1', '-pthread', '-fcf-protection=none'],
-    name: 'trapline-large',
-  });
+const TWO = 'a=%di:u64 b=%si:u64';
+
+const ALL_REGISTERS = '%ax %bx %cx %dx %si %di %bp %sp %r8 %r9 %r10 %r11 %r12 %r13 %r14 %r15';
+
+/** gdb's words for the filters. */
+const FALSE_CONDITION = '$rsi == 8';
+const TRUE_CONDITION = '$rsi == 7';
+
+/** The second argument of work() is 7, or a pointer to `subject` of target.c. */
+const SUBJECTS: readonly Subject[] = [
+  {
+    name: 'record of two arguments',
+    event: 'two',
+    what: 'work',
+    arguments: TWO,
+    calls: RECORDED_CALLS,
+    peers: {},
+  },
+  {
+    name: 'false filter',
+    event: 'refused',
+    what: 'work',
+    arguments: TWO,
+    filter: 'b == 8',
+    isRefused: true,
+    calls: COUNTED_CALLS,
+    peers: { condition: FALSE_CONDITION },
+  },
+  {
+    name: 'true filter',
+    event: 'passed',
+    what: 'work',
+    arguments: TWO,
+    filter: 'b == 7',
+    calls: RECORDED_CALLS,
+    peers: { condition: TRUE_CONDITION },
+  },
+  {
+    name: 'one dereference',
+    event: 'dereference',
+    what: 'pointed',
+    arguments: 'a=+0(%si):u64',
+    calls: READING_CALLS,
+  },
+  {
+    name: 'four dereferences',
+    event: 'dereferences',
+    what: 'pointed',
+    arguments: 'a=+0(%si):u64 b=+64(%si):u64 c=+128(%si):u64 d=+192(%si):u64',
+    calls: READING_CALLS,
+  },
+  {
+    name: 'string of 8 bytes',
+    event: 'eight',
+    what: 'pointed',
+    arguments: 'text=+256(%si):string',
+    calls: READING_CALLS,
+  },
+  {
+    name: 'string of 200 bytes',
+    event: 'two_hundred',
+    what: 'pointed',
+    arguments: 'text=+272(%si):string',
+    calls: READING_CALLS,
+  },
+  {
+    name: '16 arguments',
+    event: 'sixteen',
+    what: 'work',
+    arguments: ALL_REGISTERS,
+    // A record takes 144 bytes.
+    calls: 7000,
+  },
+];
+
+/** The programs that are probed, each by its tool. */
+interface Tools {
+  readonly file: string;
+  readonly program: MeasuredTarget;
+  readonly kernel: KernelProbes | undefined;
+  readonly lttng: LttngProgram | undefined;
+  /** By their conditions. */
+  readonly gdb: ReadonlyMap<string | undefined, GdbTarget | undefined>;
 }
 
-/** Branches, calls and a switch in each, as programs have them. */
-function largeSource(): string {
-  const names = Array.from(
-    { length: LARGE_FUNCTIONS },
-    (_, index) => `f${String(index).padStart(4, '0')}`,
-  );
-  const functions = names.map((name, index) => {
-    const cases = Array.from({ length: 12 }, (_, at) => {
-      const factor = index * 12 + at + 3;
-      return `case ${at}: a = a * ${factor}u + (b >> ${at + 1}); if (a & ${1 << at}) b ^= a * ${factor + 7}u; break;`;
-    }).join('\n');
-    const steps = Array.from({ length: 10 }, (_, at) => {
-      return `if (a > ${index + at * 37}u) { table[(a + ${at}) & 255] += b; b = b * ${at + 3} + a; } else a -= b ^ ${index}u;`;
-    }).join('\n');
-    const next = index === 0 ? '' : `if (b == ${index}u) a += ${names[index - 1]}(b, a);`;
-    return `__attribute__((noinline)) unsigned ${name}(unsigned a, unsigned b) {
-switch (b & 15) {\n${cases}\n}\n${steps}\n${next}\nreturn a + b;\n}`;
-  });
-  return `#include <stdio.h>
-#include <time.h>
-static unsigned table[256];
-${functions.join('\n')}
-int main(void) {
-  char line[100];
-  setvbuf(stdout, NULL, _IOLBF, 0);
-  puts("ready");
-  int milliseconds;
-  unsigned volatile sink = 0;
-  while (fgets(line, sizeof line, stdin) != NULL) {
-    if (sscanf(line, "tick %d", &milliseconds) != 1) continue;
-    for (long left = milliseconds * 10L; left > 0; left--) {
-      struct timespec pause = {0, 50000};
-      sink += f0000(sink, 7);
-      nanosleep(&pause, NULL);
-    }
-    puts("ticked");
+/** Measures programs in one thread. */
+export async function measurePrograms(rounds: number): Promise<Row[]> {
+  const file = compileTarget();
+  const [work] = (await listFunctions(file, { glob: 'work' })).functions;
+  if (work === undefined) throw new Error(`${file} has no function work`);
+  const offset = BigInt(work.offset);
+  await using program = await MeasuredTarget.start(file);
+  using kernel = KernelProbes.define(SUBJECTS.map((subject) => ({ ...subject, file, offset })));
+  await using lttng = await LttngProgram.prepare();
+  await using always = await GdbTarget.start(undefined);
+  await using never = await GdbTarget.start(FALSE_CONDITION);
+  await using passing = await GdbTarget.start(TRUE_CONDITION);
+  const gdb = new Map([
+    [undefined, always],
+    [FALSE_CONDITION, never],
+    [TRUE_CONDITION, passing],
+  ]);
+  const tools = { file, program, kernel, lttng, gdb };
+  const rows = new Rows('Programs, one thread');
+  for (let round = 0; round < rounds; round++) {
+    rows.add('a call without a probe', 'ns', await bare(program, 1));
+    for (const subject of SUBJECTS) await measureRound(tools, subject, rows);
   }
-}
-`;
+  await always?.verify(true);
+  await never?.verify(false);
+  await passing?.verify(true);
+  return rows.finish();
 }
 
-/** A program of ours that runs and waits for commands. `await using` ends it. */
-export class MeasuredTarget implements AsyncDisposable {
-  readonly target: Target;
-
-  private constructor(target: Target) {
-    this.target = target;
+async function measureRound(tools: Tools, subject: Subject, rows: Rows): Promise<void> {
+  const { name, isRefused, peers } = subject;
+  const goal = isRefused === true ? atMost(2) : undefined;
+  rows.add(`${name}, Trapline`, 'ns', await ourCost(tools, subject), goal);
+  const others = {
+    'kernel uprobe': await kernelCost(tools, subject),
+    'LTTng-UST': peers && (await tools.lttng?.cost(subject.filter)),
+    'gdb fast tracepoint': peers && (await tools.gdb.get(peers.condition)?.cost()),
+  };
+  for (const [tool, cost] of Object.entries(others)) {
+    if (cost !== undefined) rows.add(`${name}, ${tool}`, 'ns', cost);
   }
+}
 
-  static async start(path: string): Promise<MeasuredTarget> {
-    const target = await startTarget(path);
-    await target.waitForLine('ready');
-    return new MeasuredTarget(target);
-  }
+function ourCost({ program, file }: Tools, subject: Subject): Promise<number> {
+  const { what, calls, filter, isRefused, arguments: fetched } = subject;
+  const condition = filter === undefined ? '' : ` if ${filter}`;
+  const probe = `work@${file} ${fetched}${condition}`;
+  return sessionCost({ program, what, threads: 1, calls, probe, isRecorded: isRefused !== true });
+}
 
-  get pid(): number {
-    return this.target.pid;
-  }
-
-  /** Sends a command. @returns its answer's line */
-  async ask(command: string, timeout = 60_000): Promise<string> {
-    this.target.send(command);
-    return this.target.waitForLine(/./, timeout);
-  }
-
-  /**
-   * Calls a function in some threads.
-   * @returns processor time of a call, in nanoseconds
-   * @throws Error when a record by hand was dropped: a full ring is cheaper.
-   */
-  async run(
-    what: 'work' | 'recorded' | 'counted',
-    threads: number,
-    calls: number,
-  ): Promise<number> {
-    const answer = await this.ask(`run ${what} ${threads} ${calls}`);
-    const match = /^ns ([\d.]+)(?: records (\d+) full (\d+))?$/.exec(answer);
-    if (match === null) throw new Error(`the target answered: ${answer}`);
-    if (what === 'recorded' && (Number(match[2]) !== threads * calls || match[3] !== '0')) {
-      throw new Error(`${threads * calls} records were to be made: ${answer}`);
-    }
-    return Number(match[1]);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.target[Symbol.asyncDispose]();
+async function kernelCost(
+  { program, kernel }: Tools,
+  { event, what }: Subject,
+): Promise<number | undefined> {
+  if (kernel === undefined) return undefined;
+  const without = await bare(program, 1);
+  kernel.enable(event);
+  try {
+    return (await bursts(() => program.run(what, 1, EMULATED_CALLS))) - without;
+  } finally {
+    kernel.disable(event);
   }
 }

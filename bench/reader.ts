@@ -16,7 +16,7 @@ import { RawExporter } from '../src/exporters/raw.ts';
 import { TextExporter } from '../src/exporters/text.ts';
 import { attach } from '../src/index.ts';
 import { monotonicNanoseconds, readClockPair } from '../src/sys/clock.ts';
-import { compileTarget, MeasuredTarget } from './programs.ts';
+import { compileTarget, MeasuredTarget } from './targets.ts';
 import { atLeast, Rows, type Row } from './rows.ts';
 import { claimContexts, fillRings, TWO_ARGUMENTS } from './segment-writer.ts';
 

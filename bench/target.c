@@ -9,8 +9,9 @@
  *     tick MILLISECONDS             calls work() every 50 us
  *         -> ticked
  *
- * FUNCTION: work, recorded, counted. All go through one loop and one pointer, so that the call costs the
- * same. Time is the thread's own processor time: what other programs take of the machine is not in it.
+ * FUNCTION: work, recorded, counted; pointed: work() whose second argument is a pointer to `subject`, not 7;
+ * traced: where one of the other tools' files is linked in. All go through one loop and one pointer, so that
+ * the call costs the same. Time is the thread's own processor time: what other programs take of the machine is not in it.
  */
 
 #define _GNU_SOURCE
@@ -28,6 +29,8 @@ typedef uint64_t function(uint64_t, uint64_t);
 struct ring;
 
 extern function work_recorded, work_counted;
+/* lttng.c or gdb.c */
+extern function work_traced __attribute__((weak));
 extern struct ring *hand_ring_of_thread(void);
 extern uint64_t hand_drain(struct ring *ring, uint64_t *full);
 
@@ -40,10 +43,17 @@ __attribute__((noinline, aligned(64))) uint64_t work(uint64_t a, uint64_t b) {
   return 3 * a + b;
 }
 
+/* What pointers lead to: integers that share no cache line, a text of 8 characters and one of 200. */
+static struct {
+  _Alignas(64) uint64_t integers[32];
+  char eight[16];
+  char two_hundred[208];
+} subject;
+
 struct worker {
   sem_t start, done;
   function *what;
-  uint64_t calls, nanoseconds;
+  uint64_t second, calls, nanoseconds;
   int flood;
   struct ring *ring;
 };
@@ -59,9 +69,10 @@ static uint64_t now(clockid_t clock) {
   return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-__attribute__((noinline, aligned(64))) static void loop(function *what, uint64_t calls) {
+__attribute__((noinline, aligned(64))) static void loop(function *what, uint64_t second,
+                                                         uint64_t calls) {
   uint64_t sum = 0;
-  for (uint64_t i = 0; i < calls; i++) sum += what(i, 7);
+  for (uint64_t i = 0; i < calls; i++) sum += what(i, second);
   sink = sum;
 }
 
@@ -72,13 +83,13 @@ static void *serve(void *parameter) {
   for (;;) {
     sem_wait(&worker->start);
     if (worker->flood) {
-      for (worker->calls = 0; !stop; worker->calls += 1000) loop(work, 1000);
+      for (worker->calls = 0; !stop; worker->calls += 1000) loop(work, 7, 1000);
     } else {
       /* All begin together. */
       missing--;
       while (missing > 0) sched_yield();
       uint64_t began = now(CLOCK_THREAD_CPUTIME_ID);
-      loop(worker->what, worker->calls);
+      loop(worker->what, worker->second, worker->calls);
       worker->nanoseconds = now(CLOCK_THREAD_CPUTIME_ID) - began;
     }
     sem_post(&worker->done);
@@ -91,10 +102,11 @@ static void sleep_microseconds(long microseconds) {
   nanosleep(&pause, NULL);
 }
 
-static void run(function *what, int threads, uint64_t calls) {
+static void run(function *what, uint64_t second, int threads, uint64_t calls) {
   missing = threads;
   for (int i = 0; i < threads; i++) {
     workers[i].what = what;
+    workers[i].second = second;
     workers[i].calls = calls;
     workers[i].flood = 0;
     sem_post(&workers[i].start);
@@ -137,6 +149,9 @@ static void tick(int milliseconds) {
 }
 
 int main(void) {
+  for (int i = 0; i < 32; i++) subject.integers[i] = i;
+  memset(subject.eight, '8', 8);
+  memset(subject.two_hundred, '2', 200);
   setvbuf(stdout, NULL, _IOLBF, 0);
   for (int i = 0; i < MAX_THREADS; i++) {
     pthread_t thread;
@@ -151,10 +166,11 @@ int main(void) {
     int threads, milliseconds;
     uint64_t calls;
     if (sscanf(line, "run %31s %d %lu", name, &threads, &calls) == 3 && threads <= MAX_THREADS) {
-      run(strcmp(name, "recorded") == 0  ? work_recorded
-          : strcmp(name, "counted") == 0 ? work_counted
-                                         : work,
-          threads, calls);
+      run(strcmp(name, "recorded") == 0                   ? work_recorded
+          : strcmp(name, "counted") == 0                  ? work_counted
+          : strcmp(name, "traced") == 0 && work_traced    ? work_traced
+                                                          : work,
+          strcmp(name, "pointed") == 0 ? (uint64_t)&subject : 7, threads, calls);
     } else if (sscanf(line, "flood %d %d", &threads, &milliseconds) == 2 && threads <= MAX_THREADS) {
       flood(threads, milliseconds);
     } else if (sscanf(line, "tick %d", &milliseconds) == 1) {
