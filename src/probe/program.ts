@@ -102,7 +102,8 @@ export function layoutOf(program: Program): RecordLayout {
   ];
   return layoutRecord(
     fieldsOf(program),
-    reads.reduce((sum, bytes) => sum + bytes, 0),
+    reads.reduce((sum, bytes) => sum + bytes, 0) +
+      (reads.some((bytes) => bytes > 0) ? WORK_SPARE : 0),
   );
 }
 
@@ -122,6 +123,8 @@ export function fitsRecord(
 
 /** Bytes of the working area for one read of memory: three iovecs, and a pointer that was read. */
 const WORK_BYTES = 56;
+/** Once: room for bytes that lie between those that are asked for. */
+const WORK_SPARE = 272;
 
 /** What reading the memory of a fetch takes of the working area, at most. */
 function readsOf(fetch: Fetch, count?: number, type?: FieldType): number {

@@ -8,7 +8,9 @@ import { ensure } from '../../base/errors.ts';
 import { ContextHeader, PAGE_BYTES, type RecordField } from '../../events/layout.ts';
 import { mem, type Memory } from '../../x64/operands.ts';
 import type { EmitContext } from './compile.ts';
-import { pointerOf, type IntegerPlace, type Read, type ReadGroup } from './reads.ts';
+import { GAP_BYTES, type ReadGroup, type Span } from './read-groups.ts';
+import { pointerOf, type Read } from './read.ts';
+import type { IntegerPlace } from './reads.ts';
 import { PR_GET_NAME, StubCall } from './runtime.ts';
 
 /** No pointer of a program: the kernel refuses to read there, whatever is mapped (SDM 1, 3.3.7.1). */
@@ -20,25 +22,38 @@ export function inRecord(displacement: number, width?: 1 | 2 | 4 | 8): Memory {
 }
 
 /** Emits the reading of one group. Clobbers rax, rdx, rdi, r11. */
-export function emitGroup(context: EmitContext, group: ReadGroup): void {
-  for (const read of group) emitVectors(context, read);
-  emitRead(context, group);
+export function emitGroup(context: EmitContext, group: ReadGroup, spare: number): void {
+  for (const span of group.spans) emitSpan(context, span);
+  for (const gap of group.gaps) emitLocal(context, gap.local, spare, gap.bytes);
+  for (const { read, remote } of group.partial) emitPartialVectors(context, read, remote);
+  emitRead(context, group, spare);
 }
 
-/** Writes a read's iovecs, and zeros to an integer's slot: what arrives may be narrower. */
-function emitVectors(context: EmitContext, read: Read): void {
+/** Writes the iovecs of integers side by side, and zeros to their slots: what arrives may be narrower. */
+function emitSpan(context: EmitContext, { parts, remote, bytes }: Span): void {
+  const { code } = context;
+  const first = parts[0];
+  ensure(first !== undefined, 'a span has parts');
+  emitAddress(context, first.read);
+  code.mov(inRecord(remote), 'rax').mov(inRecord(remote + 8, 8), bytes);
+  for (const { read } of parts) {
+    if (read.bytes % 8 !== 0) code.mov(inRecord(read.arrivesAt + (read.bytes & ~7), 8), 0);
+    emitLocal(context, read.local, read.arrivesAt, read.bytes);
+  }
+}
+
+function emitLocal({ code }: EmitContext, local: number, at: number, bytes: number): void {
+  code
+    .lea('rdx', inRecord(at))
+    .mov(inRecord(local), 'rdx')
+    .mov(inRecord(local + 8, 8), bytes);
+}
+
+function emitPartialVectors(context: EmitContext, read: Read, remote: number): void {
   const { code } = context;
   emitAddress(context, read);
-  if (!read.isText && read.bytes % 8 !== 0) {
-    code.mov(inRecord(read.arrivesAt + (read.bytes & ~7), 8), 0);
-  }
-  code.lea('rdx', inRecord(read.arrivesAt)).mov(inRecord(read.local), 'rdx');
-  code.mov(inRecord(read.local + 8, 8), read.bytes);
-  code.mov(inRecord(read.remote), 'rax');
-  if (read.remoteCount === 1) {
-    code.mov(inRecord(read.remote + 8, 8), read.bytes);
-    return;
-  }
+  emitLocal(context, read.local, read.arrivesAt, read.bytes);
+  code.mov(inRecord(remote), 'rax');
   // The kernel may refuse a whole iovec for its last page: the first ends where the page does.
   code
     .mov('edx', 'eax')
@@ -49,12 +64,12 @@ function emitVectors(context: EmitContext, read: Read): void {
     const within = code.label('within');
     code.cmp('rdx', read.bytes).jcc('be', within).mov('edx', read.bytes).bind(within);
   }
-  code.mov(inRecord(read.remote + 8), 'rdx').add('rax', 'rdx');
-  code.mov(inRecord(read.remote + 16), 'rax');
+  code.mov(inRecord(remote + 8), 'rdx').add('rax', 'rdx');
+  code.mov(inRecord(remote + 16), 'rax');
   code
     .neg('rdx')
     .add('rdx', read.bytes)
-    .mov(inRecord(read.remote + 24), 'rdx');
+    .mov(inRecord(remote + 24), 'rdx');
 }
 
 /** Puts the address of a read into rax; behind a pointer that did not arrive, one that nobody can read. */
@@ -75,35 +90,65 @@ function emitAddress(context: EmitContext, read: Read): void {
 }
 
 /** Reads everything; afterwards each local iovec's length is what arrived for it. */
-function emitRead(context: EmitContext, group: ReadGroup): void {
+function emitRead(context: EmitContext, group: ReadGroup, spare: number): void {
   const { code } = context;
   const done = code.label('done');
-  const first = group[0];
-  ensure(first !== undefined, 'nothing to read');
   // A system call clobbers rcx and r11 and takes its arguments in rdi rsi rdx r10 r8 r9.
   code.push('r9').push('r10').push('rcx').push('r8').push('rsi');
-  if (group.length > 1) {
-    const remotes = group.reduce((sum, read) => sum + read.remoteCount, 0);
-    emitCall(context, first, group.length, remotes);
-    const total = group.reduce((sum, read) => sum + read.bytes, 0);
-    code.cmp('rax', total).jcc('e', done, 'near');
+  if (group.locals > 1) {
+    emitCall(context, group.firstLocal, group.locals, group.firstRemote, group.remotes);
+    code.cmp('rax', group.bytes).jcc('e', done, 'near');
   }
-  for (const read of group) {
-    const arrived = code.label('arrived');
-    emitCall(context, read, 1, read.remoteCount);
-    code.test('rax', 'rax').jcc('ns', arrived, 'short');
-    code.xor('eax', 'eax');
-    code.bind(arrived).mov(inRecord(read.local + 8), 'rax');
+  for (const { parts, remote } of group.spans) {
+    for (const { read, distance } of parts)
+      emitPart(context, read, remote, distance, parts.length, spare);
   }
+  for (const { read, remote } of group.partial) emitAlone(context, read, remote, 2);
   code.bind(done);
   code.pop('rsi').pop('r8').pop('rcx').pop('r10').pop('r9');
 }
 
+/** One integer on its own, which may lie within a longer stretch. */
+function emitPart(
+  context: EmitContext,
+  read: Read,
+  remote: number,
+  distance: number,
+  parts: number,
+  spare: number,
+): void {
+  const { code } = context;
+  if (parts === 1) {
+    emitAlone(context, read, remote, 1);
+    return;
+  }
+  const own = spare + GAP_BYTES;
+  code.mov('rax', inRecord(remote));
+  if (distance > 0) code.add('rax', distance);
+  code.mov(inRecord(own), 'rax').mov(inRecord(own + 8, 8), read.bytes);
+  emitAlone(context, read, own, 1);
+}
+
+function emitAlone(context: EmitContext, read: Read, remote: number, remotes: number): void {
+  const { code } = context;
+  const arrived = code.label('arrived');
+  emitCall(context, read.local, 1, remote, remotes);
+  code.test('rax', 'rax').jcc('ns', arrived, 'short');
+  code.xor('eax', 'eax');
+  code.bind(arrived).mov(inRecord(read.local + 8), 'rax');
+}
+
 /** process_vm_readv(2) on ourselves; rsi, the record, is there again afterwards. */
-function emitCall({ code }: EmitContext, first: Read, locals: number, remotes: number): void {
+function emitCall(
+  { code }: EmitContext,
+  local: number,
+  locals: number,
+  remote: number,
+  remotes: number,
+): void {
   code.mov('rcx', mem({ base: 'rsp', displacement: 16 }));
   code.mov('edi', mem({ base: 'rcx', displacement: ContextHeader.pid }));
-  code.lea('r10', inRecord(first.remote)).lea('rsi', inRecord(first.local));
+  code.lea('r10', inRecord(remote)).lea('rsi', inRecord(local));
   code.mov('edx', locals).mov('r8d', remotes).xor('r9d', 'r9d');
   code.mov('eax', StubCall.processVmReadv).syscall();
   code.mov('rsi', mem({ base: 'rsp' }));

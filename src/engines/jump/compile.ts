@@ -217,7 +217,7 @@ class ProgramEmitter implements EmitContext {
     const { late } = this.#filter;
     if (late === undefined) return;
     const refused = code.label('refused');
-    for (const group of plan.filterGroups) emitGroup(this, group);
+    for (const group of plan.filterGroups) emitGroup(this, group, plan.spare);
     if (plan.filterName !== undefined) emitTaskName(this, plan.filterName);
     emitFilter(this, late, refused, false, plan);
     this.#cold.push(() => {
@@ -249,7 +249,7 @@ class ProgramEmitter implements EmitContext {
   /** Everything between the plain fields and the commit of a record of variable size. */
   #memory(plan: ReadPlan): void {
     emitFaultMaskReset(this);
-    for (const group of plan.recordGroups) emitGroup(this, group);
+    for (const group of plan.recordGroups) emitGroup(this, group, plan.spare);
     for (const place of plan.integers) emitInteger(this, place);
     emitConstantTexts(this, plan.texts);
     emitStrings(this, plan.texts);

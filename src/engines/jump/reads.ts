@@ -14,43 +14,11 @@ import {
   type Program,
   type ProgramArgument,
 } from '../../probe/program.ts';
+import { pointerOf, type Read } from './read.ts';
+import { GAP_BYTES, groupReads, type ReadGroup } from './read-groups.ts';
 
-/** sizeof(struct iovec). */
-const IOVEC_BYTES = 16;
 /** TASK_COMM_LEN. */
 const COMM_BYTES = 16;
-/** Reads of one call: each has two iovecs of the memory's at most, and UIO_MAXIOV is 1024. */
-const READS_PER_CALL = 500;
-
-/** A pointer that was read before. */
-export interface Pointer {
-  readonly read: Read;
-  /** Where in the record it arrives. */
-  readonly at: number;
-  /** Bytes of its read that must have arrived. */
-  readonly needs: number;
-}
-
-/** One stretch of memory. All places are from the record's start. */
-export interface Read {
-  /** What the address is counted from. */
-  readonly base: { readonly fetch: Fetch } | { readonly pointer: Pointer };
-  readonly offset: bigint;
-  /** Bytes asked for; text may give less. */
-  readonly bytes: number;
-  /** Read until its NUL: less than all may be enough. */
-  readonly isText: boolean;
-  readonly arrivesAt: number;
-  /** Of its local iovec; its length becomes the bytes that arrived. */
-  local: number;
-  /** Of its first remote iovec. */
-  remote: number;
-  /** Two where a page's end may lie within, and its first part is of use alone. */
-  readonly remoteCount: 1 | 2;
-}
-
-/** Reads that one call asks for, their iovecs side by side. */
-export type ReadGroup = readonly Read[];
 
 /** An integer, or an array of them, that arrives in a field's slot. */
 export interface IntegerPlace {
@@ -88,6 +56,8 @@ export class ReadPlan {
   readonly filterGroups: readonly ReadGroup[];
   /** For the record, in rounds. */
   readonly recordGroups: readonly ReadGroup[];
+  /** Where what nobody asked for may go, and behind it, {@link GAP_BYTES} on, an iovec. */
+  readonly spare: number;
   /** Where the task's name goes for the late filter. */
   readonly filterName: number | undefined;
   readonly #record: RecordLayout;
@@ -111,8 +81,12 @@ export class ReadPlan {
         wanted.add(read);
     }
     const all = [...this.#reads.values()];
-    this.filterGroups = this.#group(all.filter((read) => wanted.has(read)));
-    this.recordGroups = this.#group(all.filter((read) => !wanted.has(read)));
+    const take = (bytes: number): number => this.#take(bytes);
+    const ofFilter = all.filter((read) => wanted.has(read));
+    const ofRecord = all.filter((read) => !wanted.has(read));
+    this.filterGroups = groupReads(ofFilter, take);
+    this.recordGroups = groupReads(ofRecord, take);
+    this.spare = take(all.length > 0 ? GAP_BYTES + 16 : 0);
     ensure(this.#work <= record.maxBytes, 'the working area holds what is read');
   }
 
@@ -168,11 +142,9 @@ export class ReadPlan {
       base: { pointer },
       offset: 0n,
       bytes: capacity,
-      isText: true,
+      isPartial: true,
       arrivesAt: at,
       local: 0,
-      remote: 0,
-      remoteCount: 2,
     });
   }
 
@@ -183,11 +155,9 @@ export class ReadPlan {
       base: this.#baseOf(base),
       offset,
       bytes: capacity,
-      isText: true,
+      isPartial: true,
       arrivesAt: at,
       local: 0,
-      remote: 0,
-      remoteCount: 2,
     });
   }
 
@@ -198,11 +168,9 @@ export class ReadPlan {
       base: this.#baseOf(base),
       offset,
       bytes,
-      isText: false,
+      isPartial: false,
       arrivesAt: at,
       local: 0,
-      remote: 0,
-      remoteCount: 1,
     });
   }
 
@@ -217,11 +185,9 @@ export class ReadPlan {
       base: this.#baseOf(base),
       offset,
       bytes,
-      isText: false,
+      isPartial: count > 1,
       arrivesAt: this.#take(bytes),
       local: 0,
-      remote: 0,
-      remoteCount: count > 1 ? 2 : 1,
     });
     this.#pointers.set(name, read);
     return read;
@@ -270,29 +236,6 @@ export class ReadPlan {
     this.#reads.set(key, read);
     return read;
   }
-
-  /** Groups by round; within one, integers first: a short text would end the call for what comes behind. */
-  #group(reads: readonly Read[]): ReadGroup[] {
-    const rounds: Read[][] = [];
-    for (const read of reads) (rounds[roundOf(read)] ??= []).push(read);
-    return rounds
-      .flat(0)
-      .map((round) => [
-        ...round.filter(({ isText }) => !isText),
-        ...round.filter(({ isText }) => isText),
-      ])
-      .flatMap((round) => chunks(round))
-      .map((group) => {
-        for (const read of group) read.local = this.#take(IOVEC_BYTES);
-        for (const read of group) read.remote = this.#take(IOVEC_BYTES * read.remoteCount);
-        return group;
-      });
-  }
-}
-
-/** The pointer that a read goes through, if it does. */
-export function pointerOf({ base }: Read): Pointer | undefined {
-  return 'pointer' in base ? base.pointer : undefined;
 }
 
 /** Whether a fetch reads memory. */
@@ -314,17 +257,4 @@ function asLoad(fetch: Fetch): Load {
   ensure(fetch.kind === 'stack', `a ${fetch.kind} is not read through a pointer`);
   const base = { kind: 'register', register: 'rsp' } as const; // the literals
   return { kind: 'load', base, offset: BigInt(fetch.index) * 8n };
-}
-
-function roundOf(read: Read): number {
-  const pointer = pointerOf(read);
-  return pointer === undefined ? 0 : 1 + roundOf(pointer.read);
-}
-
-function chunks(reads: readonly Read[]): Read[][] {
-  const parts: Read[][] = [];
-  for (let at = 0; at < reads.length; at += READS_PER_CALL) {
-    parts.push(reads.slice(at, at + READS_PER_CALL));
-  }
-  return parts;
 }

@@ -173,6 +173,8 @@ const OTHERS: readonly bigint[] = [
 
 /** Every kind of fetch, every type. */
 const ARGUMENTS: readonly string[] = [
+  'a=+0(%di):u8 b=+1(%di):u32 c=+8(%di) d=+300(%di):u64 e=+100(%di):u16 f=+2(%di):u8 g=+0(+0(%di)):u8 h=+5(+0(%di)):u8 i=+260(+0(%di)):u16 j=+0(%di):string[2] k=-3(%di):u8[3] l=-600(%di)',
+  'a=+4095(%di):u8 b=+3839(%di):u8 c=+3582(%di):u8 d=+0(%di):u8 e=+256(%di):u8 f=+514(%di):u8',
   'a=%di b=%si:u8 c=%si:s8 d=%si:x16 e=%si:s16 f=%si:u32 g=%si:s32 h=%si:s64 i=%si:char j=%ax k=%cx:u16 l=%dx:u8 m=%r8:s32 n=%r11 o=%r15:char p=%ip',
   'a=%si:b1@0/8 b=%si:b4@4/8 c=%si:b5@3/32 d=%si:b63@1/64 e=%si:b64@0/64 f=%r9:b9@7/16',
   'a=\\5 b=\\-5 c=\\-5:s8 d=\\0xffffffffffffffff:u16 e=\\65:char f=\\"some" g=\\"" h=\\300:b4@0/16',
@@ -195,6 +197,8 @@ const ARGUMENTS: readonly string[] = [
 
 /** What of the arguments a filter may look at, with every operator. */
 const FILTERS: readonly string[] = [
+  'a=+0(%di):string[1] if a == "hello"',
+  'a=+0(%di):u8 b=+8(%di):u8 c=+16(%di):u8 if a == 200 && c != 3',
   'a=%si if a == 255',
   'a=%si if a != 0xdeadbeef',
   'a=%si if a > 0x7fffffff && a < 0x8000000000000000',
