@@ -4,8 +4,10 @@
  */
 
 import { type Tid } from '../base/brand.ts';
-import { detach } from '../sys/ptrace.ts';
+import { detach, getRegisters, setRegisters, TraceEvent } from '../sys/ptrace.ts';
 import { waitFor } from '../sys/wait.ts';
+import { keepInterruptedCall } from './restart.ts';
+import { ignoreGone } from './tasks.ts';
 
 const lingering = new Set<Tid>();
 
@@ -29,6 +31,14 @@ export function tryRelease(tid: Tid): boolean {
   const status = waitFor(tid, { poll: true });
   if (status === undefined) return false;
   if (status.kind !== 'stopped') return true;
+  if (status.event === TraceEvent.stop) {
+    ignoreGone(() =>
+      keepInterruptedCall({
+        registers: getRegisters(tid),
+        setRegisters: (registers) => setRegisters(tid, registers),
+      }),
+    );
+  }
   const isSignal = status.event === 0 && !status.systemCall;
   detach(tid, isSignal ? status.signal : 0);
   return true;

@@ -190,7 +190,6 @@ class StopAttempt {
       const stuck = this.#seizeAll(fresh) ?? this.#awaitAll();
       if (stuck !== undefined) return stuck;
     }
-    for (const task of this.#stopped.values()) keepInterruptedCall(task);
     return undefined;
   }
 
@@ -249,7 +248,10 @@ class StopAttempt {
         const task = settle(pid, tid, status);
         if (task === 'again') continue;
         this.#awaited.delete(tid);
-        if (task !== 'gone') this.#stopped.set(tid, task);
+        if (task === 'gone') continue;
+        this.#stopped.set(tid, task);
+        // At once: an attempt that fails lets go of the tasks that did stop.
+        ignoreGone(() => keepInterruptedCall(task));
       }
       if (progress) pause = 10;
       else if (performance.now() > deadline) break;
