@@ -140,6 +140,7 @@ function workOf(value: FilterValue): number {
   if (value.kind === 'comm') return COMM_BYTES + 1;
   if (value.kind !== 'argument') return 0;
   const { fetch, count, type } = value.argument;
+  if (fetch.kind === 'comm') return COMM_BYTES + 1;
   const reads = readsOf(fetch, count, type);
   return reads === 0 ? 0 : reads + (type === 'string' ? MAX_STRING_BYTES : 8);
 }

@@ -251,6 +251,7 @@ const FILTERS: readonly string[] = [
   `if comm == "${comm}"`,
   'if comm ~ "n*" || comm ~ "*M*"',
   'if comm == "nobody"',
+  `c=$comm if c == "${comm}"`,
   'c=$comm d=+0(%di):u8 if c ~ "*" && d >= 0',
   Array.from({ length: 120 }, (_, at) => `x${at}=%si:u8`).join(' ') +
     ` if ${Array.from({ length: 120 }, (_, at) => `x${at} != ${at}`).join(' && ')}`,
