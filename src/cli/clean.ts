@@ -11,24 +11,22 @@ import { waitingFor } from './waiting.ts';
  * @returns 1 when something had to stay, else 0.
  */
 export async function cleanUp(pids: readonly number[] | undefined, json: boolean): Promise<number> {
-  const processes = await waitingFor('cleaning', clean(pids));
-  // What is in the kernel is no single process's.
+  const show = (lines: readonly string[]): void => {
+    if (lines.length > 0) writeAll(1, `${lines.join('\n')}\n`);
+  };
+  // First, and shown at once: what is in the kernel is no single process's, and none may keep it there.
   const kernel = pids === undefined ? await waitingFor('cleaning', cleanKernel()) : [];
+  show(json ? kernel.map((each) => JSON.stringify(each)) : kernel.flatMap(renderKernel));
+  const processes = await waitingFor('cleaning', clean(pids));
+  if (json) show(processes.map((each) => JSON.stringify(each)));
+  else if (processes.length > 0 || kernel.length === 0) show(renderReports(processes));
   const reports = [...processes, ...kernel];
-  const lines = json
-    ? reports.map((each) => JSON.stringify(each))
-    : renderReports(processes, kernel);
-  if (lines.length > 0) writeAll(1, `${lines.join('\n')}\n`);
   return reports.some(({ kept }) => kept.length > 0) ? ExitStatus.error : ExitStatus.good;
 }
 
 /** The reports as lines. */
-export function renderReports(
-  reports: readonly CleanReport[],
-  kernel: readonly KernelCleanReport[] = [],
-): string[] {
-  if (reports.length + kernel.length === 0) return ['nothing to clean'];
-  return [...reports.flatMap(renderProcess), ...kernel.flatMap(renderKernel)];
+export function renderReports(reports: readonly CleanReport[]): string[] {
+  return reports.length === 0 ? ['nothing to clean'] : reports.flatMap(renderProcess);
 }
 
 function renderKernel({ name, eventsRemoved, kept }: KernelCleanReport): string[] {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { compileFixture, requireProgram } from '../harness/fixtures.ts';
 import { skipUnless } from '../harness/features.ts';
@@ -13,6 +14,7 @@ import { ENGINES, heldBy, leavingKernelClean, OwnFixture, skipEngine } from './k
 
 const PROBE = 'work_step@self-check a=%di:s64 b=%si:s64';
 const EVENT = 'probe_self_check:work_step';
+const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 async function started(path: string, parked = false): Promise<Target> {
   const target = await startTarget(path, ['1', '1000', ...(parked ? ['paused'] : [])]);
@@ -136,8 +138,7 @@ test('what a killed session leaves is shown, does no harm, and is cleaned', asyn
     const status = await run('status');
     assert.match(status.out, new RegExp(`kernel: 2 places, session trapline_${dead}_.*, dead`));
     assert.match(status.out, new RegExp(`trapline_${pidOf(living)}_.*, alive`));
-    const { status: code, out } = await run('clean');
-    assert.equal(code, 0, out);
+    const { out } = await run('clean');
     assert.match(
       out,
       new RegExp(`kernel: dead session trapline_${dead}_\\d+_\\d+ removed, 2 events`),
@@ -150,6 +151,34 @@ test('what a killed session leaves is shown, does no harm, and is cleaned', asyn
     const { err } = await living.result();
     assert.deepEqual(heldBy(pidOf(living)), []);
     assert.match(err, /probe_self_check:leaf/);
+  });
+});
+
+test('killed at any stage, a session leaves nothing that clean does not find', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path);
+  const stages: readonly (readonly [string, (running: Running) => boolean])[] = [
+    ['the instance is there', (running) => heldBy(pidOf(running)).length > 0],
+    ['an event is defined', (running) => heldBy(pidOf(running)).length > 1],
+    ['all are', (running) => heldBy(pidOf(running)).length > 3],
+    ['it is taking them out', (running) => heldBy(pidOf(running)).length < 4],
+  ];
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['trace', '--engine', 'kernel', '-p', String(target.pid)];
+    for (const [stage, holds] of stages) {
+      await using running = new Running([...words, PROBE, 'leaf@self-check', 'recurse@self-check']);
+      if (stage.startsWith('it is taking')) {
+        await running.until('out', /work_step: .*\n/);
+        running.child.kill('SIGINT');
+      }
+      await until(stage, () => holds(running) || running.child.exitCode !== null);
+      running.child.kill('SIGKILL');
+      await running.result();
+      // Its status is not asked for: other processes of this machine may have something to say.
+      const { out, err } = await run('clean');
+      assert.deepEqual(heldBy(pidOf(running)), [], `${stage}: ${out}${err}`);
+    }
   });
 });
 
@@ -225,6 +254,61 @@ test('a glob is one event of the kernel; places that it can not probe spoil no o
       assert.equal(countOf(err, `probe_self_check:${name}`, 'recorded'), lines, name);
     }
   });
+});
+
+test('the hits of others are counted, and filtered', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path, true);
+  await using other = await started(fixture.path, true);
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['trace', '--engine', 'kernel', '-p', String(target.pid), PROBE];
+    const earlier = [await step(target, 1), await step(other, 1)].map(
+      (one) => one['work_step'] ?? 0,
+    );
+    await using running = new Running(words);
+    await running.until('err', /1 probe in /);
+    const later = [await step(target, 20), await step(other, 30)].map(
+      (one) => one['work_step'] ?? 0,
+    );
+    running.child.kill('SIGINT');
+    const { err } = await running.result();
+    const [own = 0, others = 0] = later.map((count, at) => count - (earlier[at] ?? 0));
+    assert.equal(countOf(err, EVENT, 'hits'), own + others, err);
+    assert.equal(countOf(err, EVENT, 'recorded'), own, err);
+    assert.equal(countOf(err, EVENT, 'filtered'), others, err);
+  });
+});
+
+test('a file of probes is followed as it changes', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  using fixture = new OwnFixture({ sources: ['self-check.c'] });
+  await using target = await started(fixture.path);
+  const list = join(dirname(fixture.path), 'probes');
+  writeFileSync(list, 'leaf@self-check a=%di:s64 if a != 1\n');
+  await leavingKernelClean(target, 'kernel', async () => {
+    const words = ['trace', '--engine', 'kernel', '-p', String(target.pid), '--probes', list];
+    await using running = new Running(words);
+    await running.until('out', /leaf: .*\n/);
+    writeFileSync(list, 'recurse@self-check\n');
+    await running.until('out', /recurse: .*\n/);
+    running.child.kill('SIGINT');
+    const { status, err } = await running.result();
+    assert.equal(status, 0, err);
+    assert.deepEqual(heldBy(pidOf(running)), []);
+    assert.ok(countOf(err, 'probe_self_check:leaf', 'recorded') > 0, err);
+    assert.ok(countOf(err, 'probe_self_check:recurse', 'recorded') > 0, err);
+  });
+});
+
+test('whoever is not root is told what is needed', async (t) => {
+  if (skipUnless(t, 'root', 'tracefs')) return;
+  const nobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+  const words = [...nobody, process.execPath, MAIN, 'trace', '--engine', 'kernel', '--all', PROBE];
+  const { status, stderr } = spawnSync('setpriv', words, { encoding: 'utf8', timeout: 60_000 });
+  assert.equal(status, 1, stderr);
+  assert.match(stderr, /may not write .*uprobe_events|needs tracefs/);
+  assert.match(stderr, /sudo/);
 });
 
 test('a session that can not begin leaves nothing', async (t) => {

@@ -62,7 +62,11 @@ export class TracingInstance {
   watch({ only, children, without }: WatchedTasks): void {
     if (children) this.write('options/event-fork', '1');
     if (only !== undefined) this.addTasks(only);
-    if (without.length > 0) this.write('set_event_notrace_pid', without.join(' '));
+    // From Linux 5.7 on; before, the reader leaves our own process out.
+    const file = 'set_event_notrace_pid';
+    if (without.length > 0 && existsSync(join(this.folder, file))) {
+      this.write(file, without.join(' '));
+    }
   }
 
   /** Adds threads to those that are watched. */

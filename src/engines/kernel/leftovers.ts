@@ -75,7 +75,8 @@ export function removeSession(tracefs: string, name: string): Omit<KernelCleanin
       return true;
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
-      kept.push(messageOf(error));
+      // Somebody else cleans at the same time.
+      if (error.errno !== 'ENOENT') kept.push(messageOf(error));
       return false;
     }
   };
