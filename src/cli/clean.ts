@@ -11,9 +11,6 @@ import { waitingFor } from './waiting.ts';
  * @returns 1 when something had to stay, else 0.
  */
 export async function cleanUp(pids: readonly number[] | undefined, json: boolean): Promise<number> {
-  const show = (lines: readonly string[]): void => {
-    if (lines.length > 0) writeAll(1, `${lines.join('\n')}\n`);
-  };
   // First, and shown at once: what is in the kernel is no single process's, and none may keep it there.
   const kernel = pids === undefined ? await waitingFor('cleaning', cleanKernel()) : [];
   show(json ? kernel.map((each) => JSON.stringify(each)) : kernel.flatMap(renderKernel));
@@ -22,6 +19,10 @@ export async function cleanUp(pids: readonly number[] | undefined, json: boolean
   else if (processes.length > 0 || kernel.length === 0) show(renderReports(processes));
   const reports = [...processes, ...kernel];
   return reports.some(({ kept }) => kept.length > 0) ? ExitStatus.error : ExitStatus.good;
+}
+
+function show(lines: readonly string[]): void {
+  if (lines.length > 0) writeAll(1, `${lines.join('\n')}\n`);
 }
 
 /** The reports as lines. */
