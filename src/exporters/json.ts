@@ -14,6 +14,7 @@ import type { EventDescriptor } from '../events/descriptor.ts';
 import type { FieldType } from '../events/layout.ts';
 import { widthOf, type EventView } from '../events/view.ts';
 import { fragment, type Fragment, type LineBuffer } from './line-buffer.ts';
+import { Remembered } from './remembered.ts';
 import { MAX_INTEGER_BYTES, putDecimal } from './values.ts';
 
 const QUOTE = 0x22;
@@ -37,7 +38,6 @@ const FIXED_BYTES = 160;
 const EXACT_HIGH = 0x20_0000;
 
 interface EventShape {
-  readonly descriptor: EventDescriptor;
   /** `,"event":"…","address":"…","args":{`; up to the address's digits where the record holds it. */
   readonly head: Fragment;
   readonly hasAddress: boolean;
@@ -55,16 +55,13 @@ interface TaskText {
 
 /** Writes events as JSON lines. */
 export class JsonExporter {
-  readonly #shapes = new WeakMap<EventDescriptor, EventShape>();
-  readonly #tasks = new WeakMap<TaskIdentity, TaskText>();
-  #shape: EventShape | undefined;
-  #task: TaskIdentity | undefined;
-  #taskText: TaskText = { ids: new Uint8Array(0), comm: new Uint8Array(0) };
+  readonly #shapes = new Remembered(shapeOf);
+  readonly #tasks = new Remembered(textOf);
 
   /** Appends one event's line. */
   format(view: EventView, out: LineBuffer): void {
-    const shape = this.#shapeOf(view.descriptor);
-    const task = this.#textOf(view.task);
+    const shape = this.#shapes.of(view.descriptor);
+    const task = this.#tasks.of(view.task);
     out.reserve(shape.bytes + task.ids.length + task.comm.length);
     out.put(START);
     const time = view.convertTime();
@@ -94,45 +91,27 @@ export class JsonExporter {
     }
     out.put(view.late ? LATE : END);
   }
+}
 
-  #shapeOf(descriptor: EventDescriptor): EventShape {
-    if (this.#shape?.descriptor === descriptor) return this.#shape;
-    let shape = this.#shapes.get(descriptor);
-    if (shape === undefined) {
-      const hasAddress = descriptor.layout.addressOffset !== undefined;
-      const address = hasAddress ? '' : `${descriptor.address.toString(16)}","args":{`;
-      const head = fragment(`,"event":${JSON.stringify(descriptor.name)},"address":"0x${address}`);
-      const names = descriptor.layout.fields.map((field, at) =>
-        fragment(`${at > 0 ? ',' : ''}${JSON.stringify(field.name)}:`),
-      );
-      // An integer may stand in quotes, a character as `\u0000`, with a comma behind.
-      const each = MAX_INTEGER_BYTES + 3;
-      const values = descriptor.layout.fields.reduce(
-        (sum, { count = 1 }) => sum + count * each + 2,
-        0,
-      );
-      const fixed = names.reduce((sum, name) => sum + name.length, head.length + values);
-      shape = { descriptor, head, hasAddress, names, bytes: fixed + FIXED_BYTES };
-      this.#shapes.set(descriptor, shape);
-    }
-    this.#shape = shape;
-    return shape;
-  }
+function shapeOf({ name, address, layout }: EventDescriptor): EventShape {
+  const hasAddress = layout.addressOffset !== undefined;
+  const shown = hasAddress ? '' : `${address.toString(16)}","args":{`;
+  const head = fragment(`,"event":${JSON.stringify(name)},"address":"0x${shown}`);
+  const names = layout.fields.map((field, at) =>
+    fragment(`${at > 0 ? ',' : ''}${JSON.stringify(field.name)}:`),
+  );
+  // An integer may stand in quotes, a character as `\u0000`, with a comma behind.
+  const each = MAX_INTEGER_BYTES + 3;
+  const values = layout.fields.reduce((sum, { count = 1 }) => sum + count * each + 2, 0);
+  const fixed = names.reduce((sum, text) => sum + text.length, head.length + values);
+  return { head, hasAddress, names, bytes: fixed + FIXED_BYTES };
+}
 
-  #textOf(task: TaskIdentity): TaskText {
-    if (this.#task === task) return this.#taskText;
-    let text = this.#tasks.get(task);
-    if (text === undefined) {
-      text = {
-        ids: fragment(`","pid":${task.pid},"tid":${task.tid}`),
-        comm: fragment(`,"comm":${JSON.stringify(task.comm)}`),
-      };
-      this.#tasks.set(task, text);
-    }
-    this.#task = task;
-    this.#taskText = text;
-    return text;
-  }
+function textOf({ pid, tid, comm }: TaskIdentity): TaskText {
+  return {
+    ids: fragment(`","pid":${pid},"tid":${tid}`),
+    comm: fragment(`,"comm":${JSON.stringify(comm)}`),
+  };
 }
 
 /** An array; one of integers that was not read whole is null. */

@@ -14,6 +14,7 @@ import type { EventDescriptor } from '../events/descriptor.ts';
 import type { EventView } from '../events/view.ts';
 import { fragment, type Fragment, type LineBuffer } from './line-buffer.ts';
 import type { FieldType } from '../events/layout.ts';
+import { Remembered } from './remembered.ts';
 import { MAX_INTEGER_BYTES, putDecimal, putHex, type SymbolLookup } from './values.ts';
 
 const SPACE = 0x20;
@@ -37,7 +38,6 @@ const MAX_ELEMENT_BYTES = MAX_INTEGER_BYTES + 4;
 const PREFIX_BYTES = 160;
 
 interface EventShape {
-  readonly descriptor: EventDescriptor;
   /** `: zfree: (0x55…)`; without address and parenthesis where the record holds the address. */
   readonly head: Fragment;
   readonly hasAddress: boolean;
@@ -49,11 +49,8 @@ interface EventShape {
 
 /** Writes events as lines of the kernel's trace. */
 export class TextExporter {
-  readonly #shapes = new WeakMap<EventDescriptor, EventShape>();
-  readonly #tasks = new WeakMap<TaskIdentity, Fragment>();
-  #shape: EventShape | undefined;
-  #task: TaskIdentity | undefined;
-  #taskText: Fragment = new Uint8Array(0);
+  readonly #shapes = new Remembered(shapeOf);
+  readonly #tasks = new Remembered(textOf);
   readonly #symbols: SymbolLookup;
 
   /** @param symbols names values of type `symbol`; the others are shown as addresses. */
@@ -63,8 +60,8 @@ export class TextExporter {
 
   /** Appends one event's line. */
   format(view: EventView, out: LineBuffer): void {
-    const shape = this.#shapeOf(view.descriptor);
-    const task = this.#textOf(view.task);
+    const shape = this.#shapes.of(view.descriptor);
+    const task = this.#tasks.of(view.task);
     out.reserve(shape.bytes + task.length);
     out.put(task);
     out.padded(view.cpu, view.cpu < 1000 ? 3 : 5);
@@ -103,40 +100,23 @@ export class TextExporter {
     }
     if (count !== undefined) out.byte(CLOSE);
   }
+}
 
-  #shapeOf(descriptor: EventDescriptor): EventShape {
-    if (this.#shape?.descriptor === descriptor) return this.#shape;
-    let shape = this.#shapes.get(descriptor);
-    if (shape === undefined) {
-      // The kernel prints the event's name, not its group.
-      const name = descriptor.name.slice(descriptor.name.indexOf(':') + 1);
-      const hasAddress = descriptor.layout.addressOffset !== undefined;
-      const address = hasAddress ? '' : `${descriptor.address.toString(16)})`;
-      const head = fragment(`: ${visible(name)}: (0x${address}`);
-      const { fields } = descriptor.layout;
-      const names = fields.map((field) => fragment(` ${visible(field.name)}=`));
-      const values = fields.reduce((sum, { count = 1 }) => sum + count * MAX_ELEMENT_BYTES, 0);
-      const fixed = names.reduce((sum, each) => sum + each.length, head.length + values);
-      shape = { descriptor, head, hasAddress, names, bytes: fixed + PREFIX_BYTES };
-      this.#shapes.set(descriptor, shape);
-    }
-    this.#shape = shape;
-    return shape;
-  }
+function shapeOf(descriptor: EventDescriptor): EventShape {
+  const { address, layout } = descriptor;
+  // The kernel prints the event's name, not its group.
+  const name = descriptor.name.slice(descriptor.name.indexOf(':') + 1);
+  const hasAddress = layout.addressOffset !== undefined;
+  const head = fragment(`: ${visible(name)}: (0x${hasAddress ? '' : `${address.toString(16)})`}`);
+  const names = layout.fields.map((field) => fragment(` ${visible(field.name)}=`));
+  const values = layout.fields.reduce((sum, { count = 1 }) => sum + count * MAX_ELEMENT_BYTES, 0);
+  const fixed = names.reduce((sum, each) => sum + each.length, head.length + values);
+  return { head, hasAddress, names, bytes: fixed + PREFIX_BYTES };
+}
 
-  /** `            comm-tid     [`. */
-  #textOf(task: TaskIdentity): Fragment {
-    if (this.#task === task) return this.#taskText;
-    let text = this.#tasks.get(task);
-    if (text === undefined) {
-      const comm = visible(task.comm).padStart(16);
-      text = fragment(`${comm}-${String(task.tid).padEnd(7)} [`);
-      this.#tasks.set(task, text);
-    }
-    this.#task = task;
-    this.#taskText = text;
-    return text;
-  }
+/** `            comm-tid     [`. */
+function textOf({ comm, tid }: TaskIdentity): Fragment {
+  return fragment(`${visible(comm).padStart(16)}-${String(tid).padEnd(7)} [`);
 }
 
 /** `]   5678.123456`: microseconds are rounded, as ns2usecs does. */
