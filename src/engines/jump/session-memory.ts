@@ -76,6 +76,7 @@ export class SessionMemory implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.end();
     this.mapping[Symbol.dispose]();
   }
 }

@@ -117,12 +117,25 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       if (pids.length === 0) break;
       for (const pid of pids) {
         done.add(pid);
-        this.#ignoreGone(pid, () => kept.push(...this.#withdraw(pid, () => true, true).problems));
+        this.#ignoreGone(pid, () => kept.push(...this.#leaveSpace(pid)));
       }
     }
     // Last: what is hit until its site is restored is still recorded.
     this.#memory?.end();
     return kept;
+  }
+
+  /** @returns what had to stay: all of it, where the process can't be stopped now. */
+  #leaveSpace(pid: Pid): readonly string[] {
+    try {
+      return this.#withdraw(pid, () => true, true).problems;
+    } catch (error) {
+      if (!(error instanceof TraplineError) || error.code === 'no-process') throw error;
+      return [
+        `probes in process ${pid}, which do nothing any more: ${error.message}; ` +
+          `\`trapline clean -p ${pid}\` takes them out`,
+      ];
+    }
   }
 
   /** Nothing: what was read lies in memory that {@link Symbol.dispose} unmaps. */
