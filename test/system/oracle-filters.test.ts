@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { isLong } from '../harness/features.ts';
 import { leavingKernelClean, skipEngine, type Engine } from './kernel-support.ts';
-import { allFilters, type OracleFilter } from './oracle-filters.ts';
+import { allFilters, NOWHERE, type OracleFilter } from './oracle-filters.ts';
 import {
   eventsOf,
   OracleProgram,
@@ -87,7 +87,11 @@ function comparePasses(
   return cases.flatMap((one, number) => {
     const isThere = one.after >= needs && !(isText && one.name.startsWith('open'));
     const expected = isThere ? kernel.has(number) : isSingle(filter) ? false : undefined;
-    if (expected === undefined || expected === jump.has(number)) return [];
+    const isAlike = expected === undefined || expected === jump.has(number);
+    // Behind a pointer that can't be read the kernel's value is none at all: its engine asks for the pointer.
+    // Of one that is there in part it would take the part.
+    const isLost = needs === NOWHERE && (one.after === 0 || one.after >= 16);
+    if (isAlike && !(isLost && kernel.has(number))) return [];
     return [`${words} if ${filter}, ${one.name}: ${isThere ? 'kernel' : 'expected'} ${expected}`];
   });
 }

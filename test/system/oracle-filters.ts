@@ -11,6 +11,9 @@ export interface OracleFilter {
   readonly isText: boolean;
 }
 
+/** What is needed behind a pointer that no case has. */
+export const NOWHERE: number = 1 << 20;
+
 const OPERATORS = ['==', '!=', '<', '<=', '>', '>=', '&'] as const;
 
 /** A type at the case's pointer, with operands: some that occur there, some at the edges. */
@@ -155,6 +158,9 @@ export function allFilters(pid: number): OracleFilter[] {
     made('f=+0(+0(%di)):s16', 'f < 0', 2),
     made('f=+0(+24(+8(%di))):string', 'f ~ "sec*"'),
     made('f=+24(+8(%di)):string[2]', 'f == "first"'),
+    // No case has a pointer there.
+    made('f=+0(+0(+0(%si))):u64', 'f != 12345678', NOWHERE),
+    made('f=+8(+0(+8(%si))):s32', 'f < 1', NOWHERE),
     made('f=+60(%di):s32', 'f == -70000'),
     made('f=+58(%di):s16 g=+57(%di):u8', 'f == -300 && g == 254 && n > 10'),
   ];

@@ -2,10 +2,10 @@
 
 import { hex, type FileOffset } from '../../base/brand.ts';
 import { printArgument } from '../../probe/arguments.ts';
-import { printFetch } from '../../probe/fetch.ts';
 import { printFilter } from '../../probe/filter-text.ts';
 import { valuesOf, type ProgramFilter } from '../../probe/filter.ts';
 import type { Fetch, Program, ProgramArgument } from '../../probe/program.ts';
+import { GuardPlan, guardFilter, type Guard } from './guards.ts';
 
 /** The most arguments of a kernel event (MAX_TRACE_ARGS). */
 const MAX_ARGUMENTS = 128;
@@ -22,18 +22,19 @@ export interface EventPlan {
    * filter looks at is: the kernel filters by fields of the event.
    */
   readonly fetched: readonly ProgramArgument[];
-  /**
-   * By argument, those that hold the pointers on the way to it. Where one can't be read the kernel leaves what
-   * stood in its buffer (process_fetch_insn_bottom); the pointer itself it makes 0 then.
-   */
-  readonly guards: ReadonlyMap<string, readonly string[]>;
+  /** By argument, the pointers on the way to it. */
+  readonly guards: ReadonlyMap<string, readonly Guard[]>;
 }
 
-/** An event filter as the kernel's `filter` files take it; undefined where nothing is filtered. */
-export function printEventFilter(filter: ProgramFilter | undefined): string | undefined {
-  if (filter === undefined) return undefined;
+/** The event filter of a plan as the kernel's `filter` files take it; undefined where nothing is filtered. */
+export function printEventFilter({ program, guards }: EventPlan): string | undefined {
+  const { filter } = program;
+  return filter && printPart(guardFilter(filter, (name) => guards.get(name) ?? []));
+}
+
+function printPart(filter: ProgramFilter): string | undefined {
   if (filter.kind !== 'both') return filter.kind === 'tasks' ? undefined : printFilter(filter);
-  const parts = filter.filters.flatMap((part) => printEventFilter(part) ?? []);
+  const parts = filter.filters.flatMap((part) => printPart(part) ?? []);
   return parts.map((part) => `(${part})`).join(' && ');
 }
 
@@ -54,25 +55,11 @@ export function planEvent(program: Program): EventPlan {
   };
   const site = free('trapline_site');
   const comm = action === 'record' ? free('trapline_comm') : undefined;
-  const pointers = new Map<string, string>();
-  const guards = new Map<string, readonly string[]>();
-  for (const { name, fetch } of given) {
-    const names = pointersOf(fetch).map((pointer) => {
-      const key = printFetch(pointer);
-      const known = pointers.get(key) ?? free(`trapline_via${pointers.size + 1}`);
-      pointers.set(key, known);
-      fetched.set(known, { name: known, type: 'x64', fetch: pointer });
-      return known;
-    });
-    if (names.length > 0) guards.set(name, names);
-  }
-  return { program, site, comm, fetched: [...fetched.values()], guards };
-}
-
-/** The loads beneath a load, whose values are addresses. */
-function pointersOf(fetch: Fetch): Fetch[] {
-  if (fetch.kind !== 'load' || fetch.base.kind !== 'load') return [];
-  return [...pointersOf(fetch.base), fetch.base];
+  const plan = new GuardPlan(free);
+  const guards = new Map(
+    [...given, ...fetched.values()].map(({ name, fetch }) => [name, plan.guard(fetch)] as const),
+  );
+  return { program, site, comm, fetched: [...fetched.values(), ...plan.fetched], guards };
 }
 
 /** What is added to addresses on the way to a value (fetch_insn.offset, an int). */

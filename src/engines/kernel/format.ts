@@ -12,6 +12,15 @@ interface FormatField {
   readonly size: number;
 }
 
+/** A pointer in the kernel's record, a u64. */
+export interface PointerField {
+  readonly offset: number;
+  /** Of the u64 from which its own address is counted; undefined where that is a constant. */
+  readonly base: number | undefined;
+  /** What is added to that, from 0 to 4095: how the address lies in its page is all that matters. */
+  readonly added: number;
+}
+
 /** One argument in the kernel's record. */
 export interface KernelField {
   readonly kind: 'integer' | 'string' | 'array' | 'text';
@@ -19,8 +28,8 @@ export interface KernelField {
   readonly offset: number;
   /** 1, 2, 4 or 8; of an array of integers, all of them; of a string 4, of several as often. */
   readonly bytes: number;
-  /** Of the pointers on the way to it, u64 each: where one is 0 it could not be read. */
-  readonly guards: readonly number[];
+  /** The pointers on the way to it. */
+  readonly guards: readonly PointerField[];
   /** A constant text, which no record holds. */
   readonly text?: Uint8Array;
 }
@@ -79,7 +88,11 @@ export function parseFormat(text: string, plan: EventPlan): KernelFormat {
       if (declaration.startsWith('__data_loc') !== (kind === 'string') || size !== bytes) {
         throw unexpected(text, name);
       }
-      const guards = (plan.guards.get(name) ?? []).map((pointer) => find(pointer, 8).offset);
+      const guards = (plan.guards.get(name) ?? []).map((guard) => ({
+        offset: find(guard.pointer.name, 8).offset,
+        base: guard.base && find(guard.base.name, 8).offset,
+        added: Number(BigInt.asUintN(12, guard.offset)),
+      }));
       return { kind, offset, bytes, guards };
     }),
   };

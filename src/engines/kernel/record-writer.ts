@@ -3,9 +3,14 @@
  * Makes no object a record.
  */
 
-import { RECORD_HEADER_BYTES, type RecordField, type RecordLayout } from '../../events/layout.ts';
+import {
+  PAGE_BYTES,
+  RECORD_HEADER_BYTES,
+  type RecordField,
+  type RecordLayout,
+} from '../../events/layout.ts';
 import type { RecordIndex } from '../../events/record-index.ts';
-import type { KernelField, KernelFormat } from './format.ts';
+import type { KernelField, KernelFormat, PointerField } from './format.ts';
 
 /** How one consumer's records are made. */
 export interface RecordPlan {
@@ -198,10 +203,30 @@ export class RecordWriter {
 /** Whether a pointer on the way to a value could not be read, or is null: nothing lies behind it. */
 function isGuarded({ guards }: KernelField, page: Buffer, at: number, end: number): boolean {
   for (let number = 0; number < guards.length; number++) {
-    const place = at + (guards[number] ?? 0);
-    if (read32(page, place, end) === 0 && read32(page, place + 4, end) === 0) return true;
+    const guard = guards[number];
+    if (guard !== undefined && !isWhole(guard, page, at, end)) return true;
   }
   return false;
+}
+
+/**
+ * Whether a pointer was read. One that lies across the end of a page, with zeros in the next, is not known to
+ * have been: no compiler puts a pointer there.
+ */
+function isWhole(
+  { offset, base, added }: PointerField,
+  page: Buffer,
+  at: number,
+  end: number,
+): boolean {
+  const low = read32(page, at + offset, end);
+  const high = read32(page, at + offset + 4, end);
+  if (low === 0 && high === 0) return false;
+  const place =
+    ((base === undefined ? 0 : read32(page, at + base, end)) + added) & (PAGE_BYTES - 1);
+  const within = PAGE_BYTES - place;
+  if (within >= 8) return true;
+  return within >= 4 ? high >>> (8 * (within - 4)) !== 0 : high !== 0 || low >>> (8 * within) !== 0;
 }
 
 function countStrings({ fields }: KernelFormat): number {

@@ -3,7 +3,6 @@
 import { closeSync, openSync } from 'node:fs';
 
 import type { FileOffset } from '../../base/brand.ts';
-import type { Program } from '../../probe/program.ts';
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type {
@@ -177,15 +176,15 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   #describe(name: string, plan: EventPlan, requests: readonly KernelRequest[]): void {
     const file = `events/${this.#options.name}/${name}/format`;
     const format = parseFormat(this.#instance.read(file), plan);
-    this.#filter(name, plan.program);
+    this.#filter(name, plan);
     requests.forEach(({ consumer }, line) => {
       this.#places.set(consumer, { event: name, line, format });
     });
   }
 
   /** Gives an event its filter. @throws TraplineError with the kernel's own words where it takes another one. */
-  #filter(event: string, { filter }: Program): void {
-    const text = printEventFilter(filter);
+  #filter(event: string, plan: EventPlan): void {
+    const text = printEventFilter(plan);
     if (text === undefined) return;
     const file = `events/${this.#options.name}/${event}/filter`;
     try {

@@ -9,6 +9,7 @@ import {
   printCommand,
   printEventFilter,
   refusePlan,
+  type EventPlan,
 } from '../../../src/engines/kernel/command.ts';
 import { refuseInstruction } from '../../../src/engines/kernel/instruction.ts';
 import { parseFormat } from '../../../src/engines/kernel/format.ts';
@@ -51,26 +52,41 @@ test('what the kernel would make nonsense of is guarded, or not asked of it', ()
   );
   assert.deepEqual(
     plan.fetched.map(({ name }) => name),
-    ['a', 'b', 'c', 'trapline_via1', 'trapline_via2'],
+    ['a', 'b', 'c', 'trapline_base1', 'trapline_via2', 'trapline_via3'],
   );
-  assert.deepEqual(
-    [...plan.guards],
-    [
-      ['a', ['trapline_via1', 'trapline_via2']],
-      ['b', ['trapline_via1', 'trapline_via2']],
-    ],
-  );
+  const guards = [...plan.guards].map(([name, list]) => [
+    name,
+    list.map(({ pointer, base, offset }) => [pointer.name, base?.name, offset]),
+  ]);
+  const both = [
+    ['trapline_via2', 'trapline_base1', 16n],
+    ['trapline_via3', 'trapline_via2', 8n],
+  ];
+  assert.deepEqual(guards, [
+    ['a', both],
+    ['b', both],
+    ['t', []],
+    ['c', []],
+  ]);
   const command = printCommand({ group: 'g', event: 'e' }, '/x', fileOffset(1), plan, 0);
-  assert.match(command, / trapline_via1=\+16\(%di\) trapline_via2=\+8\(\+16\(%di\)\)$/);
+  assert.match(
+    command,
+    / trapline_base1=%di trapline_via2=\+16\(%di\) trapline_via3=\+8\(\+16\(%di\)\)$/,
+  );
   assert.doesNotMatch(command, /text/);
 });
+
+function planOf(filter: Program['filter']): EventPlan {
+  return planEvent({ arguments: [], filter, action: 'count' });
+}
 
 test('filters are in the kernel’s words, what they look at is fetched', () => {
   const { filter = assert.fail('no filter') } = parseDefinition('f@x a=%di:s32 if a < 3 || a == 7');
   const both: Program['filter'] = { kind: 'both', filters: [filter, filter] };
-  assert.equal(printEventFilter(filter), 'a < 3 || a == 7');
-  assert.equal(printEventFilter(both), '(a < 3 || a == 7) && (a < 3 || a == 7)');
-  const { fetched } = planEvent({ arguments: [], filter, action: 'count' });
+  assert.equal(printEventFilter(planOf(undefined)), undefined);
+  assert.equal(printEventFilter(planOf(filter)), 'a < 3 || a == 7');
+  assert.equal(printEventFilter(planOf(both)), '(a < 3 || a == 7) && (a < 3 || a == 7)');
+  const { fetched } = planOf(filter);
   assert.deepEqual(
     fetched.map(({ name }) => name),
     ['a'],
@@ -86,6 +102,16 @@ test('more arguments than the kernel has room for are refused', () => {
 function refuse(text: string): string | undefined {
   return refusePlan(planEvent(programOf(text)));
 }
+
+test('a term holds only where the pointers on the way to its value were read', () => {
+  const { arguments: given, filter } = parseDefinition(
+    'f@x a=+0(+8(%di)):u8 b=%si if b == 1 || !(a > 3)',
+  );
+  assert.equal(
+    printEventFilter(planEvent({ arguments: given, filter, action: 'record' })),
+    'b == 1 || !(trapline_via2 != 0 && a > 3)',
+  );
+});
 
 test('offsets that the kernel would cut are refused', () => {
   assert.equal(refuse('+0x7fffffff(%di) -0x80000000(%di) @0xffffffff81000000'), undefined);
