@@ -7,7 +7,7 @@
 import { ensure } from '../../base/errors.ts';
 import { ContextHeader, PAGE_BYTES, type RecordField } from '../../events/layout.ts';
 import { mem, type Memory } from '../../x64/operands.ts';
-import type { EmitContext } from './compile.ts';
+import type { EmitContext } from './emit-context.ts';
 import { GAP_BYTES, type ReadGroup, type Span } from './read-groups.ts';
 import { pointerOf, type Read } from './read.ts';
 import type { IntegerPlace } from './reads.ts';

@@ -11,41 +11,20 @@ import {
   SHARED_COUNTER_BYTES,
   SharedCounter,
   VOID_EVENT,
-  type RecordLayout,
-  type SegmentLayout,
 } from '../../events/layout.ts';
-import type { Fetch, Program } from '../../probe/program.ts';
+import type { Fetch } from '../../probe/program.ts';
 import { Assembler } from '../../x64/assembler.ts';
 import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { Register64 } from '../../x64/registers.ts';
 import { emitFaultMaskReset, emitGroup, emitInteger, emitTaskName, inRecord } from './access.ts';
 import { emitLoad, emitLoadArgument, liveRegister } from './fetch-code.ts';
-import type { StubFeatures } from './features.ts';
+import type { EmitContext, ProgramParts } from './emit-context.ts';
 import { emitFilter, splitFilter, type SplitFilter } from './filter-code.ts';
 import { emitRestoreMore, emitSaveMore } from './frame.ts';
 import { isMemory, ReadPlan } from './reads.ts';
-import { CacheEntry, emitCacheSlot, emitForgetCall, type SessionAddresses } from './runtime.ts';
+import { CacheEntry, emitCacheSlot, emitForgetCall } from './runtime.ts';
 import { emitTime } from './time-code.ts';
 import { emitConstantTexts, emitShrink, emitStrings } from './texts.ts';
-
-/** Everything that the code of one consumer at one site depends on. */
-export interface ProgramParts {
-  readonly program: Program;
-  readonly record: RecordLayout;
-  readonly origin: Address;
-  /** Where the site is: the value of `rip`. */
-  readonly site: Address;
-  /** Where it is in its file. */
-  readonly fileOffset: bigint;
-  readonly redZone: number;
-  readonly session: SessionAddresses;
-  readonly segment: SegmentLayout;
-  /** The consumer's index in the segment. */
-  readonly consumer: number;
-  /** The next program, or the site's epilogue. */
-  readonly next: Address;
-  readonly features: StubFeatures;
-}
 
 /** A program's code, to be written at its origin. */
 export interface ProgramCode {
@@ -63,18 +42,6 @@ export function compileProgram(parts: ProgramParts): ProgramCode {
   const code = new Assembler(parts.origin);
   const emitter = new ProgramEmitter(code, parts);
   return emitter.emit();
-}
-
-/** What the parts of a program share while it is written. */
-export interface EmitContext {
-  readonly code: Assembler;
-  readonly parts: ProgramParts;
-  /** Whether the registers that programs save themselves are saved already. */
-  readonly hasSavedMore: boolean;
-  /** Loads a value that is no memory, as it was at the hit. Clobbers rdx. */
-  load(destination: Register64, fetch: Fetch): void;
-  /** Loads the processor's number into rax. */
-  emitProcessor(): void;
 }
 
 class ProgramEmitter implements EmitContext {

@@ -4,7 +4,7 @@ import { TraplineError, unreachable } from '../../base/errors.ts';
 import type { Fetch, ProgramArgument, RegisterName } from '../../probe/program.ts';
 import { mem } from '../../x64/operands.ts';
 import type { Register64 } from '../../x64/registers.ts';
-import type { EmitContext } from './compile.ts';
+import type { EmitContext } from './emit-context.ts';
 import { flagsSlot, FRAME_BYTES, savedSlot } from './frame.ts';
 
 /** CF, PF, AF, ZF, SF of the byte that `lahf` gives. */

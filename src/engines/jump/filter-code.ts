@@ -17,7 +17,7 @@ import {
 import { matchesPattern } from '../../probe/pattern.ts';
 import { mem, negated, type Condition, type Label } from '../../x64/operands.ts';
 import { inRecord } from './access.ts';
-import type { EmitContext } from './compile.ts';
+import type { EmitContext } from './emit-context.ts';
 import { emitLoadArgument, liveRegister } from './fetch-code.ts';
 import { isMemory, isTaskName, type FilterPlace, type ReadPlan } from './reads.ts';
 import { emitPattern } from './pattern-code.ts';

@@ -2,7 +2,7 @@
 
 import type { BytePattern, ByteSet } from '../../probe/pattern.ts';
 import { mem, type Label } from '../../x64/operands.ts';
-import type { EmitContext } from './compile.ts';
+import type { EmitContext } from './emit-context.ts';
 
 /** Falls through if rdi bytes at r11 fit, else goes to `fails`. The same steps as `matchesPattern`. */
 export function emitPattern(context: EmitContext, pattern: BytePattern, fails: Label): void {

@@ -4,7 +4,7 @@ import { ensure } from '../../base/errors.ts';
 import { ContextHeader } from '../../events/layout.ts';
 import { mem, type Label } from '../../x64/operands.ts';
 import { emitFault, emitTaskName, inRecord } from './access.ts';
-import type { EmitContext } from './compile.ts';
+import type { EmitContext } from './emit-context.ts';
 import type { TextPlace } from './reads.ts';
 
 /** Puts what is not read through a pointer where it belongs: the task's name, constants. */
