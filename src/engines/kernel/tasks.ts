@@ -10,8 +10,6 @@ import type { TaskIdentity } from '../../events/context.ts';
 
 /** How old the answer may be to which process a thread belongs, in milliseconds: ids are used again. */
 const ANSWER_MILLISECONDS = 100;
-/** Between two readings of the kernel's own table. */
-const TABLE_MILLISECONDS = 20;
 /** The kernel's names have 15 bytes (TASK_COMM_LEN). */
 const COMM_BYTES = 16;
 /** More tasks than this are forgotten, all at once, and asked for again. */
@@ -29,7 +27,7 @@ interface KnownTask {
 export class KernelTasks {
   readonly #table: string;
   readonly #known = new Map<number, KnownTask>();
-  #processes = new Map<number, number>();
+  #processes = '';
   #tableRead = Number.NEGATIVE_INFINITY;
 
   /** @param tracefs where tracefs is */
@@ -65,23 +63,20 @@ export class KernelTasks {
     return identity;
   }
 
-  /** A task that has ended is in the kernel's table, which `record-tgid` makes it keep. */
+  /**
+   * A task that has ended is in the kernel's table, which `record-tgid` makes it keep; so are those that had
+   * its id long ago, so that what was read before this poll says nothing.
+   */
   #processOf(tid: number, now: number, otherwise: number): number {
     const text = textOf(`/proc/${tid}/status`);
     const living = /^Tgid:\t(\d+)$/m.exec(text)?.[1];
     if (living !== undefined) return Number(living);
-    if (!this.#processes.has(tid) && now - this.#tableRead >= TABLE_MILLISECONDS) {
+    if (now !== this.#tableRead) {
       this.#tableRead = now;
-      this.#processes = new Map(
-        textOf(this.#table)
-          .split('\n')
-          .map((line): [number, number] => {
-            const [thread, process] = line.split(' ');
-            return [Number(thread), Number(process)];
-          }),
-      );
+      this.#processes = textOf(this.#table);
     }
-    return this.#processes.get(tid) ?? otherwise;
+    const ended = new RegExp(`^${tid} (\\d+)$`, 'm').exec(this.#processes)?.[1];
+    return ended === undefined ? otherwise : Number(ended);
   }
 }
 
