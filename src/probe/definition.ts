@@ -61,8 +61,9 @@ export function parseLine(text: string): ProbeDefinition | ProbeRemoval {
   const tokens = tokenize(text);
   const command = tokens.command === undefined ? undefined : parseCommand(text, tokens.command);
   if (command?.kind === 'remove') return parseRemoval(text, tokens, command);
-  const place = parseLocation(text, tokens.location, tokens.locationEnd);
-  const isReturn = place.isReturn || command?.kind === 'return';
+  const isAsked = command?.kind === 'return';
+  const place = parseLocation(text, tokens.location, tokens.locationEnd, isAsked);
+  const isReturn = place.isReturn || isAsked;
   const fetched = parseArguments({ text, isReturn }, tokens.arguments);
   const filter =
     tokens.filter === undefined ? undefined : parseFilter(text, tokens.filter, fetched);

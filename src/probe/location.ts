@@ -70,6 +70,8 @@ interface Context {
   readonly text: string;
   /** Where the location ends in `text`. */
   readonly end: number;
+  /** Whether a command word asks for a return probe. */
+  readonly isReturn: boolean;
 }
 
 /**
@@ -77,10 +79,16 @@ interface Context {
  * outside quotes begins a file offset.
  * @param text the whole definition, for errors.
  * @param end index in `text` of the first character behind the location.
+ * @param isReturn whether it is asked for a return probe there, whatever the location says
  * @throws TraplineError `bad-definition`.
  */
-export function parseLocation(text: string, characters: Characters, end: number): ParsedLocation {
-  const context = { text, end };
+export function parseLocation(
+  text: string,
+  characters: Characters,
+  end: number,
+  isReturn: boolean,
+): ParsedLocation {
+  const context = { text, end, isReturn };
   const at = lastBare(characters, '@');
   if (at >= 0) return parseFunction(context, characters.slice(0, at), characters.slice(at + 1));
   const colon = lastBare(characters, ':');
@@ -134,7 +142,7 @@ function parseFunction(context: Context, beforeAt: Characters, file: Characters)
   if (colon !== undefined) {
     throw refusal(text, colon.column, 'colonInFile', 'a file offset is written FILE:0xOFFSET');
   }
-  if (isReturn && offset !== 0) {
+  if ((isReturn || context.isReturn) && offset !== 0) {
     throw refusal(text, before[plus]?.column ?? 0, 'functionInMiddle');
   }
   const isGlob = name.some(({ value, quoted }) => !quoted && GLOB_CHARACTERS.includes(value));

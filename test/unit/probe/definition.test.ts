@@ -191,6 +191,7 @@ const REFUSED: readonly (readonly [marked: string, what: keyof typeof REFUSALS])
   ['f@z^\0sh', 'nulCharacter'],
   ['f^%g@zsh', 'badAddressSuffix'],
   ['f^+8%return@zsh', 'functionInMiddle'],
+  ['r f^+8@zsh', 'functionInMiddle'],
   ['/bin/sh:0x10^%returns', 'badAddressSuffix'],
   ['/bin/sh:0x10(^x)', 'badReference'],
   ['/bin/sh:0x10(^)', 'badReference'],
