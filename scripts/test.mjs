@@ -134,7 +134,12 @@ async function main() {
   if (everything) must('checks', process.execPath, 'scripts/check.mjs');
   if (!options.system) {
     const files = withoutStale(testFiles('unit'));
-    const job = { root, files, concurrency: availableParallelism(), timeout: 2 * minute };
+    const job = {
+      root,
+      files,
+      concurrency: availableParallelism(),
+      timeout: (options.long ? 120 : 2) * minute,
+    };
     await half('Unit tests', job, ours);
   }
   if (!options.unit) await systemHalves();
