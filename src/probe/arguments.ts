@@ -101,12 +101,15 @@ function parseBody(context: ArgumentContext, body: Word): Omit<ProgramArgument, 
   };
   const isText = /^\$(?:comm|COMM)$|^\\"/.test(expression.text);
   if (isText && typeWord !== undefined && typeWord.text !== 'string') {
-    // An array's own mistakes come first.
-    if (typeWord.text.includes('['))
+    // An array's own mistakes come first, whatever its elements are called.
+    const open = typeWord.text.indexOf('[');
+    const stand = 'u8';
+    if (open >= 0) {
       parseType(text, {
-        ...typeWord,
-        text: `u8${typeWord.text.slice(typeWord.text.indexOf('['))}`,
+        text: stand + typeWord.text.slice(open),
+        column: typeWord.column + open - stand.length,
       });
+    }
     throw refusal(text, typeWord.column, 'needsString');
   }
   const asked = typeWord === undefined ? undefined : parseType(text, typeWord);
