@@ -121,6 +121,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   #rest: EventBatch | undefined;
   #isRestDelivered = false;
   #hasLeft = false;
+  #endHasFailed = false;
 
   private constructor(
     client: TracerClient,
@@ -210,7 +211,8 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
         await turns.take();
         continue; // the session may have been stopped meanwhile
       }
-      if (this.#watch.hasEnded) {
+      // Where the end has failed it throws that error: the memory to poll may be gone already.
+      if (this.#watch.hasEnded || this.#endHasFailed) {
         await this.stop();
         continue;
       }
@@ -284,24 +286,21 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   async #stop(): Promise<Summary> {
     try {
-      return await this.#takeOut();
+      this.#collector.beginEnd();
+      const kept = await this.#client.call('leave');
+      await this.#watch.sample();
+      // A batch that a reader still holds stays valid: this fills the other one.
+      this.#rest = this.#collector.flush();
+      const stayed = await this.#client.call('release');
+      const summary = await this.#summarise([...kept, ...stayed], true);
+      this.#watch.letGo();
+      return summary;
     } catch (error) {
+      this.#endHasFailed = true;
       // Nothing stays behind for it; should that fail too, the first error tells more.
       await this.#client.call('release').catch(() => undefined);
       throw error;
     }
-  }
-
-  async #takeOut(): Promise<Summary> {
-    this.#collector.beginEnd();
-    const kept = await this.#client.call('leave');
-    await this.#watch.sample();
-    // A batch that a reader still holds stays valid: this fills the other one.
-    this.#rest = this.#collector.flush();
-    const stayed = await this.#client.call('release');
-    const summary = await this.#summarise([...kept, ...stayed], true);
-    this.#watch.letGo();
-    return summary;
   }
 
   async #summarise(kept: readonly string[], isFinal: boolean): Promise<Summary> {
