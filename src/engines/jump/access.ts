@@ -6,11 +6,12 @@
 
 import { ensure } from '../../base/errors.ts';
 import { ContextHeader, PAGE_BYTES, type RecordField } from '../../events/layout.ts';
-import { mem, type Memory } from '../../x64/operands.ts';
+import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { EmitContext } from './emit-context.ts';
 import { GAP_BYTES, type ReadGroup, type Span } from './read-groups.ts';
 import { pointerOf, type Read } from './read.ts';
 import type { IntegerPlace } from './reads.ts';
+import { emitScan } from './scan-code.ts';
 import { PR_GET_NAME, StubCall } from './runtime.ts';
 
 /** No pointer of a program: the kernel refuses to read there, whatever is mapped (SDM 1, 3.3.7.1). */
@@ -89,16 +90,16 @@ function emitAddress(context: EmitContext, read: Read): void {
   code.cmp(inRecord(pointer.read.local + 8, 8), pointer.needs).cmov('b', 'rax', 'rdx');
 }
 
-/** Reads everything; afterwards each local iovec's length is what arrived for it. */
+/**
+ * Reads everything; afterwards each local iovec's length is what arrived for it, or that of a text whose end
+ * has arrived.
+ */
 function emitRead(context: EmitContext, group: ReadGroup, spare: number): void {
   const { code } = context;
   const done = code.label('done');
   // A system call clobbers rcx and r11 and takes its arguments in rdi rsi rdx r10 r8 r9.
   code.push('r9').push('r10').push('rcx').push('r8').push('rsi');
-  if (group.locals > 1) {
-    emitCall(context, group.firstLocal, group.locals, group.firstRemote, group.remotes);
-    code.cmp('rax', group.bytes).jcc('e', done, 'near');
-  }
+  emitTogether(context, group, done);
   for (const { parts, remote } of group.spans) {
     for (const { read, distance } of parts)
       emitPart(context, read, remote, distance, parts.length, spare);
@@ -106,6 +107,42 @@ function emitRead(context: EmitContext, group: ReadGroup, spare: number): void {
   for (const { read, remote } of group.partial) emitAlone(context, read, remote, 2);
   code.bind(done);
   code.pop('rsi').pop('r8').pop('rcx').pop('r10').pop('r9');
+}
+
+/**
+ * All in one call, but for what the last read may want of a next page: each stretch costs, and a text mostly
+ * ends before. Goes to `done` when everything is there; falls through, all as it was, when something is missing.
+ */
+function emitTogether(context: EmitContext, group: ReadGroup, done: Label): void {
+  const { code } = context;
+  const { firstLocal, locals, firstRemote, remotes, bytes } = group;
+  const last = group.partial.at(-1);
+  if (last === undefined) {
+    if (locals === 1) return; // read on its own at once
+    emitCall(context, firstLocal, locals, firstRemote, remotes);
+    code.cmp('rax', bytes).jcc('e', done, 'near');
+    return;
+  }
+  const { read, remote } = last;
+  const short = code.label('short');
+  const ended = code.label('ended');
+  emitCall(context, firstLocal, locals, firstRemote, remotes - 1);
+  // rdi: the last one's bytes within its first page
+  code
+    .mov('rdi', inRecord(remote + 8))
+    .lea('rdx', mem({ base: 'rdi', displacement: bytes - read.bytes }));
+  code.cmp('rax', 'rdx').jcc('ne', short, 'near');
+  code.cmp('rdi', read.bytes).jcc('e', done, 'near');
+  if (read.isText) {
+    const unended = code.label('unended');
+    code.lea('r11', inRecord(read.arrivesAt));
+    emitScan(code, ended, unended);
+    code.bind(unended);
+  }
+  // All of it again: what was there before may have changed.
+  emitAlone(context, read, remote, 2);
+  code.bind(ended).jmp(done, 'near');
+  code.bind(short);
 }
 
 /** One integer on its own, which may lie within a longer stretch. */

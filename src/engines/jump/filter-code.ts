@@ -21,7 +21,7 @@ import type { EmitContext } from './emit-context.ts';
 import { emitLoadArgument, liveRegister } from './fetch-code.ts';
 import { isMemory, isTaskName, type FilterPlace, type ReadPlan } from './reads.ts';
 import { emitPattern } from './pattern-code.ts';
-import { emitScan } from './texts.ts';
+import { emitScan } from './scan-code.ts';
 
 /** A filter in its two parts; both must hold. */
 export interface SplitFilter {
@@ -282,7 +282,7 @@ function emitMatch(
   if (place.read === undefined) code.mov('edi', place.bytes);
   else code.mov('rdi', inRecord(place.read.local + 8));
   code.lea('r11', inRecord(place.at));
-  emitScan(context, ended, unended);
+  emitScan(code, ended, unended);
   // As far as it could be read there is no end, nor is it cut at its limit: nobody knows the text.
   code.bind(unended).cmp('rax', place.bytes).jcc('ne', no, 'near');
   code.bind(ended).mov('rdi', 'rax');

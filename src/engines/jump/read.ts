@@ -20,8 +20,10 @@ export interface Read {
   readonly bytes: number;
   /** Less than all of it may be enough: text up to its NUL, some of several pointers. */
   readonly isPartial: boolean;
+  /** What lies behind a NUL is not asked for. */
+  readonly isText: boolean;
   readonly arrivesAt: number;
-  /** Of its local iovec; its length becomes the bytes that arrived. */
+  /** Of its local iovec; its length becomes the bytes that arrived, but for a text that has ended before. */
   local: number;
 }
 

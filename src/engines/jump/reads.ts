@@ -143,6 +143,7 @@ export class ReadPlan {
       offset: 0n,
       bytes: capacity,
       isPartial: true,
+      isText: true,
       arrivesAt: at,
       local: 0,
     });
@@ -156,6 +157,7 @@ export class ReadPlan {
       offset,
       bytes: capacity,
       isPartial: true,
+      isText: true,
       arrivesAt: at,
       local: 0,
     });
@@ -169,6 +171,7 @@ export class ReadPlan {
       offset,
       bytes,
       isPartial: false,
+      isText: false,
       arrivesAt: at,
       local: 0,
     });
@@ -186,6 +189,7 @@ export class ReadPlan {
       offset,
       bytes,
       isPartial: count > 1,
+      isText: false,
       arrivesAt: this.#take(bytes),
       local: 0,
     });

@@ -6,6 +6,7 @@ import { mem, type Label } from '../../x64/operands.ts';
 import { emitFault, emitTaskName, inRecord } from './access.ts';
 import type { EmitContext } from './emit-context.ts';
 import type { TextPlace } from './reads.ts';
+import { emitScan } from './scan-code.ts';
 
 /** Puts what is not read through a pointer where it belongs: the task's name, constants. */
 export function emitConstantTexts(context: EmitContext, texts: readonly TextPlace[]): void {
@@ -35,7 +36,7 @@ export function emitStrings(context: EmitContext, texts: readonly TextPlace[]): 
     if (text.read === undefined) code.mov('edi', text.capacity);
     else code.mov('rdi', inRecord(text.read.local + 8));
     code.lea('r11', inRecord(text.at));
-    emitScan(context, found, unended);
+    emitScan(code, found, unended);
     code.bind(unended).cmp('rax', text.capacity).jcc('e', found);
     if (text.read !== undefined) {
       emitFault(context, text.field, text.element);
@@ -48,15 +49,6 @@ export function emitStrings(context: EmitContext, texts: readonly TextPlace[]): 
     emitMove(context, place);
     code.bind(place).add('rdx', 'rax');
   }
-}
-
-/** Looks for a NUL in rdi bytes at r11: goes to `found` with its index in rax, else to `unended` with rdi's. */
-export function emitScan({ code }: EmitContext, found: Label, unended: Label): void {
-  const scan = code.label('scan');
-  code.xor('eax', 'eax');
-  code.bind(scan).cmp('rax', 'rdi').jcc('ae', unended);
-  code.cmp(mem({ base: 'r11', index: 'rax', width: 1 }), 0).jcc('e', found);
-  code.inc('rax').jmp(scan);
 }
 
 /** Moves rax bytes from r11 to the record's offset rdx, downwards; keeps rax, rcx, rdx, rsi. */
