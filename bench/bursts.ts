@@ -67,7 +67,6 @@ export async function sessionCost(burst: SessionBurst): Promise<number> {
   });
   const summary = await session.stop();
   await reader.done;
-  if (summary.kept.length > 0) throw new Error(summary.kept.join('\n'));
   verify(summary.events[0], due, isRecorded, reader.count);
   return cost - without;
 }
