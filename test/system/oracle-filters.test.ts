@@ -99,3 +99,40 @@ function comparePasses(
 function isSingle(filter: string): boolean {
   return !/&&|\|\||!\s*[(!]/.test(filter);
 }
+
+test('counting probes count the same, with a filter and without', async (t) => {
+  if (skipEngine(t, 'kernel')) return;
+  await using program = await OracleProgram.start();
+  const words = [
+    '',
+    'n=%dx:u32 if n < 7',
+    'n=%dx:u32 f=+0(+0(+8(%di))):string if f ~ "*h*d" && n & 1',
+    'if comm == "oracle"',
+    'if comm != "oracle"',
+  ];
+  const probes = words.map((one, at): OracleProbe => ({
+    name: `c${at}`,
+    words: one,
+    action: 'count',
+  }));
+  await leavingKernelClean(program.target, 'kernel', async () => {
+    const seen = await seeRound(program, probes, 'go');
+    const [kernel, jump] = [seen.kernel, seen.jump].map(({ summary }) =>
+      summary.events.map(({ event, hits, recorded, aggregated, filtered, missed }) => {
+        return { event, hits, recorded, aggregated, filtered, missed };
+      }),
+    );
+    assert.deepEqual(kernel, jump);
+    const calls = program.cases.length;
+    assert.deepEqual(
+      jump?.map(({ hits, aggregated, filtered }) => [hits, aggregated, filtered]),
+      [
+        [calls, calls, 0],
+        [calls, 7, calls - 7],
+        [calls, calls >> 1, calls - (calls >> 1)],
+        [calls, calls, 0],
+        [calls, 0, calls],
+      ],
+    );
+  });
+});
