@@ -131,8 +131,8 @@ async function watch(program: OracleProgram, engine: Engine, probes: readonly Or
     { pids: [program.target.pid] },
     {
       engine,
-      ringBytes: 32 << 20,
-      ringBudget: 64 << 20,
+      ringBytes: 8 << 20,
+      ringBudget: 32 << 20,
       probes: probes.map(({ name, words, action }) => ({
         definition: definitionFor(program, engine, name, words),
         ...(action === undefined ? {} : { action }),
