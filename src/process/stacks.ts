@@ -25,11 +25,15 @@ export interface FoundWord {
   readonly value: Address;
 }
 
-/** Finds every aligned stack word, red zones included, that lies in one of the ranges. */
+/**
+ * Finds every aligned stack word that lies in one of the ranges.
+ * @param below how many bytes below rsp count too: the red zone, unless told
+ */
 export function findWords(
   stopped: StoppedProcess,
   ranges: readonly AddressRange[],
   maps: readonly MemoryMapping[] = stopped.maps(),
+  below: bigint = RED_ZONE,
 ): FoundWord[] {
   const filter = new RangeFilter(ranges);
   const found: FoundWord[] = [];
@@ -38,7 +42,7 @@ export function findWords(
     const rsp = address(task.registers.get('rsp'));
     const mapping = findMapping(maps, rsp);
     if (mapping === undefined) continue;
-    const bottom = (rsp - RED_ZONE) & ~7n;
+    const bottom = (rsp - below) & ~7n;
     let at = bottom > mapping.start ? bottom : mapping.start;
     const limit = at + BigInt(MAX_STACK_BYTES);
     const end = mapping.end < limit ? mapping.end : limit;

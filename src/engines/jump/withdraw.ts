@@ -272,7 +272,9 @@ function findBusy(
 ): (start: Address) => boolean {
   const busy = new Set<Address>();
   if (ranges.length === 0) return () => false;
-  const words = findWords(stopped, ranges, maps).map(({ value }) => value);
+  // No red zone: what a task needs to come back into code of ours lies above rsp, in frames of stubs and of
+  // signals. Below it lies what stubs have left there, for as long as the task sleeps.
+  const words = findWords(stopped, ranges, maps, 0n).map(({ value }) => value);
   for (const at of [...stopped.tasks.map(({ registers }) => registers.get('rip')), ...words]) {
     for (const { start, end } of ranges) if (at >= start && at < end) busy.add(start);
   }
