@@ -115,7 +115,8 @@ function clockReader(): (out: Pointer) => void {
   const code: Mapping = mapMemory(4096);
   new Uint8Array(code.view).set(readBothClocks);
   code.protect(Protection.read | Protection.execute);
-  const prototype = koffi.proto('void trapline_read_clocks(void *out)');
+  // Without a name: names are one table for all copies of a library in a process.
+  const prototype = koffi.proto('void', ['void *']);
   readClocks = (out: Pointer): void => {
     koffi.call(code.address, prototype, out);
   };

@@ -14,7 +14,7 @@ const call: (code: Address, argument: Pointer) => void = counted(
 let known: ReturnType<typeof koffi.proto> | undefined;
 
 function prototype(): ReturnType<typeof koffi.proto> {
-  return (known ??= koffi.proto('void trapline_run_code(void *argument)'));
+  return (known ??= koffi.proto('void', ['void *']));
 }
 
 /**

@@ -278,3 +278,13 @@ test('addresses of JavaScript bytes are those that the kernel sees', () => {
   const seen = new Uint8Array(viewMemory(address(addressOf(bytes)), 4));
   assert.deepEqual([...seen], [1, 2, 3, 4]);
 });
+
+test('two copies of the library serve one process', async () => {
+  // Another URL is another module: as two versions in a program's dependencies are.
+  const url = new URL('../../../src/sys/clock.js', import.meta.url);
+  const copy: unknown = await import(`${url.href}?again`);
+  assert.ok(typeof copy === 'object' && copy !== null && 'readClockPair' in copy);
+  assert.ok(typeof copy.readClockPair === 'function');
+  assert.ok(readClockPair().tsc > 0n);
+  assert.equal(typeof copy.readClockPair(), 'object');
+});
