@@ -28,7 +28,7 @@ import type {
 
 /** How long a reader sleeps when nothing came: from the first, in milliseconds, doubling, to the last. */
 const FIRST_PAUSE = 1;
-const LONGEST_PAUSE = 80;
+const LONGEST_PAUSE = 95;
 
 /**
  * Probes running processes.
