@@ -24,6 +24,9 @@ export function claimContexts(buffer: SharedArrayBuffer, layout: SegmentLayout):
     const header = new Uint32Array(buffer, at, 4);
     header[ContextHeader.tid / 4] = 4242 + context;
     header[ContextHeader.pid / 4] = 4242;
+    const positions = new BigUint64Array(buffer, at, 512);
+    positions[ContextHeader.tail / 8] = BigInt(layout.ringBytes);
+    positions[ContextHeader.head / 8] = BigInt(layout.ringBytes);
     new Uint8Array(buffer, at + ContextHeader.comm, 16).set(Buffer.from('trapline-bench'));
     Atomics.store(header, ContextHeader.ready / 4, 1);
   }

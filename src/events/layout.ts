@@ -13,7 +13,7 @@
 /** "TRAPSESS", read as a little-endian number. */
 export const SEGMENT_MAGIC = 0x5353455350415254n;
 /** Grows with every change of this file. */
-export const SEGMENT_VERSION = 2;
+export const SEGMENT_VERSION = 3;
 /** The page size of x86-64. */
 export const PAGE_BYTES = 4096;
 /** The largest record, in bytes; also the size of the spill area behind a ring. */
@@ -61,9 +61,9 @@ export const ContextHeader = {
   tid: 12,
   /** 16 bytes: the task's name when it claimed the context (PR_GET_NAME), NUL-terminated. */
   comm: 16,
-  /** u64: where the reader is; written by the reader only. */
+  /** u64: where the reader is; `ringBytes` at the first claim, from then on written by the reader only. */
   tail: 72,
-  /** u64: end of the last reservation; written by the task only. */
+  /** u64: end of the last reservation; 0 before the first claim, which sets it to `ringBytes`; written by the task only. */
   head: 136,
 } as const;
 

@@ -20,7 +20,6 @@ import {
   type SegmentShape,
 } from './layout.ts';
 import { RecordIndex } from './record-index.ts';
-import { RingPositions } from './ring.ts';
 
 /** How many numbers one consumer has in a context. */
 const COUNTERS = CONSUMER_COUNTER_BYTES / 8;
@@ -77,7 +76,8 @@ export interface SegmentReaderOptions {
 export type RecordSink = (context: ContextReader, index: RecordIndex) => void;
 
 /**
- * Writes the header of a new segment, and where each ring begins. Before any task can see it.
+ * Writes the header of a new segment. Before any task can see it. Contexts stay as they are, all zeros: the
+ * target stands still meanwhile, and each would cost a page.
  * @throws TraplineError `internal` when the buffer is shorter than the shape asks.
  */
 export function formatSegment(buffer: ArrayBufferLike, shape: SegmentShape): SegmentLayout {
@@ -92,10 +92,6 @@ export function formatSegment(buffer: ArrayBufferLike, shape: SegmentShape): Seg
   view.setBigUint64(SegmentHeader.contextStride, BigInt(layout.contextStride), true);
   view.setBigUint64(SegmentHeader.contextsOffset, BigInt(layout.contextsOffset), true);
   view.setBigUint64(SegmentHeader.magic, SEGMENT_MAGIC, true);
-  for (let index = 0; index < shape.contextCount; index++) {
-    const contextOffset = layout.contextsOffset + index * layout.contextStride;
-    new RingPositions({ buffer, contextOffset, ...layout }).reset(shape.ringBytes);
-  }
   return layout;
 }
 

@@ -140,6 +140,7 @@ function emitFindOwn(code: Assembler, segment: Address, layout: SegmentLayout, f
 
 /** Claims a free context for edx:esi; returns 0 if there is none, else goes on to `found`. */
 function emitClaim(code: Assembler, segment: Address, layout: SegmentLayout, found: Label): void {
+  const begun = code.label('begun');
   // First of all: a signal handler that never returns may leave a context claimed, but not uncounted.
   code.mov('rax', address(segment + BigInt(SegmentHeader.claimed)));
   code.lock().inc(mem({ base: 'rax', width: 8 }));
@@ -148,6 +149,13 @@ function emitClaim(code: Assembler, segment: Address, layout: SegmentLayout, fou
     code.test('eax', 'eax').jcc('ne', next);
     code.lock().cmpxchg(mem({ base: 'rcx', displacement: ContextHeader.tid }), 'edx');
     code.jcc('ne', next);
+    // A context that nobody has had is all zeros. A signal's handler that hits now has its own: this one has no
+    // process yet.
+    code.cmp(mem({ base: 'rcx', displacement: ContextHeader.head, width: 8 }), 0).jcc('ne', begun);
+    code.mov('eax', layout.ringBytes);
+    code.mov(mem({ base: 'rcx', displacement: ContextHeader.tail }), 'rax');
+    code.mov(mem({ base: 'rcx', displacement: ContextHeader.head }), 'rax');
+    code.bind(begun);
     // prctl returns in rax and clobbers rcx and r11; rdi and rsi carry its arguments.
     code.push('rdi').push('rsi').push('rcx').push('rdx');
     code.mov('edi', PR_GET_NAME);

@@ -34,15 +34,15 @@ function setUp() {
 }
 
 describe('a segment', () => {
-  it('is formatted as the layout says, every ring empty', () => {
+  it('is formatted as the layout says, every context untouched', () => {
     const { buffer, layout } = makeSegment(2, RING);
     const view = new DataView(buffer);
     assert.equal(view.getBigUint64(SegmentHeader.magic, true), SEGMENT_MAGIC);
     assert.equal(view.getUint32(SegmentHeader.contextCount, true), 2);
     for (const context of [0, 1]) {
       const at = layout.contextsOffset + context * layout.contextStride;
-      assert.equal(view.getBigUint64(at + ContextHeader.head, true), BigInt(RING));
-      assert.equal(view.getBigUint64(at + ContextHeader.tail, true), BigInt(RING));
+      assert.equal(view.getBigUint64(at + ContextHeader.head, true), 0n);
+      assert.equal(view.getBigUint64(at + ContextHeader.tail, true), 0n);
     }
   });
 

@@ -43,6 +43,11 @@ export class TaskWriter {
   claim(tid: number, pid: number, comm: string): void {
     const header = new Uint32Array(this.#buffer, this.#context, 4);
     header[ContextHeader.tid / 4] = tid;
+    const { ringBytes } = this.#layout;
+    if (this.head === 0) {
+      this.#positions[ContextHeader.tail / 8] = BigInt(ringBytes);
+      this.#positions[ContextHeader.head / 8] = BigInt(ringBytes);
+    }
     header[ContextHeader.pid / 4] = pid;
     const bytes = new Uint8Array(this.#buffer, this.#context + ContextHeader.comm, 16);
     bytes.set(Buffer.from(comm));
