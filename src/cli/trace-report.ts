@@ -1,7 +1,7 @@
 /** What is said when probes are in: how many, where, and what was refused. */
 
 import { hex } from '../base/brand.ts';
-import type { AddedProbe, RefusedSite, Stops, TargetInfo } from '../index.ts';
+import type { AddedProbe, ProbedSite, RefusedSite, Stops, TargetInfo } from '../index.ts';
 import { PLAIN, type Painter } from '../screen/colour.ts';
 import { formatCount } from '../screen/numbers.ts';
 import { renderTable } from '../screen/table.ts';
@@ -78,7 +78,7 @@ export function renderSites(probes: readonly AddedProbe[], paint: Painter = PLAI
       site.event,
       site.name,
       site.pid === 0 ? '' : hex(site.address),
-      site.method === 'jump' ? `jump over ${site.displacedBytes} bytes` : site.method,
+      methodOf(site),
       `${site.file}:${hex(site.offset)}`,
     ]),
     style,
@@ -90,4 +90,8 @@ export function renderSites(probes: readonly AddedProbe[], paint: Painter = PLAI
 
 function placeOf(site: { readonly file: string; readonly offset: number | bigint }): string {
   return `${site.file}:${site.offset}`;
+}
+
+function methodOf({ method, displacedBytes }: ProbedSite): string {
+  return method === 'jump' ? `jump over ${displacedBytes} bytes` : method;
 }

@@ -13,7 +13,7 @@ import { address, type Address } from '../base/brand.ts';
 /** "TRAPCTRL", read as a little-endian number. */
 export const CONTROL_MAGIC = 0x4c52_5443_5041_5254n;
 /** Grows with every change of this file or of the stub's frame. */
-export const CONTROL_VERSION = 1;
+export const CONTROL_VERSION = 2;
 /** What the control block and the arenas are called in /proc/PID/maps. */
 export const CONTROL_NAME = 'trapline-control';
 /** What session segments are called in /proc/PID/maps. */
@@ -22,12 +22,12 @@ export const SEGMENT_NAME = 'trapline-session';
 export const LIVENESS_NAME = 'trapline-live';
 
 /** Rows of each table. */
-export const Capacity = { sessions: 16, arenas: 128, sites: 16_384, programs: 32_768 } as const;
+export const Capacity = { sessions: 16, arenas: 8192, sites: 32_768, programs: 65_536 } as const;
 
 const HEADER_BYTES = 256;
 const SESSION_BYTES = 128;
 const ARENA_BYTES = 32;
-const SITE_BYTES = 96;
+const SITE_BYTES = 128;
 const PROGRAM_BYTES = 64;
 
 const SESSIONS_AT = HEADER_BYTES;
@@ -74,21 +74,45 @@ export interface SessionRow {
   readonly began: number;
 }
 
-/** Memory near some file's text, in which stubs and programs lie. */
+/**
+ * Memory near some file's text, in which stubs and programs lie. `exact`: it was mapped for the sake of the
+ * addresses to which puns lead, and what may lie anywhere comes there last.
+ */
 export interface ArenaRow {
   readonly index: number;
   readonly address: Address;
   readonly bytes: number;
+  readonly isExact: boolean;
 }
 
 /** `live` from just before the patch on; `retired` is a stub whose site is restored, kept until it is quiet. */
 export type SiteState = 'live' | 'retired';
 
+/**
+ * How a site leads to its stub, cheapest first.
+ *
+ * - `nop`: a nop of five bytes or more is replaced by a jump
+ * - `jump`: `jmp rel32` over one or several whole instructions
+ * - `short-jump`: `jmp rel8` to padding in reach, which holds a `jmp rel32`
+ * - `pun`: `jmp rel32` of which only the first bytes are written; the others are the next instructions', so
+ *   that it leads to where memory had to be found
+ */
+export type SiteMethod = 'nop' | 'jump' | 'short-jump' | 'pun';
+
 /** One place that is, was or is about to be patched. */
 export interface SiteRow {
   readonly index: number;
   readonly state: SiteState;
+  readonly method: SiteMethod;
   readonly address: Address;
+  /** Bytes that are written at the site. */
+  readonly patchBytes: number;
+  /** Prefixes without a meaning in front of the jump of a pun. */
+  readonly prefixBytes: number;
+  /** Whether the stub's copy of the displaced instructions can go on behind them, in the text. */
+  readonly fallsThrough: boolean;
+  /** Where the site's jump leads, if not to the stub: to a jump in padding or in an arena. */
+  readonly via: Address | undefined;
   readonly stub: Address;
   readonly stubBytes: number;
   /** Bytes of whole instructions that the stub executes in place of the site's. */
@@ -278,6 +302,7 @@ export function encodeArena(row: ArenaRow): ControlWrite {
   view.setUint32(0, 1, true);
   view.setUint32(4, row.bytes, true);
   view.setBigUint64(8, row.address, true);
+  view.setUint32(16, row.isExact ? 1 : 0, true);
   return { offset: ARENAS_AT + row.index * ARENA_BYTES, bytes };
 }
 
@@ -287,9 +312,17 @@ function decodeArena(view: DataView, index: number): ArenaRow | undefined {
     index,
     bytes: view.getUint32(4, true),
     address: address(view.getBigUint64(8, true)),
+    isExact: view.getUint32(16, true) === 1,
   };
 }
 
+const SITE_METHODS: readonly (SiteMethod | undefined)[] = [
+  undefined,
+  'nop',
+  'jump',
+  'short-jump',
+  'pun',
+];
 const SITE_STATES: readonly (SiteState | undefined)[] = [undefined, 'live', 'retired'];
 
 /** A site's row. */
@@ -309,6 +342,11 @@ export function encodeSite(row: SiteRow): ControlWrite {
   view.setUint32(64, row.deviceMajor, true);
   view.setUint32(68, row.deviceMinor, true);
   view.setBigUint64(72, row.inode, true);
+  view.setUint8(80, SITE_METHODS.indexOf(row.method));
+  view.setUint8(81, row.patchBytes);
+  view.setUint8(82, row.prefixBytes);
+  view.setUint8(83, row.fallsThrough ? 1 : 0);
+  view.setBigUint64(88, row.via ?? 0n, true);
   return { offset: SITES_AT + row.index * SITE_BYTES, bytes };
 }
 
@@ -316,11 +354,19 @@ function decodeSite(view: DataView, index: number): SiteRow | undefined {
   const state = SITE_STATES[view.getUint32(0, true)];
   const displacedBytes = view.getUint32(28, true);
   const fileOffset = view.getBigUint64(56, true);
-  if (state === undefined || displacedBytes > MAX_DISPLACED_BYTES) return undefined;
+  const method = SITE_METHODS[view.getUint8(80)];
+  const via = view.getBigUint64(88, true);
+  if (state === undefined || method === undefined) return undefined;
+  if (displacedBytes > MAX_DISPLACED_BYTES) return undefined;
   if (fileOffset > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
   return {
     index,
     state,
+    method,
+    patchBytes: view.getUint8(81),
+    prefixBytes: view.getUint8(82),
+    fallsThrough: view.getUint8(83) === 1,
+    via: via === 0n ? undefined : address(via),
     redZone: view.getUint32(4, true),
     address: address(view.getBigUint64(8, true)),
     stub: address(view.getBigUint64(16, true)),

@@ -92,6 +92,12 @@ export function findFreeAway(
 }
 
 /** The free ranges, from the lowest address on, without what may still grow. */
+export function freeRanges(maps: readonly MemoryMapping[]): AddressRange[] {
+  return Array.from(gaps(maps, minimumAddress()), ({ start, end }) => {
+    return { start: address(start), end: address(end) };
+  });
+}
+
 function* gaps(
   maps: readonly MemoryMapping[],
   minimum: bigint,

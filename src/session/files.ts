@@ -134,12 +134,12 @@ export class FileCache implements TargetFiles {
   original(pid: Pid, maps: readonly MemoryMapping[]): OriginalBytes {
     // Asked for thousands of sites in one stop: whether a file has changed is looked at once.
     const contents = new Map<MemoryMapping, Uint8Array | undefined>();
-    return (site) => {
-      const mapping = findMapping(maps, site.address);
-      if (mapping === undefined || mapping.inode !== site.inode) return undefined;
+    return (place, length) => {
+      const mapping = findMapping(maps, place.address);
+      if (mapping === undefined || mapping.inode !== place.inode) return undefined;
       if (!contents.has(mapping)) contents.set(mapping, this.#contentOf(pid, mapping));
-      const offset = Number(site.address - mapping.start + mapping.offset);
-      return contents.get(mapping)?.subarray(offset, offset + site.displacedBytes);
+      const offset = Number(place.address - mapping.start + mapping.offset);
+      return contents.get(mapping)?.subarray(offset, offset + length);
     };
   }
 

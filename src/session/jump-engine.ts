@@ -1,10 +1,11 @@
 /** A session's probes by the jump engine: a target for each process, each with its own memory. */
 
 import { pid as brandPid, type Pid } from '../base/brand.ts';
-import { TraplineError } from '../base/errors.ts';
+import { ensure, TraplineError } from '../base/errors.ts';
 import type { MachineFeatures } from '../engines/jump/features.ts';
 import { measureProgram } from '../engines/jump/measure.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
+import type { SitePlan, SiteRefusal } from '../engines/jump/planner.ts';
 import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
 import type { StopAccount } from '../probe/engine.ts';
 import { layoutOf, type Program } from '../probe/program.ts';
@@ -37,6 +38,7 @@ interface Target {
   isAnnounced: boolean;
 }
 
+type Plans = ReadonlyMap<ResolvedPlace, SitePlan | SiteRefusal>;
 type Requests = ReadonlyMap<ConsumerRequest, ResolvedPlace>;
 
 /** The jump engine for one session. */
@@ -179,9 +181,12 @@ export class JumpEngine implements SessionEngine {
 
   /** Adds probes to one target, all in one stop. @returns those whose file it does not map. */
   #addTo(target: Target, additions: readonly ProbeAddition[]): ProbeAddition[] {
-    const prepared = additions.map((addition) => {
-      const places = addition.resolve(target.pid);
-      return { addition, requests: places && this.#plan(target, addition, places) };
+    const resolved = additions.map((addition) => {
+      return { addition, places: addition.resolve(target.pid) };
+    });
+    const plans = planAll(resolved.flatMap(({ places }) => places ?? []));
+    const prepared = resolved.map(({ addition, places }) => {
+      return { addition, requests: places && this.#request(target, addition, places, plans) };
     });
     const all = prepared.flatMap(({ requests }) => [...(requests?.keys() ?? [])]);
     const failed = all.length > 0 ? target.jump.add(all) : [];
@@ -192,43 +197,57 @@ export class JumpEngine implements SessionEngine {
     });
   }
 
-  /** Plans the places of each file together: its text is searched once. */
-  #plan(target: Target, addition: ProbeAddition, places: readonly ResolvedPlace[]): Requests {
+  #request(
+    target: Target,
+    addition: ProbeAddition,
+    places: readonly ResolvedPlace[],
+    plans: Plans,
+  ): Requests {
     const program = addition.program(target.tids);
     const requests = new Map<ConsumerRequest, ResolvedPlace>();
-    for (const file of new Set(places.map((place) => place.file))) {
-      const inFile = places.filter((place) => place.file === file);
-      const plans = file.planner.plan(inFile.map(({ offset }) => offset));
+    for (const place of places) {
+      const plan = plans.get(place);
+      if (plan === undefined || plan.kind === 'refused') {
+        addition.refuse(target.pid, place, plan?.reason ?? 'it was not planned');
+        continue;
+      }
+      // A stub's counter behind the last one would lie in a ring.
+      if (target.nextConsumer >= CONSUMER_CAPACITY) {
+        const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
+        addition.refuse(
+          target.pid,
+          place,
+          `${limit}, removed ones included: begin another session`,
+        );
+        continue;
+      }
+      const { address, file } = place;
+      const consumer = target.nextConsumer++;
       const identity = { ...splitDeviceText(file.device), inode: file.inode };
-      inFile.forEach((place, index) => {
-        const plan = plans[index];
-        if (plan === undefined || plan.kind === 'refused') {
-          addition.refuse(target.pid, place, plan?.reason ?? 'it was not planned');
-          return;
-        }
-        // A stub's counter behind the last one would lie in a ring.
-        if (target.nextConsumer >= CONSUMER_CAPACITY) {
-          const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
-          addition.refuse(
-            target.pid,
-            place,
-            `${limit}, removed ones included: begin another session`,
-          );
-          return;
-        }
-        const { address } = place;
-        const consumer = target.nextConsumer++;
-        const request = { plan, address, program, probe: addition.id, file: identity, consumer };
-        requests.set(request, place);
-      });
+      const request = { plan, address, program, probe: addition.id, file: identity, consumer };
+      requests.set(request, place);
     }
     return requests;
   }
 }
 
+/** Plans the places of each file together: its text is searched once. */
+function planAll(places: readonly ResolvedPlace[]): Plans {
+  const plans = new Map<ResolvedPlace, SitePlan | SiteRefusal>();
+  for (const file of new Set(places.map((place) => place.file))) {
+    const inFile = places.filter((place) => place.file === file);
+    const found = file.planner.plan(inFile.map(({ offset }) => offset));
+    inFile.forEach((place, index) => {
+      const plan = found[index];
+      if (plan !== undefined) plans.set(place, plan);
+    });
+  }
+  return plans;
+}
+
 /** Notes what became of the consumers that a target was asked to add. */
 function settle(
-  { pid }: Target,
+  { pid, jump }: Target,
   addition: ProbeAddition,
   requests: Requests,
   failed: readonly FailedRequest[],
@@ -240,10 +259,12 @@ function settle(
       addition.refuse(pid, place, reason);
       continue;
     }
-    const { consumer, program, plan } = request;
+    const { consumer, program } = request;
+    const site = jump.siteOf(request);
     const layout = layoutOf(program);
     addition.note(place, { source: pid, consumer, program, layout, address: place.address });
-    addition.noteSite(pid, place, 'jump', plan.displaced.byteLength);
+    ensure(site !== undefined, 'a consumer that was added has a site');
+    addition.noteSite(pid, place, site.method, site.displacedBytes);
   }
 }
 

@@ -8,7 +8,13 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { address, hex, type Pid } from '../base/brand.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
 import { BLOB_BYTES, closeFiles } from '../engines/jump/injection.ts';
-import { JUMP_BYTES } from '../engines/jump/planner.ts';
+import {
+  JUMP_BYTES,
+  JUMP_OPCODE,
+  PREFIX,
+  SHORT_JUMP_BYTES,
+  SHORT_JUMP_OPCODE,
+} from '../engines/jump/patches.ts';
 import { isTracer } from '../engines/jump/spaces.ts';
 import { findUnused, isOurs, unmapUnused } from '../engines/jump/withdraw.ts';
 import { cleanBlobPlace, findBlobPlace, type BlobPlace } from '../process/blob-place.ts';
@@ -18,7 +24,6 @@ import { findModified } from '../process/modified.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { isFile, type FileCache } from './files.ts';
 
-const JUMP_OPCODE = 0xe9;
 const PAGE_BYTES = 4096;
 
 /** What was done about remains. */
@@ -77,27 +82,57 @@ function restoreJumps(
     const { start, end } = mapping;
     const found = Buffer.from(stopped.read(start, Number(end - start)));
     const file = files.bytesOf(stopped.pid, mapping);
-    for (const at of differences(found, file)) {
-      const target = start + BigInt(at + JUMP_BYTES + found.readInt32LE(at + 1));
-      if (!arenas.some((arena) => target >= arena.start && target < arena.end)) continue;
-      stopped.write(address(start + BigInt(at)), file.subarray(at, at + JUMP_BYTES));
+    const leads = (target: number): boolean => {
+      const goal = start + BigInt(target);
+      return arenas.some((arena) => goal >= arena.start && goal < arena.end);
+    };
+    for (const { at, bytes } of foreignJumps(found, file, leads)) {
+      stopped.write(address(start + BigInt(at)), file.subarray(at, at + bytes));
       restored++;
     }
   }
   return restored;
 }
 
-/** Where a near jump stands that the file does not have. */
+interface FoundJump {
+  /** From the mapping's start. */
+  readonly at: number;
+  readonly bytes: number;
+}
+
+/**
+ * Jumps that the file does not have and that lead to where `leads` says, with their prefixes, and the short jumps
+ * to those. In an order in which each may be the last that is taken out: a short jump before what it leads to,
+ * then the lowest first, since the bytes of one can be the end of another's displacement.
+ */
+function foreignJumps(
+  found: Buffer,
+  file: Uint8Array,
+  leads: (target: number) => boolean,
+): FoundJump[] {
+  const near = new Map<number, FoundJump>();
+  const short: FoundJump[] = [];
+  for (const at of differences(found, file)) {
+    if (found[at] !== JUMP_OPCODE || at + JUMP_BYTES > found.length) continue;
+    if (!leads(at + JUMP_BYTES + found.readInt32LE(at + 1))) continue;
+    let first = at;
+    while (first > 0 && found[first - 1] === PREFIX && file[first - 1] !== PREFIX) first--;
+    near.set(at, { at: first, bytes: at + JUMP_BYTES - first });
+  }
+  for (const at of near.size === 0 ? [] : differences(found, file)) {
+    if (found[at] !== SHORT_JUMP_OPCODE || at + SHORT_JUMP_BYTES > found.length) continue;
+    const leadsToOne = near.has(at + SHORT_JUMP_BYTES + found.readInt8(at + 1));
+    if (leadsToOne) short.push({ at, bytes: SHORT_JUMP_BYTES });
+  }
+  return [...short, ...near.values()];
+}
+
+/** Where bytes are others than the file's. */
 function* differences(found: Buffer, file: Uint8Array): Generator<number> {
   for (let page = 0; page < found.length; page += PAGE_BYTES) {
-    const end = page + PAGE_BYTES;
+    const end = Math.min(page + PAGE_BYTES, found.length);
     if (Buffer.compare(found.subarray(page, end), file.subarray(page, end)) === 0) continue;
-    // A jump never crosses a page's end: see patch.ts.
-    for (let at = page; at + JUMP_BYTES <= Math.min(end, found.length); at++) {
-      if (found[at] !== JUMP_OPCODE) continue;
-      const bytes = found.subarray(at, at + JUMP_BYTES);
-      if (Buffer.compare(bytes, file.subarray(at, at + JUMP_BYTES)) !== 0) yield at;
-    }
+    for (let at = page; at < end; at++) if (found[at] !== file[at]) yield at;
   }
 }
 

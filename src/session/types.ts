@@ -3,6 +3,7 @@
 import type { Address, FileOffset } from '../base/brand.ts';
 import type { ConsumerAccount } from '../events/account.ts';
 import type { EngineName } from '../probe/engine.ts';
+import type { SiteMethod } from '../process/control.ts';
 
 /** Which processes a session is about. Nothing named means nothing probed. */
 export interface TargetSelection {
@@ -65,8 +66,8 @@ export interface ProbedSite {
   readonly offset: FileOffset;
   /** In that process; 0 where every process is meant. */
   readonly address: Address;
-  /** How the place was made a probe: a jump to a stub of ours, or a uprobe of the kernel. */
-  readonly method: 'jump' | 'uprobe';
+  /** How the place was made a probe: how its bytes lead to a stub of ours, or that the kernel has a uprobe there. */
+  readonly method: SiteMethod | 'uprobe';
   /** Bytes of instructions that a stub executes in their place; 0 for a uprobe. */
   readonly displacedBytes: number;
 }

@@ -27,3 +27,20 @@ export function relativeRelocations(
   }
   return found;
 }
+
+/**
+ * Every address (in the file's own numbering) that the loader will write into a word, in ascending order.
+ * @throws TraplineError `bad-elf`.
+ */
+export function relativeTargets(elf: ElfFile): Float64Array {
+  const table = elf.dynamic?.relocations ?? new Uint8Array();
+  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+  const found = new Float64Array(Math.floor(table.byteLength / RELA_BYTES));
+  let count = 0;
+  for (let row = 0; row < found.length; row++) {
+    const at = row * RELA_BYTES;
+    if (view.getUint32(at + 8, true) !== Number(R_X86_64_RELATIVE)) continue;
+    found[count++] = Number(view.getBigInt64(at + 16, true));
+  }
+  return found.subarray(0, count).sort();
+}

@@ -22,8 +22,9 @@ export interface Bounds {
   readonly end: Address;
 }
 
-/** A branch into a window, behind its first byte. */
+/** A branch into a window, behind its first byte, or an instruction that takes an address there. */
 export interface Landing {
+  readonly kind: LandingKind;
   /** Where it goes: start < target < end of the window. */
   readonly target: Address;
   /** Where its opcode stands, behind its prefixes. */
@@ -31,6 +32,9 @@ export interface Landing {
   /** Whether a clean decoding shows it. If not, it lies in bytes of which nothing is known. */
   readonly certain: boolean;
 }
+
+/** `address`: a `lea` relative to rip, whose result somebody may jump to. */
+export type LandingKind = 'branch' | 'address';
 
 /** Displacements of one byte reach so far back and so far on from the byte behind them. */
 const SHORT_BACK = 128;
@@ -46,7 +50,8 @@ const IS_SHORT: readonly boolean[] = Array.from(
 );
 
 /**
- * Finds every direct branch in `text` that lands inside a window behind its first byte.
+ * Finds every direct branch in `text` that lands inside a window behind its first byte, and every `lea` of an
+ * address there.
  * @param text all executable bytes of the file that are mapped together
  * @param textAddress where they lie
  * @param windows in any order; they may overlap and may lie outside the text
@@ -63,7 +68,7 @@ export function findLandings(
   const byTarget = new Map<number, Landing[]>();
   const verify = verifier(text, textAddress, functionOf);
   const hit = (from: number, target: number): void => {
-    const landing = verify(from, target);
+    const landing = verify(text[from] === LEA ? 'address' : 'branch', from, target);
     if (landing === undefined) return;
     const known = byTarget.get(target);
     if (known === undefined) byTarget.set(target, [landing]);
@@ -122,14 +127,19 @@ function scanNear(
   }
 }
 
-/** Where the opcode begins that ends before `at`, if it is that of a branch with four more bytes. */
+/** The opcode of `lea`; no branch has it. */
+const LEA = 0x8d;
+
+/** Where the opcode begins that ends before `at`, if it is that of a branch or a `lea` with four more bytes. */
 function nearOpcode(text: Uint8Array, at: number): number | undefined {
   const [before, last] = [text[at - 2], text[at - 1]];
   if (last === undefined) return undefined;
   if (last === 0xe8 || last === 0xe9) return at - 1; // call, jmp
   const isEscape = before === 0x0f && (last & 0xf0) === 0x80; // 0F 80 to 0F 8F: jcc
   const isXbegin = before === 0xc7 && last === 0xf8;
-  return isEscape || isXbegin ? at - 2 : undefined;
+  // ModRM of mod 0 and rm 5: relative to rip (Intel SDM volume 2, table 2-7).
+  const isLea = before === LEA && (last & 0xc7) === 5;
+  return isEscape || isXbegin || isLea ? at - 2 : undefined;
 }
 
 /** The same for displacements of one byte: only what stands near a marked byte can reach it. */
@@ -162,24 +172,25 @@ function verifier(
   text: Uint8Array,
   textAddress: Address,
   functionOf: (at: Address) => Bounds | undefined,
-): (from: number, target: number) => Landing | undefined {
+): (kind: LandingKind, from: number, target: number) => Landing | undefined {
   const decoded = new Map<bigint, Decoded>();
-  return (fromOffset, targetOffset) => {
+  return (kind, fromOffset, targetOffset) => {
     const from = address(textAddress + BigInt(fromOffset));
     const target = address(textAddress + BigInt(targetOffset));
     const bounds = functionOf(from);
     if (bounds === undefined || bounds.start < textAddress || bounds.end <= from) {
-      return { target, from, certain: false };
+      return { kind, target, from, certain: false };
     }
     let code = decoded.get(bounds.start);
     if (code === undefined) {
       code = decodeFunction(text, textAddress, bounds);
       decoded.set(bounds.start, code);
     }
-    if (!code.clean) return { target, from, certain: false };
+    if (!code.clean) return { kind, target, from, certain: false };
     // Prefixes stand before the opcode: the instruction that holds it, not one that starts there.
     const holder = holderOf(code.instructions, from);
-    return holder?.target === target ? { target, from, certain: true } : undefined;
+    const found = kind === 'branch' ? holder?.target : holder?.ripTarget;
+    return found === target ? { kind, target, from, certain: true } : undefined;
   };
 }
 

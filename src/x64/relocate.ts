@@ -44,6 +44,19 @@ export interface Relocated {
   readonly flowEndsAt: number | undefined;
 }
 
+/** Bytes in front of the copy of an instruction that can be replaced by a jump at any time. */
+export const SLOT_BYTES = 5;
+const PAGE_BYTES = 4096;
+
+/** How {@link relocate} writes. */
+export interface RelocateOptions {
+  /**
+   * Whether there is a nop of {@link SLOT_BYTES}, within one page, in front of each instruction but the first:
+   * the map leads to it.
+   */
+  readonly slots?: boolean;
+}
+
 /** One instruction on its way. */
 interface Moving {
   readonly instruction: Iced.Instruction;
@@ -65,7 +78,12 @@ const REACH = (1n << 31n) - 64n;
  * probes see what they would have seen; it must be the last instruction, since it returns behind its
  * original place. What can't be moved is refused, never thrown.
  */
-export function relocate(bytes: Uint8Array, from: Address, to: Address): Relocated | Refusal {
+export function relocate(
+  bytes: Uint8Array,
+  from: Address,
+  to: Address,
+  { slots = false }: RelocateOptions = {},
+): Relocated | Refusal {
   const code = new Assembler(to);
   const block = { start: from, end: from + BigInt(bytes.byteLength) };
   const map: { from: number; to: number }[] = [];
@@ -73,7 +91,9 @@ export function relocate(bytes: Uint8Array, from: Address, to: Address): Relocat
   let flowEndsAt: number | undefined;
   let fallsThrough = true;
   visitInstructions(bytes, from, (instruction, decoder, offset) => {
+    if (slots && offset > 0) alignSlot(code);
     map.push({ from: offset, to: code.length });
+    if (slots && offset > 0) code.nop(SLOT_BYTES);
     const moving = describe(instruction, decoder, bytes, offset, block);
     const reason = move(moving, code);
     if (reason !== undefined) {
@@ -87,6 +107,12 @@ export function relocate(bytes: Uint8Array, from: Address, to: Address): Relocat
     return true;
   });
   return refusal ?? { kind: 'relocated', bytes: code.finish(), map, fallsThrough, flowEndsAt };
+}
+
+/** What is written over a slot is written at once: it must not cross a page's end. */
+function alignSlot(code: Assembler): void {
+  const left = PAGE_BYTES - Number(code.here() % BigInt(PAGE_BYTES));
+  if (left < SLOT_BYTES) code.nop(left);
 }
 
 function describe(

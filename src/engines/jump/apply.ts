@@ -1,28 +1,24 @@
-/** Makes a prepared change in a stopped address space: code first, rows next, the five bytes last. */
+/**
+ * Makes a prepared change in a stopped address space: code first, rows next, then what leads to it, from the
+ * inside out. Every step leaves a target that runs as before if we die behind it.
+ */
 
-import { address, hex, type Address } from '../../base/brand.ts';
-import type { AddressRange } from '../../process/free-space.ts';
+import { address, type Address } from '../../base/brand.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { readMany } from '../../process/read-many.ts';
-import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import type { StoppedTask } from '../../process/stopped-task.ts';
-import { writeCode } from '../../process/patch.ts';
+import { writeCode, type CodePatch } from '../../process/patch.ts';
+import type { SiteRow } from '../../process/control.ts';
 import type { ControlBlock } from './block.ts';
-import { JUMP_BYTES } from './planner.ts';
-import type { ListChange, NewSite, PreparedChange } from './prepare.ts';
-
-/** A site that could not be patched in this stop. */
-export interface FailedSite {
-  readonly site: NewSite;
-  /** `busy`: a task is in the way, a later stop may do. `foreign`: somebody else's bytes are there. */
-  readonly kind: 'busy' | 'foreign';
-  readonly reason: string;
-}
+import { findObstacles, moveTasks, type FailedSite } from './obstacles.ts';
+import { jumpBytes, PatchMap, patchOf, patchRange } from './patches.ts';
+import type { ListChange, PreparedChange } from './prepare.ts';
+import type { NewSite, Repunned } from './site-preparation.ts';
+import { slotBytes } from './slots.ts';
 
 /**
- * Makes the change. Every step leaves a target that runs as before if we die behind it: code that nobody
- * jumps to, rows that describe it, then one write a site.
+ * Makes the change: code that nobody jumps to, rows that describe it, the slots of other stubs, then one write
+ * a site, from the highest address down.
  * @returns the sites that were not patched; their rows are taken out again.
  */
 export function applyChange(
@@ -30,28 +26,31 @@ export function applyChange(
   maps: readonly MemoryMapping[],
   block: ControlBlock,
   change: PreparedChange,
-): FailedSite[] {
-  const jumpless = change.adopted.filter((site) => !hasJump(stopped, site));
-  const sites = [...change.newSites, ...jumpless];
-  const failed = findObstacles(stopped, maps, sites);
+): readonly FailedSite[] {
+  const unpatched = change.adopted.filter((site) => !isPatched(stopped, site.row, change.before));
+  const sites = [...change.newSites, ...unpatched].sort((one, other) =>
+    one.row.address > other.row.address ? -1 : 1,
+  );
+  const lacking = new Set(unpatched.map(({ row }) => row));
+  const before = new PatchMap(change.before.filter((row) => !lacking.has(row)));
+  const { failed, repunned } = findObstacles(stopped, maps, { ...change, sites, before });
   for (const write of change.code) stopped.write(write.address, write.bytes);
+  writeCode(stopped, takeOut(repunned, before));
   // Taken out of the block, not of the memory: the code lies where the next change may write.
   for (const { site } of failed) dropSite(block, change, site);
-  const dropped = new Set(failed.map(({ site }) => site.row.index));
+  for (const { after } of repunned) block.putSite(after);
+  const dropped = new Set(failed.map(({ site }) => site.row));
   writeRows(stopped, block);
-  for (const list of change.listChanges) {
-    if (!dropped.has(list.site.index)) prependProgram(stopped, list);
+  for (const { from, to, address: at } of change.slots) {
+    if (!dropped.has(from) && !dropped.has(to)) stopped.write(at, slotBytes(at, to));
   }
-  const patched = dropped.size === 0 ? sites : sites.filter(({ row }) => !dropped.has(row.index));
+  for (const list of change.listChanges) {
+    if (!dropped.has(list.site)) prependProgram(stopped, list);
+  }
+  const patched = sites.filter(({ row }) => !dropped.has(row));
   moveTasks(stopped, patched);
-  writeCode(
-    stopped,
-    patched.map(({ row, plan, jump }) => ({
-      address: row.address,
-      expected: plan.displaced.subarray(0, JUMP_BYTES),
-      bytes: jump,
-    })),
-  );
+  writeCode(stopped, paddingPatches(patched));
+  writeCode(stopped, putIn(patched, repunned, before));
   return failed;
 }
 
@@ -79,8 +78,20 @@ function prependProgram(stopped: StoppedProcess, change: ListChange): void {
   writeWord(stopped, change.site.list, change.program);
 }
 
-function hasJump(stopped: StoppedProcess, { row, jump }: NewSite): boolean {
-  return Buffer.compare(stopped.read(row.address, JUMP_BYTES), jump) === 0;
+/** Whether a site's patch is there, as far as no lower site lies over it. */
+export function isPatched(
+  stopped: StoppedProcess,
+  row: SiteRow,
+  sites: readonly SiteRow[],
+): boolean {
+  const patch = patchOf(row);
+  const [found] = readMany(stopped, [{ address: row.address, length: patch.byteLength }]);
+  const lower = sites.filter((site) => site.address < row.address);
+  return patch.every((byte, index) => {
+    const at = row.address + BigInt(index);
+    const isCovered = lower.some((site) => patchRange(site).end > at);
+    return isCovered || found?.[index] === byte;
+  });
 }
 
 /** Takes the rows of a site out again; of one that was there before, only those of the change. */
@@ -95,84 +106,43 @@ function dropSite(block: ControlBlock, change: PreparedChange, site: NewSite): v
   }
 }
 
-/** Rule 5: memory must equal the file, and nobody may be about to return into the middle. */
-function findObstacles(
-  stopped: StoppedProcess,
-  maps: readonly MemoryMapping[],
+/** Takes puns out that are about to lead elsewhere, the lowest first: one may rest on the next. */
+function takeOut(repunned: readonly Repunned[], before: PatchMap): CodePatch[] {
+  const ascending = repunned.toSorted((one, other) =>
+    one.before.address < other.before.address ? -1 : 1,
+  );
+  return ascending.map(({ before: row, original }) => {
+    const bytes = original.subarray(0, row.patchBytes);
+    const expected = before.overlay(row.address, bytes);
+    before.delete(row.address);
+    return { address: row.address, expected, bytes: before.overlay(row.address, bytes) };
+  });
+}
+
+/** The jumps in padding. */
+function paddingPatches(sites: readonly NewSite[]): CodePatch[] {
+  return sites.flatMap(({ row: { method, via, stub }, padding }) => {
+    if (method !== 'short-jump' || via === undefined || padding === undefined) return [];
+    return [{ address: via, expected: padding, bytes: jumpBytes(via, stub) }];
+  });
+}
+
+/** The patches of sites and of puns that lead elsewhere, the highest first. */
+function putIn(
   sites: readonly NewSite[],
-): FailedSite[] {
-  const failed = new Map<NewSite, FailedSite>();
-  const inner: (AddressRange & { readonly site: NewSite })[] = [];
-  const places = sites.map(({ row, plan }) => {
-    return { address: row.address, length: plan.displaced.byteLength };
+  repunned: readonly Repunned[],
+  before: PatchMap,
+): CodePatch[] {
+  const now = before;
+  const then = before.copy();
+  const all = [
+    ...sites.map(({ row, plan }) => ({ row, original: plan.bytes })),
+    ...repunned.map(({ after, original }) => ({ row: after, original })),
+  ].sort((one, other) => (one.row.address > other.row.address ? -1 : 1));
+  return all.map(({ row, original }) => {
+    const bytes = original.subarray(0, row.patchBytes);
+    const expected = now.overlay(row.address, bytes);
+    then.add(row);
+    return { address: address(row.address), expected, bytes: then.overlay(row.address, bytes) };
   });
-  const found = readMany(stopped, places);
-  sites.forEach((site, index) => {
-    const { displaced, innerBoundaries } = site.plan;
-    const bytes = found[index] ?? displaced.subarray(0, 0);
-    if (Buffer.compare(bytes, displaced) !== 0) {
-      const reason = describeForeign(bytes, displaced);
-      failed.set(site, { site, kind: 'foreign', reason });
-    } else if (innerBoundaries.length > 0) {
-      inner.push({ ...insideOf(site), site });
-    }
-  });
-  for (const { task, site } of tasksInside(stopped, sites)) {
-    if (failed.has(site) || placeInStub(task, site) !== undefined) continue;
-    const reason = `task ${task.tid} stands at ${hex(address(task.registers.get('rip')))}, not at the start of an instruction`;
-    failed.set(site, { site, kind: 'busy', reason });
-  }
-  if (inner.length > 0) {
-    for (const word of findWords(stopped, inner, maps)) {
-      const range = inner.find(({ start, end }) => word.value >= start && word.value < end);
-      if (range === undefined || failed.has(range.site)) continue;
-      const reason = `the stack of task ${word.tid} holds an address inside the bytes to be replaced`;
-      failed.set(range.site, { site: range.site, kind: 'busy', reason });
-    }
-  }
-  return [...failed.values()];
-}
-
-function describeForeign(found: Uint8Array, expected: Uint8Array): string {
-  const at = found.findIndex((byte, index) => byte !== expected[index]);
-  const bytes = Buffer.from(found)
-    .toString('hex')
-    .replaceAll(/(..)(?=.)/g, '$1 ');
-  if (found[at] === 0xcc) {
-    return `somebody else's breakpoint is there (${bytes}): a debugger or a kernel uprobe`;
-  }
-  return `the bytes in memory (${bytes}) are not the file's: somebody else has changed them`;
-}
-
-/** A task that stands before an inner instruction goes on before that instruction's copy. */
-function moveTasks(stopped: StoppedProcess, sites: readonly NewSite[]): void {
-  for (const { task, site } of tasksInside(stopped, sites)) {
-    const place = placeInStub(task, site);
-    if (place !== undefined) task.setRegisters(task.registers.set('rip', place));
-  }
-}
-
-/** The tasks that stand behind the first of the bytes to be replaced, before the last. */
-function tasksInside(
-  stopped: StoppedProcess,
-  sites: readonly NewSite[],
-): { readonly task: StoppedTask; readonly site: NewSite }[] {
-  return stopped.tasks.flatMap((task) => {
-    const rip = task.registers.get('rip');
-    return sites
-      .filter(({ row }) => rip > row.address && rip < row.address + BigInt(JUMP_BYTES))
-      .map((site) => ({ task, site }));
-  });
-}
-
-/** Where a task goes on that stands inside; undefined when it is in the middle of an instruction. */
-function placeInStub(task: StoppedTask, { row, map }: NewSite): Address | undefined {
-  const inside = task.registers.get('rip') - row.address;
-  const place = map.find(({ from }) => BigInt(from) === inside);
-  return place === undefined ? undefined : address(row.displaced + BigInt(place.to));
-}
-
-/** Behind the first byte to be replaced, to the last. */
-function insideOf({ row }: NewSite): AddressRange {
-  return { start: address(row.address + 1n), end: address(row.address + BigInt(JUMP_BYTES)) };
 }

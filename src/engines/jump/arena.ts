@@ -3,6 +3,7 @@
 import { address, type Address } from '../../base/brand.ts';
 import { ensure } from '../../base/errors.ts';
 import type { ArenaRow, ControlTables } from '../../process/control.ts';
+import { SPRINGBOARD_BYTES } from './patches.ts';
 
 /** Bytes of a new arena; larger requests get what they need. */
 export const ARENA_BYTES: number = 64 * 1024;
@@ -10,6 +11,8 @@ export const ARENA_BYTES: number = 64 * 1024;
 const ALIGNMENT = 16n;
 /** How far a `jmp rel32` reaches, less a margin for the code around both ends. */
 const REACH = 0x7fff_0000n;
+/** Half of it: what is so near on either side of a text reaches each other. */
+export const HALF_REACH = 0x3fff_0000n;
 
 /** A range of text that stubs must be able to reach, and be reached from. */
 export interface TextRange {
@@ -17,10 +20,16 @@ export interface TextRange {
   readonly end: Address;
 }
 
+/** Where code has to begin: at one of the addresses first ≤ address ≤ last. */
+export interface OriginRange {
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
 interface Hole {
-  readonly arena: number;
+  readonly isExact: boolean;
   start: bigint;
-  readonly end: bigint;
+  end: bigint;
 }
 
 /** Hands out space in the arenas of one address space. A change that fails just drops it. */
@@ -30,6 +39,9 @@ export class ArenaSpace {
   constructor(tables: ControlTables) {
     const used = [
       ...tables.sites.map((site) => ({ start: site.stub, bytes: site.stubBytes })),
+      ...tables.sites.flatMap(({ via }) =>
+        via === undefined ? [] : [{ start: via, bytes: SPRINGBOARD_BYTES }],
+      ),
       ...tables.programs.map((program) => ({ start: program.code, bytes: program.codeBytes })),
       ...tables.sessions.map((session) => ({
         start: session.runtime,
@@ -37,15 +49,13 @@ export class ArenaSpace {
       })),
     ].sort((left, right) => (left.start < right.start ? -1 : 1));
     for (const arena of tables.arenas) this.#addHoles(arena, used);
+    this.#sort();
   }
 
   /** Adds an arena that is about to be mapped. */
-  add(arena: ArenaRow): void {
-    this.#holes.push({
-      arena: arena.index,
-      start: arena.address,
-      end: arena.address + BigInt(arena.bytes),
-    });
+  add({ address: start, bytes, isExact }: ArenaRow): void {
+    this.#holes.push({ isExact, start, end: start + BigInt(bytes) });
+    this.#sort();
   }
 
   /**
@@ -59,30 +69,77 @@ export class ArenaSpace {
     build: (origin: Address) => Code,
   ): Code | undefined {
     for (const hole of this.#holes) {
-      const start = (hole.start + ALIGNMENT - 1n) & ~(ALIGNMENT - 1n);
+      const start = alignUp(hole.start);
       if (start + BigInt(room) > hole.end) continue;
       if (text !== undefined && !reaches(start, start + BigInt(room), text)) continue;
       const code = build(address(start));
-      ensure(code.bytes.byteLength <= room, 'code is larger than the room it was given');
-      hole.start = start + BigInt(code.bytes.byteLength);
+      this.#take(hole, start, code.bytes.byteLength, room);
       return code;
     }
     return undefined;
   }
 
+  /**
+   * The same for code that has to begin in a range, aligned if the range has such an address. `build` may
+   * decline a place.
+   */
+  placeWithin<Code extends { readonly bytes: Uint8Array }>(
+    room: number,
+    { first, last }: OriginRange,
+    build: (origin: Address) => Code | undefined,
+  ): Code | undefined {
+    for (const hole of this.#holes) {
+      const lowest = first > hole.start ? first : hole.start;
+      const aligned = alignUp(lowest);
+      const start = aligned <= last && aligned + BigInt(room) <= hole.end ? aligned : lowest;
+      if (start > last || start + BigInt(room) > hole.end) continue;
+      const code = build(address(start));
+      if (code === undefined) continue;
+      this.#take(hole, start, code.bytes.byteLength, room);
+      return code;
+    }
+    return undefined;
+  }
+
+  #take(hole: Hole, start: bigint, bytes: number, room: number): void {
+    ensure(bytes <= room, 'code is larger than the room it was given');
+    const { isExact, end, start: before } = hole;
+    hole.start = start + BigInt(bytes);
+    hole.end = end;
+    // What an exact place leaves in front of it serves others.
+    if (start - before < ALIGNMENT) return;
+    this.#holes.push({ isExact, start: before, end: start });
+    this.#sort();
+  }
+
+  /** Arenas of puns come last: their addresses are wanted. */
+  #sort(): void {
+    this.#holes.sort((one, other) => Number(one.isExact) - Number(other.isExact));
+  }
+
   #addHoles(arena: ArenaRow, used: readonly { start: Address; bytes: number }[]): void {
+    const { isExact } = arena;
     const end = arena.address + BigInt(arena.bytes);
     let at: bigint = arena.address;
     for (const block of used) {
       if (block.start < at || block.start >= end) continue;
-      if (block.start > at) this.#holes.push({ arena: arena.index, start: at, end: block.start });
+      if (block.start > at) this.#holes.push({ isExact, start: at, end: block.start });
       at = block.start + BigInt(block.bytes);
     }
-    if (at < end) this.#holes.push({ arena: arena.index, start: at, end });
+    if (at < end) this.#holes.push({ isExact, start: at, end });
   }
 }
 
+function alignUp(at: bigint): bigint {
+  return (at + ALIGNMENT - 1n) & ~(ALIGNMENT - 1n);
+}
+
 /** Whether every byte of [start, end) and of `text` can jump to each other. */
-export function reaches(start: bigint, end: bigint, text: TextRange): boolean {
-  return end - text.start < REACH && text.end - start < REACH;
+export function reaches(
+  start: bigint,
+  end: bigint,
+  text: TextRange,
+  reach: bigint = REACH,
+): boolean {
+  return end - text.start < reach && text.end - start < reach;
 }

@@ -140,6 +140,7 @@ function tryDeparture(
 ): boolean {
   const maps = stopped.maps();
   const block = blockUnderStop(stopped, maps, ahead);
+  const target = { stopped, maps, original: files.original(pid, maps) };
   const session = [...block.sessions.values()].find(isLeaving);
   if (session === undefined && block.contradictions > 0) {
     progress.problems.push(
@@ -152,15 +153,15 @@ function tryDeparture(
       (program) => program.session === session?.index && which(program),
     );
     progress.removed = removed;
-    const original = files.original(pid, maps);
-    const withdrawal = withdrawPrograms(stopped, maps, block, removed, original);
+    const withdrawal = withdrawPrograms(target, block, removed);
     progress.problems.push(...withdrawal.problems);
     progress.sitesRestored += withdrawal.sitesRestored;
     if (!withdrawal.isQuiet) return false;
   } else {
-    const isQuiet = releaseQuiet(stopped, maps, block, progress.removed);
+    const released = releaseQuiet(target, block, progress.removed);
     writeRows(stopped, block);
-    if (!isQuiet) return false;
+    progress.problems.push(...released.problems);
+    if (!released.isQuiet) return false;
   }
   if (!leaving) return true;
   if (session !== undefined && !removeSession(stopped, maps, block, session)) return false;

@@ -1,38 +1,37 @@
 /**
- * Decides, from a file alone, whether a place can be probed by a jump, and which instructions its
- * stub has to execute. Rules 3 and 4 of the design live here, the latter in its cautious form: what is
- * not proved is refused, with the reason.
+ * Decides, from a file alone, how a place can be probed by a jump, and which instructions its stub has to
+ * execute: the ways that are proved to be safe, cheapest first, and why the others are not. Where memory
+ * for a pun is found, and who has patched the bytes around, is known only in a target: see place-site.ts.
  */
 
-import { address, fileOffset, hex, type Address, type FileOffset } from '../../base/brand.ts';
-import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
-import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
-import { goText } from '../../symbols/go.ts';
-import { landingPads } from '../../symbols/landing-pads.ts';
-import { restartableSequences } from '../../symbols/restartable.ts';
-import { decodeAt } from '../../x64/decode.ts';
-import { findJumpTargets } from '../../x64/jump-tables.ts';
-import { findLandings, type Bounds } from '../../x64/landings.ts';
-import { relocate } from '../../x64/relocate.ts';
-import type { WordSummaries } from '../../x64/table-entries.ts';
-import { MAX_DISPLACED_BYTES } from '../../process/control.ts';
+import type { Address, FileOffset } from '../../base/brand.ts';
+import { PAGE_BYTES } from '../../events/layout.ts';
+import type { ElfFile } from '../../symbols/elf.ts';
+import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control.ts';
+import { FileCode, type Padding } from './file-code.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
+import { LandingProof, type AskedBytes, type KnownLanding } from './landing-proof.ts';
+import { JUMP_BYTES, SHORT_JUMP_BYTES } from './patches.ts';
+import { WayJudge, type Candidate, type Judgement, type Way } from './ways.ts';
 
-/** Bytes of `jmp rel32`. */
-export const JUMP_BYTES = 5;
-const PAGE_BYTES = 4096;
+/** A way that was looked at and is not safe, or not possible. */
+export interface RejectedWay {
+  readonly method: SiteMethod;
+  readonly reason: string;
+}
 
 /** A place that can be probed. Addresses are the file's own (p_vaddr). */
 export interface SitePlan {
   readonly kind: 'plan';
   readonly offset: FileOffset;
   readonly address: Address;
-  /** The whole instructions that the jump displaces; its first five bytes are overwritten. */
-  readonly displaced: Uint8Array;
-  /** Offsets of the instructions behind the first, as far as the jump covers them. */
-  readonly innerBoundaries: readonly number[];
   /** Bytes below the stack pointer that may not be touched. */
   readonly redZone: number;
+  /** The file's bytes from the place on, as far as any way looks at them. */
+  readonly bytes: Uint8Array;
+  /** At least one, best first. */
+  readonly ways: readonly Way[];
+  readonly rejected: readonly RejectedWay[];
 }
 
 /** A place that cannot, and why, for the person who asked. */
@@ -40,253 +39,157 @@ export interface SiteRefusal {
   readonly kind: 'refused';
   readonly offset: FileOffset;
   readonly reason: string;
+  readonly rejected: readonly RejectedWay[];
 }
+
+/** Bytes from a place on that a plan has: all that may be displaced, or that a pun rests on. */
+const LOOK_BYTES = MAX_DISPLACED_BYTES;
+/** From the byte behind a short jump so far back and so far on. */
+const SHORT_BACK = 128;
+const SHORT_ON = 127;
 
 /** Plans the sites of one file. Holds what was read of the file; plans are not kept. */
 export class Planner {
-  readonly #elf: ElfFile;
-  readonly #segments: readonly ExecutableSegment[];
-  readonly #summaries: WordSummaries = new Map();
-  #go: ReturnType<typeof goText> | null = null;
+  readonly #code: FileCode;
+  readonly #proof: LandingProof;
+  readonly #judge: WayJudge;
 
   constructor(elf: ElfFile) {
-    this.#elf = elf;
-    this.#segments = elf.executableSegments();
+    this.#code = new FileCode(elf);
+    this.#proof = new LandingProof(this.#code);
+    this.#judge = new WayJudge(this.#code, this.#proof);
   }
 
   /** Plans many places at once: the file's text is searched once for branches into any of them. */
   plan(offsets: readonly FileOffset[]): (SitePlan | SiteRefusal)[] {
     const candidates = offsets.map((offset) => this.#candidate(offset));
-    const landings = this.#landings(candidates);
+    const asked = candidates.map((one) => this.#askedOf(one));
+    const landings = this.#proof.direct(asked);
+    const inner = candidates.flatMap((one, index) =>
+      one.kind === 'candidate' && asked[index] !== undefined ? [one.place] : [],
+    );
+    this.#proof.prepare(inner);
+    const long = candidates.map((one, index) =>
+      one.kind === 'refused' ? one.reason : this.#judge.longJump(one, landings[index] ?? []),
+    );
+    const short = this.#shortJumps(candidates, long, landings);
     return candidates.map((candidate, index) => {
       if (candidate.kind === 'refused') return candidate;
-      const reason = landings[index] ?? this.#refuseByFunction(candidate);
-      if (reason !== undefined) return { kind: 'refused', offset: candidate.offset, reason };
-      const { offset, address: at, displaced, innerBoundaries, redZone } = candidate;
-      return { kind: 'plan', offset, address: at, displaced, innerBoundaries, redZone };
+      return this.#choose(candidate, [
+        ['jump', long[index] ?? 'it was not looked at'],
+        ['short-jump', short[index] ?? 'a jump of five bytes is as cheap'],
+        ['pun', this.#judge.pun(candidate)],
+      ]);
     });
   }
 
   /** Rule 3 alone: why a place is not the start of an instruction; undefined where that is proved. */
   boundary(offset: FileOffset): string | undefined {
-    const place = this.#place(offset);
+    const place = this.#code.place(offset);
     return typeof place === 'string' ? place : undefined;
   }
 
-  /** The function that a place is in, if an instruction of it begins there; else why not. */
-  #place(
-    offset: FileOffset,
-  ): { readonly segment: ExecutableSegment; readonly bounds: FunctionBounds } | string {
-    const segment = this.#segments.find(
-      ({ fileOffset: start, fileSize }) => offset >= start && offset < start + fileSize,
-    );
-    if (segment === undefined) return 'it is not in an executable part of the file';
-    const bounds = functionBounds(this.#elf, offset);
-    if (bounds === undefined) {
-      return 'the bounds of its function are not known: neither symbols nor unwind tables have it';
-    }
-    return this.#proveBoundary(bounds, segment, offset) ?? { segment, bounds };
+  /** The offsets of all instructions of the function around a place, as far as it decodes; none where it is unknown. */
+  boundaries(offset: FileOffset): readonly number[] {
+    const place = this.#code.place(offset);
+    return typeof place === 'string' ? [] : this.#code.boundaries(place);
   }
 
-  /** Everything that the bytes around the place tell. */
   #candidate(offset: FileOffset): Candidate | SiteRefusal {
-    const refuse = (reason: string): SiteRefusal => ({ kind: 'refused', offset, reason });
-    const place = this.#place(offset);
+    const refuse = (reason: string): SiteRefusal => {
+      return { kind: 'refused', offset, reason, rejected: [] };
+    };
+    const place = this.#code.place(offset);
     if (typeof place === 'string') return refuse(place);
-    const { segment, bounds } = place;
-    const at = address(segment.address + BigInt(offset - segment.fileOffset));
-    const window = this.#window(segment, bounds, offset);
-    if ('reason' in window) return refuse(window.reason);
-    if ((offset % PAGE_BYTES) + JUMP_BYTES > PAGE_BYTES) {
-      return refuse(
-        'the five bytes of the jump would cross a page: they could not be written at once',
+    const pieces = this.#judge.pieces(place);
+    const first = pieces[0];
+    if (first === undefined || first.flow === 'invalid') {
+      return refuse('the bytes there are not an instruction that is known');
+    }
+    if (this.#code.isRestartable(offset, offset + first.length)) {
+      return refuse('it lies in a restartable sequence (rseq)');
+    }
+    const moved = this.#judge.whyNotMoved(place, first.length);
+    if (moved !== undefined) return refuse(`${moved}: only a trap could serve there`);
+    return { kind: 'candidate', place, pieces };
+  }
+
+  #askedOf(candidate: Candidate | SiteRefusal): AskedBytes | undefined {
+    if (candidate.kind === 'refused') return undefined;
+    const { offset, segment } = candidate.place;
+    // One instruction has no inside that anybody could come to.
+    if ((candidate.pieces[0]?.length ?? 0) >= JUMP_BYTES) return undefined;
+    return { segment, start: offset, end: offset + JUMP_BYTES };
+  }
+
+  /** Short jumps for the places that no long one serves, with the padding around them. */
+  #shortJumps(
+    candidates: readonly (Candidate | SiteRefusal)[],
+    long: readonly Judgement[],
+    landings: readonly (readonly KnownLanding[])[],
+  ): (Judgement | undefined)[] {
+    const ways = candidates.map((candidate, index) => {
+      if (candidate.kind === 'refused' || typeof long[index] !== 'string') return undefined;
+      return this.#judge.overWhole(
+        candidate,
+        'short-jump',
+        SHORT_JUMP_BYTES,
+        landings[index] ?? [],
       );
+    });
+    const around = candidates.map((candidate, index): readonly Padding[] => {
+      if (candidate.kind === 'refused' || typeof (ways[index] ?? '') === 'string') return [];
+      const behind = candidate.place.offset + SHORT_JUMP_BYTES;
+      return this.#code.paddingNear(candidate.place, behind - SHORT_BACK, behind + SHORT_ON);
+    });
+    const unused = this.#withoutLandings(around.flat());
+    return ways.map((way, index) => {
+      const candidate = candidates[index];
+      if (way === undefined || typeof way === 'string' || candidate?.kind !== 'candidate')
+        return way;
+      const behind = candidate.place.offset + SHORT_JUMP_BYTES;
+      const paddings = (around[index] ?? [])
+        .filter((padding) => unused.has(padding.start))
+        .flatMap((padding) => this.#slots(padding))
+        .filter((slot) => slot >= behind - SHORT_BACK && slot <= behind + SHORT_ON)
+        .map((slot) => this.#code.addressOf(candidate.place.segment, slot));
+      return paddings.length > 0 ? { ...way, paddings } : 'no padding in its reach holds a jump';
+    });
+  }
+
+  /** The starts of those that nobody comes to. */
+  #withoutLandings(paddings: readonly Padding[]): ReadonlySet<number> {
+    const distinct = [...new Map(paddings.map((padding) => [padding.start, padding])).values()];
+    const asked = distinct.map(({ segment, start, end }) => ({ segment, start: start - 1, end }));
+    const landings = this.#proof.direct(asked);
+    const free = distinct.filter((_, index) => (landings[index] ?? []).length === 0);
+    return new Set(free.map(({ start }) => start));
+  }
+
+  /** Where in padding a jump of five bytes can lie, none of them across a page's end. */
+  #slots({ start, end }: Padding): number[] {
+    const slots: number[] = [];
+    for (let at = start; at + JUMP_BYTES <= end;) {
+      const left = PAGE_BYTES - (at % PAGE_BYTES);
+      if (left >= JUMP_BYTES) slots.push(at);
+      at += Math.min(left, JUMP_BYTES);
     }
-    // Near, but not at home: what can be moved a little can be moved to any place in reach.
-    const moved = relocate(window.displaced, at, address(at + 0x10_0000n));
-    if (moved.kind === 'refused') return refuse(moved.reason);
-    const redZone = this.#isGo(offset) ? 0 : RED_ZONE_BYTES;
-    return { kind: 'candidate', offset, address: at, segment, bounds, redZone, ...window };
+    return slots;
   }
 
-  /** Rule 3: the instructions from the function's start on must meet the place. */
-  #proveBoundary(
-    bounds: FunctionBounds,
-    segment: ExecutableSegment,
-    offset: FileOffset,
-  ): string | undefined {
-    let previous: number = bounds.start;
-    for (let at: number = bounds.start; at < offset;) {
-      const { flow, length } = this.#decode(segment, at);
-      if (flow === 'invalid') {
-        return `the bytes between its function's start and it are not all instructions (${hex(at)})`;
-      }
-      previous = at;
-      at += length;
-      if (at > offset) {
-        return `it is not the start of an instruction; the nearest are ${hex(previous)} and ${hex(at)} (file offsets)`;
-      }
+  #choose(
+    { place }: Candidate,
+    judgements: readonly (readonly [SiteMethod, Judgement])[],
+  ): SitePlan {
+    const ways: Way[] = [];
+    const rejected: RejectedWay[] = [];
+    for (const [method, judgement] of judgements) {
+      if (typeof judgement !== 'string') ways.push(judgement);
+      else rejected.push({ method, reason: judgement });
     }
-    return undefined;
+    const { offset, address: at } = place;
+    const redZone = this.#code.isGo(offset) ? 0 : RED_ZONE_BYTES;
+    const bytes = this.#judge.bytes(offset, LOOK_BYTES);
+    return { kind: 'plan', offset, address: at, redZone, bytes, ways, rejected };
   }
-
-  /** The whole instructions that five bytes from `offset` on touch. */
-  #window(
-    segment: ExecutableSegment,
-    bounds: FunctionBounds,
-    offset: FileOffset,
-  ): { displaced: Uint8Array; innerBoundaries: number[] } | { reason: string } {
-    const innerBoundaries: number[] = [];
-    const segmentEnd = segment.fileOffset + segment.fileSize;
-    let length = 0;
-    let flowEnded = false;
-    while (length < JUMP_BYTES) {
-      const at = offset + length;
-      if (at >= segmentEnd) return { reason: 'there is no room for a jump of five bytes' };
-      const instruction = this.#decode(segment, at);
-      if (instruction.flow === 'invalid') {
-        return {
-          reason: `the bytes at file offset ${hex(at)} are not an instruction that is known`,
-        };
-      }
-      const isPadding = at >= bounds.end || flowEnded;
-      if (isPadding && !isFiller(this.#elf.bytes, at, instruction.length)) {
-        return {
-          reason: `its function has only ${length} bytes there, and other code follows: a jump needs ${JUMP_BYTES}`,
-        };
-      }
-      if (length > 0) innerBoundaries.push(length);
-      length += instruction.length;
-      flowEnded ||= ['jump', 'return', 'indirect-jump'].includes(instruction.flow);
-    }
-    if (length > MAX_DISPLACED_BYTES) return { reason: 'the instructions there are too long' };
-    return { displaced: this.#elf.bytes.slice(offset, offset + length), innerBoundaries };
-  }
-
-  /** Rule 4, direct branches: of the whole file, not only of the function. */
-  #landings(candidates: readonly (Candidate | SiteRefusal)[]): (string | undefined)[] {
-    const reasons: (string | undefined)[] = candidates.map(() => undefined);
-    for (const segment of this.#segments) {
-      const start = address(segment.address);
-      const inside = candidates
-        .map((candidate, index) => ({ candidate, index }))
-        .filter((entry): entry is { candidate: Candidate; index: number } => {
-          return entry.candidate.kind === 'candidate' && entry.candidate.segment === segment;
-        });
-      if (inside.length === 0) continue;
-      const text = this.#elf.bytes.subarray(
-        segment.fileOffset,
-        segment.fileOffset + segment.fileSize,
-      );
-      const windows = inside.map(({ candidate }) => ({
-        start: candidate.address,
-        end: address(candidate.address + BigInt(JUMP_BYTES)),
-      }));
-      const found = findLandings(text, start, windows, (at) => this.#boundsAt(segment, at));
-      inside.forEach(({ index }, nth) => {
-        const landing = found[nth]?.[0];
-        if (landing === undefined) return;
-        const from = hex(Number(landing.from - start) + segment.fileOffset);
-        reasons[index] = landing.certain
-          ? `the branch at file offset ${from} jumps into the bytes that a jump would replace`
-          : `what looks like a branch at file offset ${from} would jump into the bytes that a jump would replace`;
-      });
-    }
-    return reasons;
-  }
-
-  #boundsAt(segment: ExecutableSegment, at: Address): Bounds | undefined {
-    const toAddress = (offset: number): Address =>
-      address(segment.address + BigInt(offset - segment.fileOffset));
-    const offset = fileOffset(Number(at - segment.address) + segment.fileOffset);
-    const bounds = functionBounds(this.#elf, offset);
-    return bounds === undefined
-      ? undefined
-      : { start: toAddress(bounds.start), end: toAddress(bounds.end) };
-  }
-
-  /** Rule 4, everything else that can enter the middle of a window: only where it has a middle. */
-  #refuseByFunction(candidate: Candidate): string | undefined {
-    const { bounds, segment, offset, innerBoundaries } = candidate;
-    const restartable = restartableSequences(this.#elf);
-    const end = offset + candidate.displaced.byteLength;
-    for (const sequence of restartable ?? []) {
-      // The four bytes before the abort handler are the signature that the kernel compares.
-      const overlaps = offset < sequence.end && end > sequence.start;
-      const nearAbort = offset < sequence.abort + 1 && end > sequence.abort - 4;
-      if (overlaps || nearAbort) return 'it lies in a restartable sequence (rseq)';
-    }
-    if (innerBoundaries.length === 0) return undefined;
-    const isInner = (place: number): boolean => innerBoundaries.includes(place - offset);
-    const pads = landingPads(this.#elf, bounds.start);
-    if (pads.kind === 'unknown') return `its exception table can't be read: ${pads.reason}`;
-    if (pads.pads.some(isInner)) {
-      return 'an exception landing pad lies in the bytes that a jump would replace';
-    }
-    const tables = findJumpTargets(
-      this.#elf.bytes.subarray(bounds.start, bounds.end),
-      segment.address + BigInt(bounds.start - segment.fileOffset),
-      {
-        read: (from, length) => this.#image(from, length),
-        summaries: this.#summaries,
-        text: {
-          start: address(segment.address),
-          end: address(segment.address + BigInt(segment.fileSize)),
-        },
-        wanted: {
-          start: candidate.address,
-          end: address(candidate.address + BigInt(candidate.displaced.byteLength)),
-        },
-      },
-    );
-    if (tables.kind === 'unknown') {
-      const where = hex(Number(tables.at - segment.address) + segment.fileOffset);
-      return `a jump table of its function can't be read (at file offset ${where}: ${tables.reason})`;
-    }
-    const toOffset = (target: bigint): number =>
-      Number(target - segment.address) + segment.fileOffset;
-    if (tables.targets.some((target) => isInner(toOffset(target)))) {
-      return 'a jump table leads into the bytes that a jump would replace';
-    }
-    return undefined;
-  }
-
-  /** Bytes of the file as they will lie in memory, for tables of addresses. */
-  #image(from: bigint, length: number): Uint8Array | undefined {
-    const offset = this.#elf.fileOffsetOf(from);
-    if (offset === undefined || offset + length > this.#elf.bytes.byteLength) return undefined;
-    return this.#elf.bytes.subarray(offset, offset + length);
-  }
-
-  #decode(segment: ExecutableSegment, offset: number): ReturnType<typeof decodeAt> {
-    const at = address(segment.address + BigInt(offset - segment.fileOffset));
-    const end = segment.fileOffset + segment.fileSize;
-    return decodeAt(this.#elf.bytes.subarray(0, end), offset, at);
-  }
-
-  #isGo(offset: number): boolean {
-    if (this.#go === null) this.#go = goText(this.#elf);
-    return this.#go !== undefined && offset >= this.#go.start && offset < this.#go.end;
-  }
-}
-
-interface Candidate {
-  readonly kind: 'candidate';
-  readonly offset: FileOffset;
-  readonly address: Address;
-  readonly segment: ExecutableSegment;
-  readonly bounds: FunctionBounds;
-  readonly displaced: Uint8Array;
-  readonly innerBoundaries: readonly number[];
-  readonly redZone: number;
-}
-
-/** Whether an instruction is one that assemblers fill gaps with: a nop of any length, or int3. */
-function isFiller(bytes: Uint8Array, at: number, length: number): boolean {
-  let first = at;
-  while (first < at + length && (bytes[first] === 0x66 || bytes[first] === 0x2e)) first++;
-  const opcode = bytes[first];
-  if (opcode === 0x90 || opcode === 0xcc) return true;
-  // 0f 1f /0: the long nop (Intel SDM volume 2, table 4-12).
-  return opcode === 0x0f && bytes[first + 1] === 0x1f;
 }

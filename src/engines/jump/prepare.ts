@@ -1,26 +1,33 @@
 /**
  * Works out a change of one address space before anything is stopped: where new code goes, the code
  * itself, the rows that describe it. Run again under the stop if the target changed meanwhile.
+ *
+ * Sites are placed from the highest address down: where one rests on the bytes of those behind it (a pun), what
+ * these write is known.
  */
 
-import { address, type Address } from '../../base/brand.ts';
-import { ensure, TraplineError } from '../../base/errors.ts';
+import type { Address } from '../../base/brand.ts';
+import { TraplineError } from '../../base/errors.ts';
 import type { RecordLayout, SegmentLayout } from '../../events/layout.ts';
 import type { EngineConsumer } from '../../probe/engine.ts';
 import { layoutOf, type Program } from '../../probe/program.ts';
 import type { ArenaRow, ProgramRow, SessionRow, SiteRow } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
-import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.ts';
-import { Assembler } from '../../x64/assembler.ts';
-import { relocate } from '../../x64/relocate.ts';
-import { ARENA_BYTES, ArenaSpace } from './arena.ts';
+import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { ControlBlock } from './block.ts';
+import { CodeSpace } from './code-space.ts';
 import { compileProgram, type ProgramCode } from './compile.ts';
 import type { StubFeatures } from './features.ts';
-import { JUMP_BYTES, type SitePlan } from './planner.ts';
+import type { SitePlan } from './planner.ts';
+import type { OriginalBytes } from './restore.ts';
 import { emitRuntime, type SessionAddresses } from './runtime.ts';
-import { findPlace, type MemoryPlaces } from './session-memory.ts';
-import { assembleStub, type StubCode } from './stub.ts';
+import type { MemoryPlaces } from './session-memory.ts';
+import {
+  SitePreparation,
+  type NewSite,
+  type Repunned,
+  type SlotChange,
+} from './site-preparation.ts';
 import { coalesce, type CodeWrite } from './writes.ts';
 
 /** One consumer to be added at one place of one address space. */
@@ -41,15 +48,6 @@ export interface PreparingSession {
   readonly cacheBytes: number;
 }
 
-/** A site that is to jump to its stub. */
-export interface NewSite {
-  readonly row: SiteRow;
-  readonly plan: SitePlan;
-  readonly request: ConsumerRequest;
-  readonly jump: Uint8Array;
-  readonly map: StubCode['map'];
-}
-
 /** A program that goes in front of the list of a site that is there already. */
 export interface ListChange {
   readonly site: SiteRow;
@@ -59,91 +57,118 @@ export interface ListChange {
   readonly row: ProgramRow;
 }
 
+/** A place that no way serves in this address space. */
+export interface RefusedRequest {
+  readonly request: ConsumerRequest;
+  readonly reason: string;
+}
+
 /** A change, ready to be made under a stop. Its rows are in the block that it was prepared with. */
 export interface PreparedChange {
   readonly newArenas: readonly ArenaRow[];
   readonly code: readonly CodeWrite[];
+  /** From the highest address down. */
   readonly newSites: readonly NewSite[];
   /** Sites that were there already: one whose maker died around its patch may have no jump. */
   readonly adopted: readonly NewSite[];
   readonly listChanges: readonly ListChange[];
+  readonly slots: readonly SlotChange[];
+  readonly repunned: readonly Repunned[];
+  readonly refused: readonly RefusedRequest[];
+  /** Where each consumer's program is run. */
+  readonly sites: ReadonlyMap<ConsumerRequest, SiteRow>;
+  /** The sites that were live before. */
+  readonly before: readonly SiteRow[];
 }
 
-/** More than any program or stub takes; what is not used is given back at once. */
-const ROOM = { stub: 512, runtime: 4096 } as const;
+/** What a change is worked out for. */
+export interface PreparationTarget {
+  /** The target's mappings and what else is about to be mapped, in order. */
+  readonly maps: readonly MemoryMapping[];
+  /** Gets the rows; the caller makes the writes. */
+  readonly block: ControlBlock;
+  readonly original: OriginalBytes;
+  /** Whether places must be taken in ways that no task can stand in. */
+  readonly avoidsInside: (request: ConsumerRequest) => boolean;
+}
+
+/** More than a runtime takes; what is not used is given back at once. */
+const RUNTIME_ROOM = 4096;
 /** By how much a program is longer at one place than at another: alignment, and longer constants. */
 const ROOM_TO_SPARE = 512;
-/** What a site with one program takes as a rule, for the size of new arenas. */
-const TYPICAL_SITE_BYTES = 640;
-const LARGEST_ARENA_BYTES = 4 << 20;
 
 /**
- * Prepares the addition of consumers. Adds rows to `block`, whose writes the caller makes.
- * @param maps the target's mappings and what else is about to be mapped, in order
+ * Prepares the addition of consumers.
  * @throws TraplineError `unsupported` when no memory is near, `limit` when a table is full.
  */
 export function prepareConsumers(
-  maps: readonly MemoryMapping[],
-  block: ControlBlock,
+  target: PreparationTarget,
   session: PreparingSession,
   requests: readonly ConsumerRequest[],
 ): PreparedChange {
-  return new Preparation(maps, block, session, requests).run();
+  return new Preparation(target, session, requests).run();
 }
 
 class Preparation {
-  readonly #maps: readonly MemoryMapping[];
-  readonly #block: ControlBlock;
+  readonly #target: PreparationTarget;
   readonly #session: PreparingSession;
   readonly #requests: readonly ConsumerRequest[];
-  readonly #space: ArenaSpace;
-  readonly #newArenas: ArenaRow[] = [];
+  readonly #space: CodeSpace;
+  readonly #sites: SitePreparation;
   readonly #code: CodeWrite[] = [];
-  readonly #newSites: NewSite[] = [];
-  readonly #adopted: NewSite[] = [];
   readonly #listChanges: ListChange[] = [];
-  /** Sites that are known to be the change's own, or as it would make them. */
-  readonly #checked = new Set<SiteRow>();
-  readonly #sites = new Map<Address, SiteRow>();
+  readonly #refused: RefusedRequest[] = [];
+  readonly #found = new Map<ConsumerRequest, SiteRow>();
   readonly #layouts = new Map<Program, RecordLayout>();
   /** Bytes that each program may need, wherever it goes. */
   readonly #rooms = new Map<Program, number>();
 
   constructor(
-    maps: readonly MemoryMapping[],
-    block: ControlBlock,
+    target: PreparationTarget,
     session: PreparingSession,
     requests: readonly ConsumerRequest[],
   ) {
-    this.#maps = maps;
-    this.#block = block;
+    this.#target = target;
     this.#session = session;
-    this.#requests = requests;
-    this.#space = new ArenaSpace(block.tables());
-    for (const site of block.sites.values()) {
-      if (site.state === 'live') this.#sites.set(site.address, site);
-    }
+    this.#requests = requests.toSorted((one, other) => (one.address > other.address ? -1 : 1));
+    this.#space = new CodeSpace(target.maps, target.block);
+    this.#sites = new SitePreparation(target, this.#space, this.#code);
   }
 
   run(): PreparedChange {
     let left = this.#requests.length;
-    for (const request of this.#requests) {
-      this.#addConsumer(request, left--);
-    }
+    for (const request of this.#requests) this.#addConsumer(request, left--);
+    const { dropped, ...sites } = this.#sites.finish();
+    for (const row of dropped) this.#refuseDropped(row);
     return {
-      newArenas: this.#newArenas,
+      newArenas: this.#space.newArenas,
       code: coalesce(this.#code),
-      newSites: this.#newSites,
-      adopted: this.#adopted,
-      listChanges: this.#listChanges,
+      listChanges: this.#listChanges.filter(({ site }) => !dropped.has(site)),
+      refused: this.#refused,
+      sites: this.#found,
+      ...sites,
     };
+  }
+
+  #refuseDropped(row: SiteRow): void {
+    const reason = 'a probe of another session before it rests on these bytes';
+    const requests = this.#requests.filter((request) => request.address === row.address);
+    this.#refused.push(...requests.map((request) => ({ request, reason })));
+    const { block } = this.#target;
+    for (const program of block.programsOf(row)) block.remove('programs', program.index);
+    block.remove('sites', row.index);
   }
 
   #addConsumer(request: ConsumerRequest, left: number): void {
     const text = this.#textAround(request.address);
     const { row: session, runtime } = this.#sessionRow(text);
-    const existing = this.#existingSite(request);
-    const site = existing ?? this.#addSite(request, text, left);
+    const found = this.#sites.find(request, text, left);
+    if (typeof found === 'string') {
+      this.#refused.push({ request, reason: found });
+      return;
+    }
+    const { row: site, isNew } = found;
+    this.#found.set(request, site);
     const compile = (origin: Address): ProgramCode =>
       compileProgram({
         program: request.program,
@@ -152,10 +177,7 @@ class Preparation {
         site: request.address,
         fileOffset: BigInt(request.plan.offset),
         redZone: site.redZone,
-        session: {
-          ...this.#session.places,
-          runtime,
-        },
+        session: { ...this.#session.places, runtime },
         segment: this.#session.layout,
         consumer: request.consumer,
         next: site.epilogue,
@@ -165,7 +187,7 @@ class Preparation {
       this.#rooms.get(request.program) ?? compile(text.start).bytes.byteLength + ROOM_TO_SPARE;
     this.#rooms.set(request.program, room);
     const program = this.#place(text, room, left, compile);
-    const row = this.#block.addProgram({
+    const row = this.#target.block.addProgram({
       session: session.index,
       site: site.index,
       code: program.origin,
@@ -174,75 +196,27 @@ class Preparation {
       consumer: request.consumer,
       probe: request.probe,
     });
+    if (!isNew) {
+      this.#listChanges.push({ site, program: program.origin, next: program.next, row });
+      return;
+    }
     const list = new Uint8Array(8);
     new DataView(list.buffer).setBigUint64(0, program.origin, true);
-    if (existing === undefined) {
-      this.#code.push({ address: site.list, bytes: list });
-    } else {
-      this.#listChanges.push({ site, program: program.origin, next: program.next, row });
-    }
-  }
-
-  /** The site that is there already; not one of another file that was mapped there before. */
-  #existingSite(request: ConsumerRequest): SiteRow | undefined {
-    const { plan, file } = request;
-    const row = this.#sites.get(request.address);
-    if (row === undefined || row.inode !== file.inode || row.fileOffset !== plan.offset) {
-      return undefined;
-    }
-    if (this.#checked.has(row)) return row;
-    if (row.displacedBytes !== plan.displaced.byteLength) return undefined;
-    const moved = relocate(plan.displaced, request.address, row.displaced);
-    if (moved.kind !== 'relocated') return undefined;
-    this.#adopted.push({ row, plan, request, jump: jumpTo(row), map: moved.map });
-    this.#checked.add(row);
-    return row;
-  }
-
-  #addSite(request: ConsumerRequest, text: AddressRange, left: number): SiteRow {
-    const { plan } = request;
-    const stub = this.#place(text, ROOM.stub, left, (origin) =>
-      assembleStub({
-        origin,
-        redZone: plan.redZone,
-        displace: (to) => {
-          const moved = relocate(plan.displaced, request.address, to);
-          if (moved.kind === 'relocated') return moved;
-          throw new TraplineError({ code: 'refused', message: moved.reason });
-        },
-        back: address(request.address + BigInt(plan.displaced.byteLength)),
-      }),
-    );
-    const row = this.#block.addSite({
-      state: 'live',
-      address: request.address,
-      stub: stub.origin,
-      stubBytes: stub.bytes.byteLength,
-      displacedBytes: plan.displaced.byteLength,
-      displaced: stub.displaced,
-      list: stub.list,
-      epilogue: stub.epilogue,
-      redZone: plan.redZone,
-      fileOffset: plan.offset,
-      ...request.file,
-    });
-    this.#newSites.push({ row, plan, request, jump: jumpTo(row), map: stub.map });
-    this.#checked.add(row);
-    this.#sites.set(request.address, row);
-    return row;
+    this.#code.push({ address: site.list, bytes: list });
   }
 
   /** The session's row, made with its runtime at the first consumer. */
   #sessionRow(text: AddressRange): { row: SessionRow; runtime: Address } {
     const { id, tracer, places, layout, livenessBytes, cacheBytes } = this.#session;
-    for (const row of this.#block.sessions.values()) {
+    const { block } = this.#target;
+    for (const row of block.sessions.values()) {
       if (row.id === id) return { row, runtime: row.runtime };
     }
     const addresses: Omit<SessionAddresses, 'runtime'> = places;
-    const runtime = this.#place(text, ROOM.runtime, this.#requests.length, (origin) => ({
+    const runtime = this.#place(text, RUNTIME_ROOM, this.#requests.length, (origin) => ({
       bytes: emitRuntime(origin, addresses, layout),
     }));
-    const row = this.#block.addSession({
+    const row = block.addSession({
       id,
       tracer,
       livenessBytes,
@@ -258,42 +232,19 @@ class Preparation {
     return { row, runtime: runtime.origin };
   }
 
-  /** Places code near `text`, in a new arena if none has room. */
   #place<Code extends { readonly bytes: Uint8Array }>(
     text: AddressRange,
     room: number,
     left: number,
     build: (origin: Address) => Code,
   ): Code & { readonly origin: Address } {
-    const placed = (origin: Address): Code & { origin: Address } => ({ ...build(origin), origin });
-    const code =
-      this.#space.place(room, text, placed) ?? this.#inNewArena(text, room, left, placed);
+    const code = this.#space.place(text, room, left, (origin) => ({ ...build(origin), origin }));
     this.#code.push({ address: code.origin, bytes: code.bytes });
     return code;
   }
 
-  #inNewArena<Code extends { readonly bytes: Uint8Array }>(
-    text: AddressRange,
-    room: number,
-    left: number,
-    build: (origin: Address) => Code,
-  ): Code {
-    const wanted = Math.min(LARGEST_ARENA_BYTES, left * TYPICAL_SITE_BYTES + room);
-    const bytes = Math.max(ARENA_BYTES, Math.ceil(wanted / ARENA_BYTES) * ARENA_BYTES);
-    const taken = [
-      ...this.#newArenas.map((arena) => asMapping(arena.address, arena.bytes)),
-      ...this.#maps,
-    ].sort((a, b) => (a.start < b.start ? -1 : 1));
-    const arena = this.#block.addArena({ address: findPlace(taken, text, bytes), bytes });
-    this.#newArenas.push(arena);
-    this.#space.add(arena);
-    const code = this.#space.place(room, text, build);
-    ensure(code !== undefined, 'a new arena has room for one stub');
-    return code;
-  }
-
   #textAround(at: Address): AddressRange {
-    const mapping = findMapping(this.#maps, at);
+    const mapping = findMapping(this.#target.maps, at);
     if (mapping !== undefined && mapping.executable) return mapping;
     throw new TraplineError({
       code: 'no-file',
@@ -307,11 +258,4 @@ class Preparation {
     this.#layouts.set(program, known);
     return known;
   }
-}
-
-/** The bytes at a site that lead to its stub. */
-function jumpTo({ address: from, stub }: SiteRow): Uint8Array {
-  const jump = new Assembler(from).jmp(stub, 'near').finish();
-  ensure(jump.byteLength === JUMP_BYTES, 'a near jump has five bytes');
-  return jump;
 }

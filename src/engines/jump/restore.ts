@@ -1,64 +1,147 @@
 /** Putting the file's bytes back where our jumps are. */
 
-import { hex } from '../../base/brand.ts';
+import { hex, type Address } from '../../base/brand.ts';
 import type { SiteRow } from '../../process/control.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { JUMP_BYTES } from './planner.ts';
+import { JUMP_BYTES, jumpBytes, PatchMap, restsOn } from './patches.ts';
+import { copiersOf, copyMapOf, slotBytes, slotsOf } from './slots.ts';
 
-/** Of `jmp rel32`. */
-const JUMP_OPCODE = 0xe9;
+/** The file's own bytes at an address, or undefined when the file can't be read any more. */
+export type OriginalBytes = (
+  place: { readonly address: Address; readonly inode: bigint },
+  length: number,
+) => Uint8Array | undefined;
 
-/** The file's own bytes at a site, or undefined when the file can't be read any more. */
-export type OriginalBytes = (site: SiteRow) => Uint8Array | undefined;
+/** What is restored in. */
+export interface RestoreTarget {
+  readonly stopped: StoppedProcess;
+  readonly maps: readonly MemoryMapping[];
+  readonly original: OriginalBytes;
+}
 
-/** Puts the file's bytes back. @returns the sites at which that is done, and what is wrong at others. */
+/** What became of sites that were to be restored. */
+export interface Restoration {
+  readonly restored: readonly SiteRow[];
+  /** What is wrong at others, for people. One on whose bytes the jump of another rests stays, without a word. */
+  readonly problems: readonly string[];
+}
+
+/**
+ * Puts the file's bytes back, or those of the sites that lay under them; then the slots of other stubs that led
+ * there. From the lowest address up: a pun goes before what it rests on.
+ * @param rows all sites of the address space
+ */
 export function restoreSites(
-  stopped: StoppedProcess,
-  maps: readonly MemoryMapping[],
+  target: RestoreTarget,
+  rows: readonly SiteRow[],
   sites: readonly SiteRow[],
-  original: OriginalBytes,
-): { readonly restored: readonly SiteRow[]; readonly problems: readonly string[] } {
-  const problems: string[] = [];
+): Restoration {
   // Unloaded, and perhaps something else mapped there: our jump went with it.
-  const isThere = (site: SiteRow): boolean => findMapping(maps, site.address)?.inode === site.inode;
-  const mapped = new Set(sites.filter(isThere));
-  const found = readMany(
-    stopped,
-    [...mapped].map(({ address: at }) => ({ address: at, length: JUMP_BYTES })),
-  );
-  let nth = 0;
-  const restored = sites.filter((site) => {
-    const bytes = mapped.has(site) ? found[nth++] : undefined;
-    const problem = bytes === undefined ? undefined : restoreSite(stopped, site, bytes, original);
-    // Whoever changed the bytes may put our jump back: its stub stays, and does nothing.
-    if (problem !== undefined) problems.push(problem);
-    return problem === undefined;
-  });
+  const isThere = (site: SiteRow): boolean =>
+    findMapping(target.maps, site.address)?.inode === site.inode;
+  const gone = sites.filter((site) => !isThere(site));
+  const present = rows.filter(isThere);
+  const left = new PatchMap(present.filter(({ state }) => state === 'live'));
+  const problems: string[] = [];
+  const restored: SiteRow[] = [...gone];
+  const checked = check(target, sites.filter(isThere), left, problems);
+  for (const site of checked.absent) left.delete(site.address);
+  const stubs = new PatchMap(present);
+  for (const site of ascending([...checked.absent, ...checked.patched])) {
+    const below = left.between(site.address - BigInt(2 * JUMP_BYTES), site.address);
+    if (below.some((pun) => restsOn(pun, site))) continue;
+    if (!checked.absent.includes(site)) {
+      left.delete(site.address);
+      putBack(target, site, left);
+    }
+    emptySlots(target, site, stubs);
+    restored.push(site);
+  }
   return { restored, problems };
 }
 
-/** @returns what is wrong, if it can't put the file's bytes back. */
-function restoreSite(
-  stopped: StoppedProcess,
-  site: SiteRow,
-  found: Uint8Array,
-  original: OriginalBytes,
-): string | undefined {
-  const where = (): string => `${hex(site.address)} of process ${stopped.pid}`;
-  const bytes = original(site)?.subarray(0, JUMP_BYTES);
-  if (bytes === undefined) return `the file of the site at ${where()} can't be read any more`;
-  if (Buffer.compare(found, bytes) === 0) return undefined;
-  if (!isJumpTo(found, site)) {
-    return `somebody else changed the code at ${where()}: ${Buffer.from(found).toString('hex')}`;
-  }
-  stopped.write(site.address, bytes);
+/**
+ * Puts the file's bytes back into the padding that held a site's jump, when no task can be in it any more.
+ * @returns what is wrong, if it can't.
+ */
+export function restorePadding(target: RestoreTarget, site: SiteRow): string | undefined {
+  const { via, inode, stub } = site;
+  if (site.method !== 'short-jump' || via === undefined) return undefined;
+  if (findMapping(target.maps, via)?.inode !== inode) return undefined;
+  const original = target.original({ address: via, inode }, JUMP_BYTES);
+  if (original === undefined) return unreadable(target, site);
+  const found = target.stopped.read(via, JUMP_BYTES);
+  if (Buffer.compare(found, original) === 0) return undefined;
+  if (Buffer.compare(found, jumpBytes(via, stub)) !== 0) return foreign(target, via, found);
+  target.stopped.write(via, original);
   return undefined;
 }
 
-/** Whether bytes at a site are the jump that we wrote there. */
-function isJumpTo(bytes: Uint8Array, { address: at, stub }: SiteRow): boolean {
-  const distance = new DataView(bytes.buffer, bytes.byteOffset, JUMP_BYTES).getInt32(1, true);
-  return bytes[0] === JUMP_OPCODE && at + BigInt(JUMP_BYTES + distance) === stub;
+interface Checked {
+  readonly patched: readonly SiteRow[];
+  /** Their maker died before it wrote the patch. */
+  readonly absent: readonly SiteRow[];
+}
+
+function check(
+  target: RestoreTarget,
+  sites: readonly SiteRow[],
+  live: PatchMap,
+  problems: string[],
+): Checked {
+  const found = readMany(
+    target.stopped,
+    sites.map((site) => ({ address: site.address, length: site.patchBytes })),
+  );
+  const patched: SiteRow[] = [];
+  const absent: SiteRow[] = [];
+  sites.forEach((site, index) => {
+    const bytes = found[index] ?? new Uint8Array();
+    const original = target.original(site, site.patchBytes);
+    if (original === undefined) {
+      problems.push(unreadable(target, site));
+      return;
+    }
+    if (Buffer.compare(bytes, live.overlay(site.address, original)) === 0) {
+      patched.push(site);
+      return;
+    }
+    live.delete(site.address);
+    const without = live.overlay(site.address, original);
+    live.add(site);
+    if (Buffer.compare(bytes, without) === 0) absent.push(site);
+    // Whoever changed the bytes may put our jump back: its stub stays, and does nothing.
+    else problems.push(foreign(target, site.address, bytes));
+  });
+  return { patched, absent };
+}
+
+function putBack({ stopped, original }: RestoreTarget, site: SiteRow, left: PatchMap): void {
+  const bytes = original(site, site.patchBytes);
+  if (bytes !== undefined) stopped.write(site.address, left.overlay(site.address, bytes));
+}
+
+/** The slots that led to a site lead on to the instruction behind them, of which they are a copy. */
+function emptySlots({ stopped, original }: RestoreTarget, site: SiteRow, stubs: PatchMap): void {
+  for (const copier of copiersOf(site.address, stubs)) {
+    const bytes = original(copier, copier.displacedBytes);
+    const map = bytes === undefined ? undefined : copyMapOf(copier, bytes);
+    const slot = slotsOf(copier, map ?? []).find(({ boundary }) => boundary === site.address);
+    if (slot !== undefined) stopped.write(slot.at, slotBytes(slot.at, undefined));
+  }
+}
+
+function ascending(sites: readonly SiteRow[]): SiteRow[] {
+  return sites.toSorted((one, other) => (one.address < other.address ? -1 : 1));
+}
+
+function unreadable({ stopped }: RestoreTarget, { address: at }: SiteRow): string {
+  return `the file of the site at ${hex(at)} of process ${stopped.pid} can't be read any more`;
+}
+
+function foreign({ stopped }: RestoreTarget, at: Address, found: Uint8Array): string {
+  const bytes = Buffer.from(found).toString('hex');
+  return `somebody else changed the code at ${hex(at)} of process ${stopped.pid}: ${bytes}`;
 }

@@ -25,6 +25,8 @@ import { BlobForesight, type TargetFiles } from './target-files.ts';
 
 /** Arenas that one batch maps beside a session's memory and a control block. */
 const ARENAS_AT_ONCE = 2;
+/** The same in a batch of their own. */
+const ARENAS_ALONE = 6;
 
 /** The session that a change is for. */
 export interface StagingSession {
@@ -38,6 +40,8 @@ export interface StagingSession {
   /** What its memory is made from, if it has none yet. */
   readonly draft: SegmentDraft;
   readonly liveness: LivenessList;
+  /** Places that must be taken in ways that no task can stand in: one did, again and again. */
+  readonly avoidsInside: (request: ConsumerRequest) => boolean;
 }
 
 /** Everything worked out before a stop. */
@@ -97,7 +101,13 @@ export function stageChange(
     livenessBytes: PAGE_BYTES,
     cacheBytes: CACHE_BYTES,
   };
-  const change = prepareConsumers(sorted([...maps, ...wanted]), block, preparing, requests);
+  const target = {
+    maps: sorted([...maps, ...wanted]),
+    block,
+    original: session.files.original(pid, maps),
+    avoidsInside: session.avoidsInside,
+  };
+  const change = prepareConsumers(target, preparing, requests);
   wanted.push(...change.newArenas.map((arena) => asMapping(arena.address, arena.bytes)));
   const injecting = inject(session, places, newBlock, change);
   const blobs =
@@ -124,8 +134,8 @@ function inject(
   if (newBlock !== undefined || first.length > 0) {
     injectControl(injections[0] ?? next(), newBlock, first);
   }
-  for (let at = ARENAS_AT_ONCE; at < newArenas.length; at += ARENAS_AT_ONCE) {
-    injectControl(next(), undefined, newArenas.slice(at, at + ARENAS_AT_ONCE));
+  for (let at = ARENAS_AT_ONCE; at < newArenas.length; at += ARENAS_ALONE) {
+    injectControl(next(), undefined, newArenas.slice(at, at + ARENAS_ALONE));
   }
   for (const { blobBytes } of injections) {
     ensure(blobBytes <= BLOB_BYTES, 'a batch fits the places that are chosen for it');

@@ -10,6 +10,8 @@ export interface DisplacedCode {
   readonly bytes: Uint8Array;
   /** Each instruction's offset in the original and in `bytes`. */
   readonly map: readonly { readonly from: number; readonly to: number }[];
+  /** Whether they can go on behind their end. */
+  readonly fallsThrough: boolean;
 }
 
 /** What a stub is made from. */
@@ -30,6 +32,8 @@ export interface StubCode {
   readonly displaced: Address;
   /** Each displaced instruction's offset at the site and in the stub's copy. */
   readonly map: DisplacedCode['map'];
+  /** Whether the stub can go back behind the displaced instructions. */
+  readonly fallsThrough: boolean;
 }
 
 /** Assembles a stub. */
@@ -43,7 +47,14 @@ export function assembleStub(parts: StubParts): StubCode {
   code.bind(list).u64(epilogue);
   emitEpilogue(code, parts.redZone);
   const displaced = code.here();
-  const { bytes, map } = parts.displace(displaced);
+  const { bytes, map, fallsThrough } = parts.displace(displaced);
   code.raw(bytes).jmp(parts.back, 'near');
-  return { bytes: code.finish(), list: code.addressOf(list), epilogue, displaced, map };
+  return {
+    bytes: code.finish(),
+    list: code.addressOf(list),
+    epilogue,
+    displaced,
+    map,
+    fallsThrough,
+  };
 }

@@ -7,12 +7,18 @@ import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type { SegmentShape } from '../../events/layout.ts';
 import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
-import { SEGMENT_NAME, type ProgramRow, type SessionRow } from '../../process/control.ts';
+import {
+  SEGMENT_NAME,
+  type ProgramRow,
+  type SessionRow,
+  type SiteRow,
+} from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { LivenessList } from '../../sys/robust.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
-import { applyChange, type FailedSite } from './apply.ts';
+import { applyChange } from './apply.ts';
+import type { FailedSite } from './obstacles.ts';
 import type { ReadMemory } from './block.ts';
 import type { MachineFeatures, StubFeatures } from './features.ts';
 import { ATTEMPTS, depart, FIRST_PAUSE, nextPause, type DepartureResult } from './depart.ts';
@@ -38,6 +44,9 @@ export interface TargetOptions {
   readonly stop: (pid: Pid) => StoppedProcess;
 }
 
+/** So often a stop is repeated for a task that stands in a place, before it is taken in another way. */
+const PATIENT_ATTEMPTS = 6;
+
 /** A place that was asked for and not probed. */
 export type FailedRequest = FailedConsumer<ConsumerRequest>;
 
@@ -55,6 +64,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   readonly #options: TargetOptions;
   readonly #id = BigInt(`0x${randomBytes(8).toString('hex')}`);
   readonly #stubs: StubPlace[] = [];
+  readonly #sites = new WeakMap<ConsumerRequest, SiteRow>();
   /** Consumers that are out, while a task may still be in their programs: see {@link remove}. */
   #lingering: ReadonlySet<number> = new Set();
   #memory: SessionMemory | undefined;
@@ -148,6 +158,11 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     return this.#spaces().filter((pid) => pid !== this.pid);
   }
 
+  /** The site that a consumer was added to; undefined where it was not. */
+  siteOf(request: ConsumerRequest): SiteRow | undefined {
+    return this.#sites.get(request);
+  }
+
   /** Where each stub of ours lies, for profilers. */
   stubs(): readonly StubPlace[] {
     return this.#stubs;
@@ -186,7 +201,9 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     let pause = FIRST_PAUSE;
     for (let attempt = 1; left.length > 0; attempt++) {
       const again: ConsumerRequest[] = [];
-      for (const { site, kind, reason } of this.#tryAdd(pid, left)) {
+      const { failed, refused } = this.#tryAdd(pid, left, attempt > PATIENT_ATTEMPTS);
+      failures.push(...refused);
+      for (const { site, kind, reason } of failed) {
         const same = left.filter((request) => request.address === site.row.address);
         if (kind === 'busy' && attempt < ATTEMPTS) again.push(...same);
         else failures.push(...same.map((request) => ({ request, reason })));
@@ -198,9 +215,15 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     return failures;
   }
 
-  #tryAdd(pid: Pid, requests: readonly ConsumerRequest[]): FailedSite[] {
+  #tryAdd(
+    pid: Pid,
+    requests: readonly ConsumerRequest[],
+    avoidsInside: boolean,
+  ): { readonly failed: readonly FailedSite[]; readonly refused: readonly FailedRequest[] } {
     using reader = new MemoryReader(pid);
-    let staged = this.#stage(pid, mapsIfReadable(pid), reader.read, requests);
+    const stage = (maps: readonly MemoryMapping[], read: ReadMemory): StagedChange =>
+      this.#stage(pid, maps, read, requests, avoidsInside);
+    let staged = stage(mapsIfReadable(pid), reader.read);
     return this.#stopped(pid, (stopped) => {
       const maps = stopped.maps();
       const guess = this.#threadPointer;
@@ -211,13 +234,16 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       if (guess !== this.#threadPointer || !stillFits(stopped, maps, staged, requests)) {
         log('process %d changed since its probes were prepared', pid);
         const read: ReadMemory = (from, length) => stopped.read(from, length);
-        staged = this.#stage(pid, maps, read, requests);
+        staged = stage(maps, read);
       }
       staged.block.ensureSound();
       this.#mapWhatIsMissing(stopped, maps, staged);
       const failed = applyChange(stopped, maps, staged.block, staged.change);
-      if (pid === this.pid) this.#noteStubs(staged.change, failed);
-      return failed;
+      if (pid === this.pid) {
+        this.#noteStubs(staged.change, failed);
+        for (const [request, site] of staged.change.sites) this.#sites.set(request, site);
+      }
+      return { failed, refused: staged.change.refused };
     });
   }
 
@@ -243,6 +269,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     maps: readonly MemoryMapping[],
     read: ReadMemory,
     requests: readonly ConsumerRequest[],
+    avoidsInside: boolean,
   ): StagedChange {
     const { shape, tracer, features, files, liveness } = this.#options;
     this.#draft ??= new SegmentDraft(shape);
@@ -256,6 +283,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       files,
       draft: this.#draft,
       liveness,
+      avoidsInside: () => avoidsInside,
     };
     return stageChange(pid, maps, read, session, requests);
   }

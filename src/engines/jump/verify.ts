@@ -16,7 +16,7 @@ import {
   type SiteRow,
 } from '../../process/control.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
-import { JUMP_BYTES } from './planner.ts';
+import { JUMP_BYTES, SHORT_JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';
 import { CACHE_BYTES } from './runtime.ts';
 
 /** Tables without the rows that can't be true. */
@@ -87,16 +87,36 @@ function isSession(
 }
 
 function isSite(row: SiteRow, arenas: readonly ArenaRow[]): boolean {
+  const { via, patchBytes, displacedBytes, method, prefixBytes } = row;
   const end = row.stub + BigInt(row.stubBytes);
   const isInside = (at: bigint, bytes: number): boolean => lies(at, bytes, row.stub, end);
   return (
-    row.displacedBytes >= JUMP_BYTES &&
+    patchBytes > 0 &&
+    patchBytes <= (method === 'short-jump' ? SHORT_JUMP_BYTES : JUMP_BYTES) &&
+    displacedBytes > 0 &&
+    prefixBytes < JUMP_BYTES &&
+    isVia(row.address, via, method, arenas) &&
     isInArena(row.stub, row.stubBytes, arenas) &&
     isInside(row.list, 8) &&
     row.list % 8n === 0n &&
     isInside(row.epilogue, 1) &&
     isInside(row.displaced, 1)
   );
+}
+
+/** A short jump leads to padding in its reach, a pun to an arena, everything else to its stub. */
+function isVia(
+  at: Address,
+  via: Address | undefined,
+  method: SiteRow['method'],
+  arenas: readonly ArenaRow[],
+): boolean {
+  if (method === 'short-jump') {
+    const distance = via === undefined ? undefined : via - at - BigInt(SHORT_JUMP_BYTES);
+    return distance !== undefined && BigInt.asIntN(8, distance) === distance;
+  }
+  if (via === undefined) return true;
+  return method === 'pun' && isInArena(via, SPRINGBOARD_BYTES, arenas);
 }
 
 function isProgram(row: ProgramRow, arenas: readonly ArenaRow[]): boolean {

@@ -21,7 +21,8 @@ import type { StoppedProcess } from '../../process/stop.ts';
 import { readWord, writeRows, writeWord } from './apply.ts';
 import type { ControlBlock } from './block.ts';
 import { unmapAreas, type Area } from './injection.ts';
-import { restoreSites, type OriginalBytes } from './restore.ts';
+import { restorePadding, restoreSites, type RestoreTarget } from './restore.ts';
+import { SPRINGBOARD_BYTES } from './patches.ts';
 import { isTracer } from './spaces.ts';
 import { isCache } from './verify.ts';
 
@@ -43,27 +44,30 @@ export interface Withdrawal {
  * so. Their code is given back if nobody is in it.
  */
 export function withdrawPrograms(
-  stopped: StoppedProcess,
-  maps: readonly MemoryMapping[],
+  target: RestoreTarget,
   block: ControlBlock,
   programs: readonly ProgramRow[],
-  original: OriginalBytes,
 ): Withdrawal {
+  const { stopped } = target;
   const leaving = new Set(programs.map(({ index }) => index));
   const lists = listsOf(block);
   const isLeft = (site: SiteRow): boolean =>
     (lists.get(site.index) ?? []).every(({ index }) => leaving.has(index));
   const left = [...block.sites.values()].filter((site) => site.state === 'live' && isLeft(site));
-  const { restored, problems } = restoreSites(stopped, maps, left, original);
+  const { restored, problems } = restoreSites(target, [...block.sites.values()], left);
   for (const site of restored) block.putSite({ ...site, state: 'retired' });
-  const isReleased = releaseQuiet(stopped, maps, block, programs);
+  const released = releaseQuiet(target, block, programs);
   // A stub that stays must not lead into a program that does not; one that goes is not led any more.
   const staying = [...block.sites.values()].filter(({ index }) =>
     lists.get(index)?.some((program) => leaving.has(program.index)),
   );
   relink(stopped, staying, lists, leaving);
   writeRows(stopped, block);
-  return { sitesRestored: restored.length, isQuiet: isReleased, problems };
+  return {
+    sitesRestored: restored.length,
+    isQuiet: released.isQuiet,
+    problems: [...problems, ...released.problems],
+  };
 }
 
 /**
@@ -72,11 +76,11 @@ export function withdrawPrograms(
  * tries again.
  */
 export function releaseQuiet(
-  stopped: StoppedProcess,
-  maps: readonly MemoryMapping[],
+  target: RestoreTarget,
   block: ControlBlock,
   programs: readonly ProgramRow[],
-): boolean {
+): Pick<Withdrawal, 'isQuiet' | 'problems'> {
+  const { stopped, maps } = target;
   const retired = [...block.sites.values()].filter(({ state }) => state === 'retired');
   const given = programs.filter(({ index }) => block.programs.has(index));
   const candidates = new Map(given.map((program) => [program.index, program]));
@@ -91,6 +95,7 @@ export function releaseQuiet(
   const isBusy = findBusy(stopped, maps, [
     ...[...candidates.values()].map(({ code, codeBytes }) => range(code, codeBytes)),
     ...retired.map(({ stub, stubBytes }) => range(stub, stubBytes)),
+    ...retired.flatMap(({ via }) => (via === undefined ? [] : [range(via, SPRINGBOARD_BYTES)])),
     ...runtimes.values(),
   ]);
   for (const { index, code, session } of candidates.values()) {
@@ -100,12 +105,18 @@ export function releaseQuiet(
   }
   // The last program goes on in the stub.
   const used = new Set([...block.programs.values()].map(({ site }) => site));
-  for (const { index, stub } of retired) {
-    if (!used.has(index) && !isBusy(stub)) block.remove('sites', index);
+  const problems: string[] = [];
+  for (const site of retired) {
+    const { index, stub, via } = site;
+    if (used.has(index) || isBusy(stub) || (via !== undefined && isBusy(via))) continue;
+    const problem = restorePadding(target, site);
+    if (problem === undefined) block.remove('sites', index);
+    else problems.push(problem);
   }
-  return given.every(
+  const isReleased = given.every(
     ({ index, site }) => !block.programs.has(index) && block.sites.get(site)?.state !== 'retired',
   );
+  return { isQuiet: isReleased, problems };
 }
 
 /** Whether no task stands in any of the ranges and no stack word points into one. */

@@ -76,7 +76,7 @@ export function makeBench(
   const stub = assembleStub({
     origin: at(At.stub),
     redZone: RED_ZONE_BYTES,
-    displace: () => ({ bytes: new Uint8Array(), map: [] }),
+    displace: () => ({ bytes: new Uint8Array(), map: [], fallsThrough: true }),
     back: at(At.site + 5n),
   });
   const compiled = compileProgram({

@@ -1,0 +1,120 @@
+/** Where new code goes in a target: into the holes of its arenas, else into arenas that are about to be mapped. */
+
+import { address, type Address } from '../../base/brand.ts';
+import { ensure } from '../../base/errors.ts';
+import type { ArenaRow } from '../../process/control.ts';
+import { freeRanges, type AddressRange } from '../../process/free-space.ts';
+import { asMapping, type MemoryMapping } from '../../process/maps.ts';
+import { ARENA_BYTES, ArenaSpace, type OriginRange, type TextRange } from './arena.ts';
+import type { ControlBlock } from './block.ts';
+import { findPlace } from './session-memory.ts';
+
+/** What a site with one program takes as a rule, for the size of new arenas. */
+const TYPICAL_SITE_BYTES = 640;
+const LARGEST_ARENA_BYTES = 4 << 20;
+const PAGE = 4096n;
+/** What is mapped around an address to which a pun leads, if it is free: others may lead near it. */
+const EXACT_ARENA = 1n << 16n;
+/** Mappings that a process's puns may cost at most. */
+const MOST_EXACT_ARENAS = 6000;
+
+/** The code space of one address space, while a change is worked out. Adds rows for new arenas to its block. */
+export class CodeSpace {
+  readonly newArenas: ArenaRow[] = [];
+  readonly #maps: readonly MemoryMapping[];
+  readonly #block: ControlBlock;
+  readonly #space: ArenaSpace;
+  #free: AddressRange[] | undefined;
+
+  /** @param maps the target's mappings and what else is about to be mapped, in order */
+  constructor(maps: readonly MemoryMapping[], block: ControlBlock) {
+    this.#maps = maps;
+    this.#block = block;
+    this.#space = new ArenaSpace(block.tables());
+  }
+
+  /**
+   * Places code of at most `room` bytes near `text`, in a new arena if none has room.
+   * @param left how many sites may follow, for the size of a new arena
+   * @throws TraplineError `unsupported` where no memory is near.
+   */
+  place<Code extends { readonly bytes: Uint8Array }>(
+    text: TextRange,
+    room: number,
+    left: number,
+    build: (origin: Address) => Code,
+  ): Code {
+    const placed = this.#space.place(room, text, build);
+    if (placed !== undefined) return placed;
+    const wanted = Math.min(LARGEST_ARENA_BYTES, left * TYPICAL_SITE_BYTES + room);
+    const bytes = Math.max(ARENA_BYTES, Math.ceil(wanted / ARENA_BYTES) * ARENA_BYTES);
+    this.#addArena({ address: findPlace(this.#taken(), text, bytes), bytes, isExact: false });
+    const code = this.#space.place(room, text, build);
+    ensure(code !== undefined, 'a new arena has room for one stub');
+    return code;
+  }
+
+  /** Places code that has to begin in a range; undefined where no memory can be had there, or `build` declines. */
+  placeWithin<Code extends { readonly bytes: Uint8Array }>(
+    range: OriginRange,
+    room: number,
+    build: (origin: Address) => Code | undefined,
+  ): Code | undefined {
+    return this.#space.placeWithin(room, range, build);
+  }
+
+  /**
+   * Maps memory for code that has to begin in a range.
+   * @returns false where nothing is free there, or puns have had as many mappings as they may.
+   */
+  mapWithin({ first, last }: OriginRange, room: number): boolean {
+    const exact = [...this.#block.arenas.values()].filter(({ isExact }) => isExact).length;
+    if (exact >= MOST_EXACT_ARENAS) return false;
+    for (const { start, end } of (this.#free ??= freeRanges(this.#taken()))) {
+      const origin = first > start ? first : start;
+      if (origin > last || origin + BigInt(room) > end) continue;
+      const from = largest(start, origin & ~(EXACT_ARENA - 1n));
+      const behind = origin + BigInt(room) + EXACT_ARENA - 1n;
+      const to = smallest(end & ~(PAGE - 1n), behind & ~(EXACT_ARENA - 1n));
+      if (to < origin + BigInt(room)) continue;
+      this.#addArena({ address: address(from), bytes: Number(to - from), isExact: true });
+      return true;
+    }
+    return false;
+  }
+
+  #addArena(row: Omit<ArenaRow, 'index'>): void {
+    const arena = this.#block.addArena(row);
+    this.newArenas.push(arena);
+    this.#space.add(arena);
+    this.#free = this.#free?.flatMap((range) => without(range, row));
+  }
+
+  #taken(): MemoryMapping[] {
+    return [
+      ...this.newArenas.map((arena) => asMapping(arena.address, arena.bytes)),
+      ...this.#maps,
+    ].sort((a, b) => (a.start < b.start ? -1 : 1));
+  }
+}
+
+/** What is left of a free range beside an arena. */
+function without(
+  range: AddressRange,
+  { address: from, bytes }: Omit<ArenaRow, 'index'>,
+): AddressRange[] {
+  const to = address(from + BigInt(bytes));
+  if (to <= range.start || from >= range.end) return [range];
+  return [
+    { start: range.start, end: from },
+    { start: to, end: range.end },
+  ].filter(({ start, end }) => start < end);
+}
+
+function largest(one: bigint, other: bigint): bigint {
+  return one > other ? one : other;
+}
+
+function smallest(one: bigint, other: bigint): bigint {
+  return one < other ? one : other;
+}

@@ -1,0 +1,228 @@
+/**
+ * What a file's code proves: where its functions are and where their instructions begin (rule 3), what lies
+ * between them, and which bytes nobody but us may move. Read once a file, kept as long as its planner.
+ */
+
+import { address, fileOffset, hex, type Address, type FileOffset } from '../../base/brand.ts';
+import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
+import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
+import { goText } from '../../symbols/go.ts';
+import { restartableSequences } from '../../symbols/restartable.ts';
+import { decodeAt, type DecodedInstruction, type Flow } from '../../x64/decode.ts';
+import { visitInstructions } from '../../x64/iced.ts';
+
+/** A place at which an instruction begins, as the unbroken decoding of its function shows. */
+export interface CodePlace {
+  readonly offset: FileOffset;
+  /** The file's own address (p_vaddr). */
+  readonly address: Address;
+  readonly segment: ExecutableSegment;
+  readonly bounds: FunctionBounds;
+}
+
+/** Bytes between two functions that are never executed, as file offsets; `end` is behind the last. */
+export interface Padding {
+  readonly start: number;
+  readonly end: number;
+  readonly segment: ExecutableSegment;
+}
+
+/** A function as far as it decodes. */
+interface Decoded {
+  /** Where its instructions begin, in bytes from its start. */
+  readonly starts: Uint32Array;
+  /** Whether they end exactly where the function does. */
+  readonly isClean: boolean;
+}
+
+/** A file's code. */
+export class FileCode {
+  readonly elf: ElfFile;
+  readonly segments: readonly ExecutableSegment[];
+  readonly #decoded = new Map<number, Decoded>();
+  readonly #endsFlow = new Map<number, boolean>();
+  #go: ReturnType<typeof goText> | null = null;
+
+  constructor(elf: ElfFile) {
+    this.elf = elf;
+    this.segments = elf.executableSegments();
+  }
+
+  /** The place in its function, if an instruction begins there; else why that is not so, or not proved. */
+  place(offset: FileOffset): CodePlace | string {
+    const segment = this.segments.find(
+      ({ fileOffset: start, fileSize }) => offset >= start && offset < start + fileSize,
+    );
+    if (segment === undefined) return 'it is not in an executable part of the file';
+    const bounds = functionBounds(this.elf, offset);
+    if (bounds === undefined) {
+      return 'the bounds of its function are not known: neither symbols nor unwind tables have it';
+    }
+    const problem = this.#refuseBoundary(bounds, segment, offset);
+    return problem ?? { offset, address: this.addressOf(segment, offset), segment, bounds };
+  }
+
+  /** The instruction at a file offset, wherever that is in the segment. */
+  decode(segment: ExecutableSegment, offset: number): DecodedInstruction {
+    const end = segment.fileOffset + segment.fileSize;
+    return decodeAt(this.elf.bytes.subarray(0, end), offset, this.addressOf(segment, offset));
+  }
+
+  /** The file offsets at which the instructions of a function begin, as far as it decodes. */
+  boundaries({ bounds, segment }: Pick<CodePlace, 'bounds' | 'segment'>): number[] {
+    return Array.from(this.#decode(bounds, segment).starts, (start) => bounds.start + start);
+  }
+
+  /** The file's own address of an offset. */
+  addressOf(segment: ExecutableSegment, offset: number): Address {
+    return address(segment.address + BigInt(offset - segment.fileOffset));
+  }
+
+  /** The file offset of an address within a segment. */
+  offsetOf(segment: ExecutableSegment, at: bigint): number {
+    return Number(at - segment.address) + segment.fileOffset;
+  }
+
+  /** Bytes of the file as they will lie in memory. */
+  image(from: bigint, length: number): Uint8Array | undefined {
+    const offset = this.elf.fileOffsetOf(from);
+    if (offset === undefined || offset + length > this.elf.bytes.byteLength) return undefined;
+    return this.elf.bytes.subarray(offset, offset + length);
+  }
+
+  /** Whether code of Go's compiler stands there: it keeps no red zone. */
+  isGo(offset: number): boolean {
+    if (this.#go === null) this.#go = goText(this.elf);
+    return this.#go !== undefined && offset >= this.#go.start && offset < this.#go.end;
+  }
+
+  /** Whether bytes lie in a restartable sequence, or in what the kernel compares before its abort handler. */
+  isRestartable(start: number, end: number): boolean {
+    // The four bytes before the abort handler are the signature that the kernel compares.
+    return (restartableSequences(this.elf) ?? []).some(
+      (sequence) =>
+        (start < sequence.end && end > sequence.start) ||
+        (start < sequence.abort + 1 && end > sequence.abort - 4),
+    );
+  }
+
+  /**
+   * The padding of which a byte lies in lowest ≤ offset ≤ highest, around a function: filler between the end of
+   * a function, whose last instruction never goes on, and the next one.
+   */
+  paddingNear({ bounds, segment }: CodePlace, lowest: number, highest: number): Padding[] {
+    const found: Padding[] = [];
+    const add = (start: number, end: number): void => {
+      if (end > start) found.push({ start, end, segment });
+    };
+    for (let last: FunctionBounds | undefined = bounds; last && last.end <= highest;) {
+      const end = this.#fillerEnd(segment, last.end);
+      if (this.#endsWithoutFlow(last, segment)) add(last.end, end);
+      const next = functionBounds(this.elf, fileOffset(end));
+      last = next !== undefined && next.end > last.end ? next : undefined;
+    }
+    for (let first: FunctionBounds | undefined = bounds; first && first.start > lowest;) {
+      const before = this.#functionBefore(first.start, Math.max(lowest, segment.fileOffset));
+      if (before === undefined) break;
+      const isWhole = this.#fillerEnd(segment, before.end) >= first.start;
+      if (isWhole && this.#endsWithoutFlow(before, segment)) add(before.end, first.start);
+      first = before.start < first.start ? before : undefined;
+    }
+    return found;
+  }
+
+  /** Rule 3: the instructions from the function's start on must meet the place. */
+  #refuseBoundary(
+    bounds: FunctionBounds,
+    segment: ExecutableSegment,
+    offset: FileOffset,
+  ): string | undefined {
+    if (offset === bounds.start) return undefined;
+    const { starts } = this.#decode(bounds, segment);
+    const wanted = offset - bounds.start;
+    const at = starts.findIndex((start) => start >= wanted);
+    if (starts[at] === wanted) return undefined;
+    const before = bounds.start + (starts.at(at < 0 ? -1 : at - 1) ?? 0);
+    const { flow, length } = this.decode(segment, before);
+    if (flow === 'invalid' || (at < 0 && before + length < offset)) {
+      const where = hex(flow === 'invalid' ? before : before + length);
+      return `the bytes between its function's start and it are not all instructions (${where})`;
+    }
+    return `it is not the start of an instruction; the nearest are ${hex(before)} and ${hex(before + length)} (file offsets)`;
+  }
+
+  #decode(bounds: FunctionBounds, segment: ExecutableSegment): Decoded {
+    const known = this.#decoded.get(bounds.start);
+    if (known !== undefined) return known;
+    const starts: number[] = [];
+    const end = Math.min(bounds.end, segment.fileOffset + segment.fileSize);
+    let decodedEnd = 0;
+    const code = this.elf.bytes.subarray(bounds.start, end);
+    visitInstructions(code, this.addressOf(segment, bounds.start), (instruction, _, offset) => {
+      if (instruction.isInvalid) return false;
+      starts.push(offset);
+      decodedEnd = offset + instruction.length;
+      return true;
+    });
+    const isClean = decodedEnd === bounds.end - bounds.start;
+    const decoded = { starts: Uint32Array.from(starts), isClean };
+    this.#decoded.set(bounds.start, decoded);
+    return decoded;
+  }
+
+  /** Whether a function's last instruction never goes on behind it. A call of what never returns is not believed. */
+  #endsWithoutFlow(bounds: FunctionBounds, segment: ExecutableSegment): boolean {
+    const known = this.#endsFlow.get(bounds.start);
+    if (known !== undefined) return known;
+    const { starts, isClean } = this.#decode(bounds, segment);
+    const last = bounds.start + (starts.at(-1) ?? 0);
+    const ends = isClean && starts.length > 0 && neverGoesOn(this.decode(segment, last).flow);
+    this.#endsFlow.set(bounds.start, ends);
+    return ends;
+  }
+
+  /** The end of the filler that begins at `from`: no instruction of a function, nothing else than filler. */
+  #fillerEnd(segment: ExecutableSegment, from: number): number {
+    const segmentEnd = segment.fileOffset + segment.fileSize;
+    let at = from;
+    while (at < segmentEnd && functionBounds(this.elf, fileOffset(at)) === undefined) {
+      const { flow, length } = this.decode(segment, at);
+      if (flow === 'invalid' || !isFiller(this.elf.bytes, at, length)) break;
+      if (at + length > segmentEnd) break;
+      at += length;
+    }
+    return at;
+  }
+
+  #functionBefore(start: number, lowest: number): FunctionBounds | undefined {
+    for (let at = start - 1; at >= lowest; at--) {
+      const bounds = functionBounds(this.elf, fileOffset(at));
+      if (bounds !== undefined) return bounds.end <= start ? bounds : undefined;
+    }
+    return undefined;
+  }
+}
+
+/** Whether control never reaches the instruction behind one of this kind. */
+export function neverGoesOn(flow: Flow): boolean {
+  return flow === 'jump' || flow === 'indirect-jump' || flow === 'return' || flow === 'exception';
+}
+
+/** Whether an instruction is one that assemblers fill gaps with: a nop of any length, or int3. */
+export function isFiller(bytes: Uint8Array, at: number, length: number): boolean {
+  return bytes[firstOpcode(bytes, at, length)] === 0xcc || isNop(bytes, at, length);
+}
+
+/** Whether an instruction is a nop of any length. */
+export function isNop(bytes: Uint8Array, at: number, length: number): boolean {
+  const first = firstOpcode(bytes, at, length);
+  if (bytes[first] === 0x90) return true;
+  // 0f 1f /0: the long nop (Intel SDM volume 2, table 4-12).
+  return bytes[first] === 0x0f && bytes[first + 1] === 0x1f;
+}
+
+function firstOpcode(bytes: Uint8Array, at: number, length: number): number {
+  let first = at;
+  while (first < at + length && (bytes[first] === 0x66 || bytes[first] === 0x2e)) first++;
+  return first;
+}

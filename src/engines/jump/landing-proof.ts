@@ -1,0 +1,271 @@
+/**
+ * Rule 4: which instructions something else may come to than the one before them. What is not proved to be
+ * free of that counts as a landing place, with the reason.
+ *
+ * Direct branches and addresses that code takes are searched in the whole text, wherever they stand;
+ * relocated words in the whole file; jump tables and exception tables by the function.
+ */
+
+import { address, fileOffset, hex, type Address } from '../../base/brand.ts';
+import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
+import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
+import { landingPads } from '../../symbols/landing-pads.ts';
+import { isWholeFunction } from '../../symbols/parts.ts';
+import { relativeTargets } from '../../symbols/relocated-words.ts';
+import { findJumpTargets, type JumpTargets } from '../../x64/jump-tables.ts';
+import { findLandings, type Bounds, type Landing, type Window } from '../../x64/landings.ts';
+import type { WordSummaries } from '../../x64/table-entries.ts';
+import type { CodePlace, FileCode } from './file-code.ts';
+
+/** Bytes of which it is asked who comes to them: from behind `start` up to `end`, which is not meant. */
+export interface AskedBytes {
+  readonly segment: ExecutableSegment;
+  /** File offsets. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Where something comes to, as a file offset, and who it is. */
+export interface KnownLanding {
+  readonly at: number;
+  readonly reason: string;
+}
+
+/** What the tables of one function tell. */
+interface FunctionLandings {
+  /** By file offset: who comes there. */
+  readonly places: ReadonlyMap<number, string>;
+  /** Why any place of the function may be one; undefined where all are known. */
+  readonly unknown: string | undefined;
+}
+
+/** The landing places of one file. */
+export class LandingProof {
+  readonly #code: FileCode;
+  readonly #elf: ElfFile;
+  readonly #summaries: WordSummaries = new Map();
+  readonly #functions = new Map<number, FunctionLandings>();
+  /** For functions that may be parts of others: the opcodes of branches and of `lea` into them, as file offsets. */
+  readonly #owners = new Map<number, readonly number[]>();
+  #pointers: Float64Array | undefined;
+
+  constructor(code: FileCode) {
+    this.#code = code;
+    this.#elf = code.elf;
+  }
+
+  /** Branches and taken addresses that lead into bytes; the text is searched once for all that is asked. */
+  direct(asked: readonly (AskedBytes | undefined)[]): KnownLanding[][] {
+    const found = this.#find(asked);
+    return asked.map((bytes, index) =>
+      bytes === undefined
+        ? []
+        : (found[index] ?? []).map((landing) => this.#describe(bytes.segment, landing)),
+    );
+  }
+
+  #find(asked: readonly (AskedBytes | undefined)[]): (readonly Landing[])[] {
+    const found: (readonly Landing[])[] = asked.map(() => []);
+    for (const segment of this.#code.segments) {
+      const inside = [...asked.keys()].filter((index) => asked[index]?.segment === segment);
+      if (inside.length === 0) continue;
+      const windows = inside.flatMap((index) => {
+        const bytes = asked[index];
+        return bytes === undefined ? [] : [this.#windowOf(bytes)];
+      });
+      const { fileOffset: start, fileSize } = segment;
+      const text = this.#elf.bytes.subarray(start, start + fileSize);
+      const landings = findLandings(text, address(segment.address), windows, (at) =>
+        this.#boundsAt(segment, at),
+      );
+      inside.forEach((index, nth) => {
+        found[index] = landings[nth] ?? [];
+      });
+    }
+    return found;
+  }
+
+  /**
+   * Looks up who jumps into functions that may be parts of others, all in one search of the text: what
+   * {@link indirect} has to know about them.
+   */
+  prepare(places: readonly CodePlace[]): void {
+    const parts = new Map<number, CodePlace>();
+    for (const place of places) {
+      const { start } = place.bounds;
+      if (this.#functions.has(start) || this.#owners.has(start)) continue;
+      if (!isWholeFunction(this.#elf, place.bounds)) parts.set(start, place);
+    }
+    const asked = [...parts.values()].map(({ bounds, segment }) => {
+      return { segment, start: bounds.start - 1, end: bounds.end };
+    });
+    const landings = asked.length === 0 ? [] : this.#find(asked);
+    [...parts.values()].forEach(({ bounds, segment }, index) => {
+      const from = (landings[index] ?? []).map((landing) =>
+        this.#code.offsetOf(segment, landing.from),
+      );
+      const outside = from.filter((at) => at < bounds.start || at >= bounds.end);
+      this.#owners.set(bounds.start, outside);
+    });
+  }
+
+  /**
+   * Why something may come to the instruction at `at`, in the function of `place`, otherwise than by a direct
+   * branch; undefined where that is proved not to be.
+   */
+  indirect(place: CodePlace, at: number): string | undefined {
+    const { bounds, segment } = place;
+    let known = this.#functions.get(bounds.start);
+    if (known === undefined) {
+      this.prepare([place]);
+      known = this.#readFunction(place);
+      this.#functions.set(bounds.start, known);
+    }
+    const reason = known.places.get(at) ?? known.unknown;
+    if (reason !== undefined) return reason;
+    return this.#isPointedTo(this.#code.addressOf(segment, at))
+      ? 'a pointer in the data of the file leads there'
+      : undefined;
+  }
+
+  #windowOf({ segment, start, end }: AskedBytes): Window {
+    return {
+      start: this.#code.addressOf(segment, start),
+      end: this.#code.addressOf(segment, end),
+    };
+  }
+
+  #describe(segment: ExecutableSegment, { target, from, kind, certain }: Landing): KnownLanding {
+    const where = hex(this.#code.offsetOf(segment, from));
+    const what = kind === 'branch' ? 'the branch' : 'code';
+    const does = kind === 'branch' ? 'goes there' : 'takes its address';
+    return {
+      at: this.#code.offsetOf(segment, target),
+      reason: certain
+        ? `${what} at file offset ${where} ${does}`
+        : `what may be a branch at file offset ${where} goes there`,
+    };
+  }
+
+  #boundsAt(segment: ExecutableSegment, at: Address): Bounds | undefined {
+    const bounds = this.#boundsOf(this.#code.offsetOf(segment, at));
+    return bounds === undefined
+      ? undefined
+      : {
+          start: this.#code.addressOf(segment, bounds.start),
+          end: this.#code.addressOf(segment, bounds.end),
+        };
+  }
+
+  #readFunction({ bounds, segment }: CodePlace): FunctionLandings {
+    const places = new Map<number, string>();
+    const pads = landingPads(this.#elf, bounds.start);
+    if (pads.kind === 'unknown') {
+      return { places, unknown: `its exception table can't be read: ${pads.reason}` };
+    }
+    for (const pad of pads.pads) places.set(pad, 'an exception lands there');
+    const start = this.#code.addressOf(segment, bounds.start);
+    const wanted = { start, end: this.#code.addressOf(segment, bounds.end) };
+    const related = this.#related(bounds, segment);
+    for (const part of [bounds, ...related]) {
+      const tables = this.#tablesOf(part, segment, wanted);
+      if (tables.kind === 'unknown') {
+        const where = hex(this.#code.offsetOf(segment, tables.at));
+        const whose = part === bounds ? 'its function' : 'another part of its function';
+        const unknown = `a jump table of ${whose} can't be read (at file offset ${where}: ${tables.reason})`;
+        return { places, unknown };
+      }
+      for (const target of tables.targets) {
+        places.set(this.#code.offsetOf(segment, target), 'a jump table leads there');
+      }
+    }
+    // Of another part: its pads may lie here.
+    for (const part of related) {
+      const others = landingPads(this.#elf, part.start);
+      if (others.kind === 'unknown') {
+        return {
+          places,
+          unknown: `the exception table of another part can't be read: ${others.reason}`,
+        };
+      }
+      for (const pad of others.pads) places.set(pad, 'an exception lands there');
+    }
+    return { places, unknown: undefined };
+  }
+
+  #tablesOf(part: FunctionBounds, segment: ExecutableSegment, wanted: Bounds): JumpTargets {
+    const text = {
+      start: address(segment.address),
+      end: address(segment.address + BigInt(segment.fileSize)),
+    };
+    const code = this.#elf.bytes.subarray(part.start, part.end);
+    return findJumpTargets(code, this.#code.addressOf(segment, part.start), {
+      read: (from, length) => this.#code.image(from, length),
+      summaries: this.#summaries,
+      text,
+      wanted,
+    });
+  }
+
+  /**
+   * The other parts of a function, whose jump tables and exceptions may lead into it: what has no symbol of its
+   * own, or one that says so, and is entered behind its start by this one, or enters this one so.
+   */
+  #related(bounds: FunctionBounds, segment: ExecutableSegment): FunctionBounds[] {
+    const related = new Map<number, FunctionBounds>();
+    const { bytes } = this.#elf;
+    const entersInside = (from: FunctionBounds, to: FunctionBounds): boolean =>
+      farJumps(bytes, from).some((target) => target > to.start && target < to.end);
+    const isHere = (offset: number): boolean =>
+      offset >= segment.fileOffset && offset < segment.fileOffset + segment.fileSize;
+    const owners = (this.#owners.get(bounds.start) ?? []).filter((from) => isJump(bytes, from));
+    const isPart = owners.length > 0;
+    for (const offset of [...farJumps(bytes, bounds).filter(isHere), ...owners]) {
+      const other = this.#boundsOf(offset);
+      if (other === undefined || other.start === bounds.start || related.has(other.start)) continue;
+      if (!isPart && isWholeFunction(this.#elf, other)) continue;
+      if (entersInside(bounds, other) || entersInside(other, bounds))
+        related.set(other.start, other);
+    }
+    return [...related.values()];
+  }
+
+  #boundsOf(offset: number): FunctionBounds | undefined {
+    return functionBounds(this.#elf, fileOffset(offset));
+  }
+
+  /** Whether the loader will write this address into a word of the file's data. */
+  #isPointedTo(at: bigint): boolean {
+    this.#pointers ??= relativeTargets(this.#elf);
+    const wanted = Number(at);
+    let low = 0;
+    let high = this.#pointers.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#pointers[middle] ?? 0) < wanted) low = middle + 1;
+      else high = middle;
+    }
+    return this.#pointers[low] === wanted;
+  }
+}
+
+/** Where what looks like a jump of four bytes' displacement leads that leaves a function, as file offsets. */
+function farJumps(bytes: Uint8Array, { start, end }: FunctionBounds): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const targets: number[] = [];
+  for (let at = start; at + 5 <= end; at++) {
+    if (!isJump(bytes, at)) continue;
+    const field = bytes[at] === 0x0f ? at + 2 : at + 1;
+    if (field + 4 > end) continue;
+    const target = field + 4 + view.getInt32(field, true);
+    if (target < start || target >= end) targets.push(target);
+  }
+  return targets;
+}
+
+/** Whether the opcode of a jump with a displacement stands there: `jmp`, `jcc`, but no call. */
+function isJump(bytes: Uint8Array, at: number): boolean {
+  const first = bytes[at] ?? 0;
+  if (first === 0xe9 || first === 0xeb) return true;
+  return first === 0x0f ? ((bytes[at + 1] ?? 0) & 0xf0) === 0x80 : (first & 0xf0) === 0x70;
+}

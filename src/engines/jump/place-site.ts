@@ -1,0 +1,250 @@
+/**
+ * Makes a site of a plan in one address space: the first of its ways that suits what is there, its stub, and
+ * what lies between the two.
+ */
+
+import { address, type Address } from '../../base/brand.ts';
+import { TraplineError } from '../../base/errors.ts';
+import { Assembler } from '../../x64/assembler.ts';
+import { mem } from '../../x64/operands.ts';
+import { relocate } from '../../x64/relocate.ts';
+import { HALF_REACH, reaches, type TextRange } from './arena.ts';
+import type { CodeSpace } from './code-space.ts';
+import { JUMP_BYTES, jumpBytes, jumpReaches, SPRINGBOARD_BYTES, type PatchMap } from './patches.ts';
+import type { SitePlan } from './planner.ts';
+import type { Way } from './ways.ts';
+import { punGoals, type PunGoals } from './pun.ts';
+import { assembleStub, type StubCode } from './stub.ts';
+import type { CodeWrite } from './writes.ts';
+
+/** A site, ready to be described. */
+export interface PlacedSite {
+  readonly way: Way;
+  readonly prefixBytes: number;
+  readonly via: Address | undefined;
+  /** What is written at `via`, if that is in an arena; padding is text, and is written as sites are. */
+  readonly springboard: CodeWrite | undefined;
+  readonly stub: PlacedStub;
+}
+
+/** A stub and where it lies. */
+export type PlacedStub = StubCode & { readonly origin: Address };
+
+/** What is there, and what is about to be. */
+export interface Surroundings {
+  readonly space: CodeSpace;
+  /** Sites that are live, and those that will be. */
+  readonly live: PatchMap;
+  /** The same, and those whose stubs may still be executed. */
+  readonly all: PatchMap;
+  /** Where jumps lie in padding. */
+  readonly paddings: ReadonlySet<Address>;
+}
+
+/** More than any stub takes; what is not used is given back at once. */
+const STUB_ROOM = 512;
+
+/** Where a plan's site is to be, in one address space. */
+export interface SitePlaceRequest {
+  readonly plan: SitePlan;
+  readonly ways: readonly Way[];
+  readonly address: Address;
+  readonly text: TextRange;
+  /** How many sites may follow, for the size of new arenas. */
+  readonly left: number;
+}
+
+/** Places a site. @returns why no way serves here, if so. */
+export function placeSite(request: SitePlaceRequest, around: Surroundings): PlacedSite | string {
+  const reasons: string[] = [];
+  for (const way of request.ways) {
+    const result = tryWay(request, way, around);
+    if (typeof result !== 'string') return result;
+    reasons.push(`${way.method}: ${result}`);
+  }
+  return reasons.join('; ');
+}
+
+function tryWay(request: SitePlaceRequest, way: Way, around: Surroundings): PlacedSite | string {
+  const covered = coversReturn(request.address, way, around);
+  if (covered !== undefined) return covered;
+  switch (way.method) {
+    case 'nop':
+    case 'jump': {
+      const end = request.address + BigInt(way.patchBytes);
+      for (let at = request.address - 4n; at < end; at++) {
+        // A brand of the same number.
+        if (around.paddings.has(at as Address))
+          return 'a jump of another site lies in the padding behind it';
+      }
+      return placed(way, stubNear(request, way, around));
+    }
+    case 'short-jump':
+      return placeShort(request, way, around);
+    case 'pun':
+      return placePun(request, way, around);
+  }
+  throw new TypeError('an unknown method');
+}
+
+function placed(
+  way: Way,
+  stub: PlacedStub,
+  more: Partial<Pick<PlacedSite, 'prefixBytes' | 'via' | 'springboard'>> = {},
+): PlacedSite {
+  return { way, stub, prefixBytes: 0, via: undefined, springboard: undefined, ...more };
+}
+
+/** A stub that goes back into the bytes that are about to be written would land in the middle of a jump. */
+function coversReturn(at: Address, { patchBytes }: Way, { all }: Surroundings): string | undefined {
+  const end = at + BigInt(patchBytes);
+  const inside = all
+    .between(at + 1n, end)
+    .some((site) => site.fallsThrough && site.address + BigInt(site.displacedBytes) < end);
+  return inside
+    ? 'the stub of another probe goes back into the bytes that it would replace'
+    : undefined;
+}
+
+function stubNear(
+  { plan, address: at, text, left }: SitePlaceRequest,
+  way: Way,
+  { space }: Surroundings,
+): PlacedStub {
+  return space.place(text, STUB_ROOM, left, (origin) => {
+    const stub = stubAt(origin, at, plan, way);
+    if (stub !== undefined) return stub;
+    throw new TraplineError({
+      code: 'refused',
+      message: 'an operand of the instructions there is out of reach of memory near them',
+    });
+  });
+}
+
+/** The stub at a given place; undefined where an operand would not reach what it is about. */
+function stubAt(
+  origin: Address,
+  at: Address,
+  { redZone }: SitePlan,
+  { displaced }: Way,
+): PlacedStub | undefined {
+  let isOutOfReach = false;
+  const stub = assembleStub({
+    origin,
+    redZone,
+    displace: (to) => {
+      const moved = relocate(displaced, at, to, { slots: true });
+      if (moved.kind === 'relocated') return moved;
+      isOutOfReach = true;
+      return { bytes: new Uint8Array(), map: [], fallsThrough: false };
+    },
+    back: address(at + BigInt(displaced.byteLength)),
+  });
+  return isOutOfReach ? undefined : { ...stub, origin };
+}
+
+/** The jump in padding is as near to the text as the site, and so is the stub. */
+function placeShort(
+  request: SitePlaceRequest,
+  way: Way,
+  around: Surroundings,
+): PlacedSite | string {
+  const distance = request.address - request.plan.address;
+  const via = way.paddings
+    .map((padding) => address(padding + distance))
+    .find((slot) => isUnused(slot, around));
+  if (via === undefined) return 'all padding in its reach is in use';
+  return placed(way, stubNear(request, way, around), { via });
+}
+
+function isUnused(slot: Address, { all, paddings }: Surroundings): boolean {
+  const end = slot + BigInt(JUMP_BYTES);
+  if (all.between(slot - BigInt(JUMP_BYTES - 1), end).length > 0) return false;
+  for (let at = slot - 4n; at < end; at++) {
+    // A brand of the same number.
+    if (paddings.has(at as Address)) return false;
+  }
+  return true;
+}
+
+/** The stub where the pun leads, or a jump to it where that is too far or too narrow. */
+function placePun(request: SitePlaceRequest, way: Way, around: Surroundings): PlacedSite | string {
+  const goals = goalsOf(request.address, way, request.plan.bytes, around);
+  const { space } = around;
+  for (const mapsMore of [false, true]) {
+    for (const goal of goals) {
+      if (mapsMore && !space.mapWithin(goal, STUB_ROOM)) continue;
+      const stub = space.placeWithin(goal, STUB_ROOM, (origin) =>
+        isHalfNear(origin, request.text)
+          ? stubAt(origin, request.address, request.plan, way)
+          : undefined,
+      );
+      if (stub !== undefined) return placed(way, stub, { prefixBytes: goal.prefixBytes });
+    }
+  }
+  const stub = stubNear(request, way, around);
+  const board = placeSpringboard(goals, stub.origin, space);
+  return board === undefined
+    ? 'no memory can be had where it would lead'
+    : placed(way, stub, board);
+}
+
+/** Near enough that all stubs of a text reach each other, on whichever side of it they lie: slots need that. */
+function isHalfNear(origin: Address, text: TextRange): boolean {
+  return reaches(origin, origin + BigInt(STUB_ROOM), text, HALF_REACH);
+}
+
+/** Where a pun at a place can lead, given what the sites above it have written. */
+export function goalsOf(
+  at: Address,
+  { patchBytes }: Pick<Way, 'patchBytes'>,
+  bytes: Uint8Array,
+  { live }: Pick<Surroundings, 'live'>,
+): PunGoals[] {
+  const rest = live.overlay(address(at + BigInt(patchBytes)), bytes.subarray(patchBytes), at + 1n);
+  return punGoals(at, patchBytes, rest);
+}
+
+/** A jump to a stub, where a pun leads. */
+export interface Springboard {
+  readonly prefixBytes: number;
+  readonly via: Address;
+  readonly springboard: CodeWrite;
+}
+
+/** Places a jump to a stub where a pun can lead. */
+export function placeSpringboard(
+  goals: readonly PunGoals[],
+  stub: Address,
+  space: CodeSpace,
+): Springboard | undefined {
+  for (const mapsMore of [false, true]) {
+    for (const goal of goals) {
+      if (mapsMore && !space.mapWithin(goal, SPRINGBOARD_BYTES)) continue;
+      const board = space.placeWithin(goal, SPRINGBOARD_BYTES, (origin) => {
+        return { address: origin, bytes: boardAt(origin, stub) };
+      });
+      if (board === undefined) continue;
+      return { prefixBytes: goal.prefixBytes, via: board.address, springboard: board };
+    }
+  }
+  return undefined;
+}
+
+function boardAt(origin: Address, stub: Address): Uint8Array {
+  const board = new Uint8Array(SPRINGBOARD_BYTES).fill(0xcc);
+  if (jumpReaches(origin, stub)) {
+    board.set(jumpBytes(origin, stub));
+    return board;
+  }
+  const code = new Assembler(origin);
+  const word = code.label('stub');
+  board.set(
+    code
+      .jmp(mem({ target: word }))
+      .bind(word)
+      .u64(stub)
+      .finish(),
+  );
+  return board;
+}

@@ -1,0 +1,282 @@
+/** The sites of a change that is being worked out: those that are there, new ones, and what has to be changed for them. */
+
+import type { Address } from '../../base/brand.ts';
+import type { SiteRow } from '../../process/control.ts';
+import type { AddressRange } from '../../process/free-space.ts';
+import { findMapping } from '../../process/maps.ts';
+import type { CodeSpace } from './code-space.ts';
+import { JUMP_BYTES, jumpReaches, PatchMap, restsOn } from './patches.ts';
+import {
+  goalsOf,
+  placeSite,
+  placeSpringboard,
+  type PlacedSite,
+  type Surroundings,
+} from './place-site.ts';
+import type { SitePlan } from './planner.ts';
+import type { Way } from './ways.ts';
+import type { ConsumerRequest, PreparationTarget, PreparedChange } from './prepare.ts';
+import { copiersOf, copyMapOf, slotsOf, type CopyMap, type Slot } from './slots.ts';
+import type { CodeWrite } from './writes.ts';
+
+/** A site that is to lead to its stub. */
+export interface NewSite {
+  readonly row: SiteRow;
+  readonly plan: SitePlan;
+  /** The bytes that are displaced, and where instructions begin within those that are written. */
+  readonly way: Pick<Way, 'displaced' | 'innerBoundaries'>;
+  readonly request: ConsumerRequest;
+  readonly map: CopyMap;
+  /** The file's bytes at `via`, where that is in padding. */
+  readonly padding: Uint8Array | undefined;
+}
+
+/** A slot that comes to lead to a site. */
+export interface SlotChange extends Pick<CodeWrite, 'address'> {
+  /** Whose stub it is in. */
+  readonly from: SiteRow;
+  readonly to: SiteRow;
+}
+
+/** A pun that was there, and that the bytes of new sites would lead elsewhere. */
+export interface Repunned {
+  readonly before: SiteRow;
+  readonly after: SiteRow;
+  /** The file's bytes from the site on. */
+  readonly original: Uint8Array;
+}
+
+/** The sites of a change. */
+export type PreparedSites = Pick<
+  PreparedChange,
+  'newSites' | 'adopted' | 'slots' | 'repunned' | 'before'
+> & {
+  /** Sites that had a row, and can't be: a pun that was there could not be led anew. */
+  readonly dropped: ReadonlySet<SiteRow>;
+};
+
+/** A site for a consumer. */
+export interface FoundSite {
+  readonly row: SiteRow;
+  readonly isNew: boolean;
+}
+
+/** Bytes from a pun on that decide where it leads. */
+const PUN_BYTES = 12;
+
+/** Finds and makes the sites of one change. New rows go into the target's block at once. */
+export class SitePreparation {
+  readonly #target: PreparationTarget;
+  readonly #space: CodeSpace;
+  readonly #code: CodeWrite[];
+  readonly #before = new Set<SiteRow>();
+  /** What will be live. */
+  readonly #live = new PatchMap();
+  /** The same, and stubs that may still be executed. */
+  readonly #all = new PatchMap();
+  readonly #paddings = new Set<Address>();
+  readonly #newSites: NewSite[] = [];
+  readonly #adopted: NewSite[] = [];
+  readonly #repunned = new Map<Address, Repunned>();
+  readonly #dropped = new Set<SiteRow>();
+  /** Puns that were there, whose rest is about to change, by address. */
+  readonly #stale = new Map<Address, SiteRow>();
+  /** Sites that are known to be the change's own, or as it would make them. */
+  readonly #checked = new Set<SiteRow>();
+
+  /** @param code gets what has to be written to arenas */
+  constructor(target: PreparationTarget, space: CodeSpace, code: CodeWrite[]) {
+    this.#target = target;
+    this.#space = space;
+    this.#code = code;
+    for (const row of target.block.sites.values()) {
+      // Unloaded, and perhaps something else mapped there: what was written went with it.
+      if (findMapping(target.maps, row.address)?.inode !== row.inode) continue;
+      this.#all.add(row);
+      if (row.method === 'short-jump' && row.via !== undefined) this.#paddings.add(row.via);
+      if (row.state !== 'live') continue;
+      this.#live.add(row);
+      this.#before.add(row);
+    }
+  }
+
+  /**
+   * The site for a request, made if it is not there. Requests come from the highest address down.
+   * @returns why there can't be one, if so.
+   */
+  find(request: ConsumerRequest, text: AddressRange, left: number): FoundSite | string {
+    const existing = this.#existing(request);
+    if (existing !== undefined) return { row: existing, isNew: false };
+    this.#settlePuns(request.address);
+    const { plan, address: at } = request;
+    const safe = plan.ways.filter(({ innerBoundaries }) => innerBoundaries.length === 0);
+    const ways = this.#target.avoidsInside(request) && safe.length > 0 ? safe : plan.ways;
+    const placed = placeSite({ plan, ways, address: at, text, left }, this.#surroundings());
+    if (typeof placed === 'string') return placed;
+    return { row: this.#add(request, placed), isNew: true };
+  }
+
+  /** What came of all requests. */
+  finish(): PreparedSites {
+    this.#settlePuns(0n);
+    this.#dropUnreachable();
+    return {
+      newSites: this.#newSites,
+      adopted: this.#adopted,
+      slots: this.#slots(),
+      repunned: [...this.#repunned.values()],
+      before: [...this.#before],
+      dropped: this.#dropped,
+    };
+  }
+
+  /** The site that is there already; not one of another file that was mapped there before. */
+  #existing(request: ConsumerRequest): SiteRow | undefined {
+    const { plan, file } = request;
+    const row = this.#live.at(request.address);
+    if (row === undefined || row.inode !== file.inode || row.fileOffset !== plan.offset) {
+      return undefined;
+    }
+    if (this.#checked.has(row)) return row;
+    const map = copyMapOf(row, plan.bytes);
+    if (map === undefined) return undefined;
+    const innerBoundaries = map
+      .slice(1)
+      .flatMap(({ from }) => (from < row.patchBytes ? [from] : []));
+    const displaced = plan.bytes.slice(0, row.displacedBytes);
+    const padding = this.#paddingAt(row);
+    this.#adopted.push({ row, plan, way: { displaced, innerBoundaries }, request, map, padding });
+    this.#checked.add(row);
+    return row;
+  }
+
+  #add(request: ConsumerRequest, placed: PlacedSite): SiteRow {
+    const { plan } = request;
+    const { way, stub, via, springboard, prefixBytes } = placed;
+    this.#code.push({ address: stub.origin, bytes: stub.bytes });
+    if (springboard !== undefined) this.#code.push(springboard);
+    const row = this.#target.block.addSite({
+      state: 'live',
+      method: way.method,
+      patchBytes: way.patchBytes,
+      prefixBytes,
+      via,
+      fallsThrough: stub.fallsThrough,
+      address: request.address,
+      stub: stub.origin,
+      stubBytes: stub.bytes.byteLength,
+      displacedBytes: way.displaced.byteLength,
+      displaced: stub.displaced,
+      list: stub.list,
+      epilogue: stub.epilogue,
+      redZone: plan.redZone,
+      fileOffset: plan.offset,
+      ...request.file,
+    });
+    if (way.method === 'short-jump' && via !== undefined) this.#paddings.add(via);
+    const padding = this.#paddingAt(row);
+    this.#newSites.push({ row, plan, way, request, map: stub.map, padding });
+    this.#checked.add(row);
+    this.#live.add(row);
+    this.#all.add(row);
+    this.#noteStale(row);
+    return row;
+  }
+
+  #paddingAt(row: SiteRow): Uint8Array | undefined {
+    if (row.method !== 'short-jump' || row.via === undefined) return undefined;
+    return this.#target.original({ address: row.via, inode: row.inode }, JUMP_BYTES);
+  }
+
+  /** Puns that were there and rest on what a site is about to write have to be led anew. */
+  #noteStale(changed: SiteRow): void {
+    for (const site of this.#live.near({ start: changed.address, end: changed.address })) {
+      if (this.#before.has(site) && restsOn(site, changed)) this.#stale.set(site.address, site);
+    }
+  }
+
+  /** Leads puns anew above an address, from the highest down: one may rest on another. */
+  #settlePuns(above: bigint): void {
+    for (;;) {
+      const [site] = [...this.#stale.values()]
+        .filter(({ address: at }) => at > above)
+        .sort((one, other) => (one.address > other.address ? -1 : 1));
+      if (site === undefined) return;
+      this.#stale.delete(site.address);
+      const led = this.#leadAnew(site);
+      if (led === undefined) {
+        const causes = this.#newSites.filter(({ row }) => restsOn(site, row));
+        for (const cause of causes) this.#drop(cause);
+        continue;
+      }
+      const { after } = led;
+      this.#repunned.set(site.address, led);
+      for (const map of [this.#live, this.#all]) {
+        map.delete(site.address);
+        map.add(after);
+      }
+      this.#noteStale(after);
+    }
+  }
+
+  #leadAnew(site: SiteRow): Repunned | undefined {
+    const original = this.#target.original(site, PUN_BYTES);
+    if (original === undefined) return undefined;
+    const goals = goalsOf(site.address, site, original, this.#surroundings());
+    const board = placeSpringboard(goals, site.stub, this.#space);
+    if (board === undefined) return undefined;
+    this.#code.push(board.springboard);
+    const after = { ...site, prefixBytes: board.prefixBytes, via: board.via };
+    return { before: site, after, original };
+  }
+
+  /** A new site can't be, and with it those that rest on what it would have written. */
+  #drop(site: NewSite): void {
+    if (this.#dropped.has(site.row)) return;
+    this.#dropped.add(site.row);
+    this.#newSites.splice(this.#newSites.indexOf(site), 1);
+    for (const map of [this.#live, this.#all]) map.delete(site.row.address);
+    const resting = this.#newSites.filter(({ row }) => restsOn(row, site.row));
+    for (const other of resting) this.#drop(other);
+  }
+
+  /** Where memory near the text is scarce, two stubs may lie too far from each other. */
+  #dropUnreachable(): void {
+    for (const { from, to, address: at } of this.#slots()) {
+      if (jumpReaches(at, to.stub)) continue;
+      const both = this.#newSites.filter(({ row }) => row === from || row === to);
+      for (const site of both) this.#drop(site);
+    }
+  }
+
+  /** The slots of new stubs that lead to sites, and those of others that lead to new ones. */
+  #slots(): SlotChange[] {
+    const slots = new Map<Address, SlotChange>();
+    const fresh = [...this.#newSites, ...this.#adopted];
+    for (const { row, map } of fresh) {
+      for (const slot of slotsOf(row, map)) {
+        const to = this.#live.at(slot.boundary);
+        if (to !== undefined) slots.set(slot.at, changeOf(slot, row, to));
+      }
+      for (const from of copiersOf(row.address, this.#all)) {
+        const slot = this.#slotsOf(from).find(({ boundary }) => boundary === row.address);
+        if (slot !== undefined) slots.set(slot.at, changeOf(slot, from, row));
+      }
+    }
+    return [...slots.values()];
+  }
+
+  #slotsOf(row: SiteRow): Slot[] {
+    const original = this.#target.original(row, row.displacedBytes);
+    const map = original === undefined ? undefined : copyMapOf(row, original);
+    return map === undefined ? [] : slotsOf(row, map);
+  }
+
+  #surroundings(): Surroundings {
+    return { space: this.#space, live: this.#live, all: this.#all, paddings: this.#paddings };
+  }
+}
+
+function changeOf(slot: Slot, from: SiteRow, to: SiteRow): SlotChange {
+  return { address: slot.at, from, to };
+}

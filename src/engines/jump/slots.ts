@@ -1,0 +1,59 @@
+/**
+ * Slots: in front of each instruction in a stub's copy of what it displaces, but the first, a nop of five bytes
+ * lies in wait. Where a site is made at that instruction, the slot becomes a jump to its stub: nobody comes to
+ * the instruction in the text any more, who comes from before it.
+ */
+
+import { address, type Address } from '../../base/brand.ts';
+import type { SiteRow } from '../../process/control.ts';
+import { Assembler } from '../../x64/assembler.ts';
+import { relocate, SLOT_BYTES } from '../../x64/relocate.ts';
+import { jumpBytes, MAX_REACH, type PatchMap } from './patches.ts';
+
+/** A slot of a stub. */
+export interface Slot {
+  /** Where it lies. */
+  readonly at: Address;
+  /** The place in the text whose instruction's copy is behind it. */
+  readonly boundary: Address;
+}
+
+/** A stub's copy of the displaced instructions: where each of them begins at the site and in the copy. */
+export type CopyMap = readonly { readonly from: number; readonly to: number }[];
+
+/** The slots of a stub, by its site's row and its copy's map. */
+export function slotsOf(
+  { address: site, displaced }: Pick<SiteRow, 'address' | 'displaced'>,
+  map: CopyMap,
+): Slot[] {
+  return map.slice(1).map(({ from, to }) => ({
+    at: address(displaced + BigInt(to)),
+    boundary: address(site + BigInt(from)),
+  }));
+}
+
+/**
+ * The map of a copy that was made before, by the bytes that it was made of.
+ * @returns undefined where these can't have been copied there: somebody else wrote the row.
+ */
+export function copyMapOf(
+  { address: site, displaced, displacedBytes }: SiteRow,
+  original: Uint8Array,
+): CopyMap | undefined {
+  const bytes = original.subarray(0, displacedBytes);
+  if (bytes.byteLength !== displacedBytes) return undefined;
+  const moved = relocate(bytes, site, displaced, { slots: true });
+  return moved.kind === 'relocated' ? moved.map : undefined;
+}
+
+/** What a slot holds that leads to a site's stub; or to the instruction behind it. */
+export function slotBytes(at: Address, site: Pick<SiteRow, 'stub'> | undefined): Uint8Array {
+  return site === undefined ? new Assembler(at).nop(SLOT_BYTES).finish() : jumpBytes(at, site.stub);
+}
+
+/** The sites whose stubs may have a copy of the instruction at `at`, which is not their own first. */
+export function copiersOf<Site extends SiteRow>(at: Address, sites: PatchMap<Site>): Site[] {
+  return sites
+    .between(at - BigInt(MAX_REACH), at)
+    .filter((site) => site.address + BigInt(site.displacedBytes) > at);
+}

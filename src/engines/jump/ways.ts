@@ -1,0 +1,177 @@
+/** The ways in which a place can be probed: which bytes are written, which instructions are moved, and why it is safe. */
+
+import { address, type Address } from '../../base/brand.ts';
+import { PAGE_BYTES } from '../../events/layout.ts';
+import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control.ts';
+import type { Flow } from '../../x64/decode.ts';
+import { relocate } from '../../x64/relocate.ts';
+import { isFiller, isNop, neverGoesOn, type CodePlace, type FileCode } from './file-code.ts';
+import type { KnownLanding, LandingProof } from './landing-proof.ts';
+import { JUMP_BYTES } from './patches.ts';
+
+/** One way in which a place can be probed. */
+export interface Way {
+  readonly method: SiteMethod;
+  /** Bytes that are written at the place: whole instructions but the last, all in one page. */
+  readonly patchBytes: number;
+  /**
+   * The whole instructions that the stub executes in their stead, and some more where that can be: a stub that
+   * goes back at least five bytes on leaves room for a jump at any instruction before the place.
+   */
+  readonly displaced: Uint8Array;
+  /** Where instructions begin within the bytes that are written. Nobody comes there but from before. */
+  readonly innerBoundaries: readonly number[];
+  /** For a short jump: places in padding, in its reach, that hold a jump. The file's own addresses. */
+  readonly paddings: readonly Address[];
+}
+
+/** An instruction near a place. */
+export interface Piece {
+  /** From the place on. */
+  readonly at: number;
+  readonly length: number;
+  readonly flow: Flow;
+}
+
+/** A place at which an instruction begins that can be moved. */
+export interface Candidate {
+  readonly kind: 'candidate';
+  readonly place: CodePlace;
+  /** The instructions of which five bytes from the place on have a part; fewer where the code ends. */
+  readonly pieces: readonly Piece[];
+}
+
+/** A way, or why it is none. */
+export type Judgement = Way | string;
+
+/** Judges the ways for the places of one file. */
+export class WayJudge {
+  readonly #code: FileCode;
+  readonly #proof: LandingProof;
+
+  constructor(code: FileCode, proof: LandingProof) {
+    this.#code = code;
+    this.#proof = proof;
+  }
+
+  /** The instructions of which the five bytes from a place on have a part. */
+  pieces({ offset, segment }: CodePlace): Piece[] {
+    const pieces: Piece[] = [];
+    const end = segment.fileOffset + segment.fileSize;
+    for (let at = 0; at < JUMP_BYTES && offset + at < end;) {
+      const { flow, length } = this.#code.decode(segment, offset + at);
+      pieces.push({ at, length, flow });
+      if (flow === 'invalid') break;
+      at += length;
+    }
+    return pieces;
+  }
+
+  /** Why instructions can't be moved to a stub; undefined where they can. */
+  whyNotMoved({ offset, address: at }: CodePlace, length: number): string | undefined {
+    // Near, but not at home: what can be moved a little can be moved to any place in reach.
+    const near = address(at + 0x10_0000n);
+    const moved = relocate(this.bytes(offset, length), at, near);
+    return moved.kind === 'refused' ? moved.reason : undefined;
+  }
+
+  /** A jump of five bytes. */
+  longJump(candidate: Candidate, landings: readonly KnownLanding[]): Judgement {
+    const { place, pieces } = candidate;
+    const first = pieces[0];
+    const isNopLong =
+      first !== undefined &&
+      first.length >= JUMP_BYTES &&
+      isNop(this.#code.elf.bytes, place.offset, first.length);
+    return this.overWhole(candidate, isNopLong ? 'nop' : 'jump', JUMP_BYTES, landings);
+  }
+
+  /** A jump over whole instructions: `bytes` of it, and what is left of the last one. */
+  overWhole(
+    { place, pieces }: Candidate,
+    method: SiteMethod,
+    bytes: number,
+    landings: readonly KnownLanding[],
+  ): Judgement {
+    const { offset, bounds } = place;
+    if ((offset % PAGE_BYTES) + bytes > PAGE_BYTES) {
+      return `its ${bytes} bytes would cross a page: they could not be written at once`;
+    }
+    const inner: number[] = [];
+    let length = 0;
+    let hasEnded = false;
+    for (const piece of pieces) {
+      if (length >= bytes) break;
+      if (piece.flow === 'invalid')
+        return 'the bytes behind it are not an instruction that is known';
+      const isBehind = hasEnded || offset + piece.at >= bounds.end;
+      if (isBehind && !isFiller(this.#code.elf.bytes, offset + piece.at, piece.length)) {
+        return `other code begins ${piece.at} bytes behind it, and it takes ${bytes}`;
+      }
+      if (piece.at > 0) {
+        const reason = this.#landing(place, pieces, piece, landings);
+        if (reason !== undefined) return `it would replace ${piece.at} bytes on: ${reason}`;
+        inner.push(piece.at);
+      }
+      length += piece.length;
+      hasEnded ||= neverGoesOn(piece.flow);
+    }
+    if (length < bytes) return `there is no room for its ${bytes} bytes`;
+    if (length > MAX_DISPLACED_BYTES) return 'the instructions there are too long';
+    const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, length);
+    if (moved !== undefined) return moved;
+    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, length);
+    return { method, patchBytes: bytes, displaced, innerBoundaries: inner, paddings: [] };
+  }
+
+  /** At least so many bytes of whole instructions; five, if what follows can be moved with them. */
+  #displaced({ place, pieces }: Candidate, least: number): Uint8Array {
+    const { offset, bounds } = place;
+    let length = least;
+    for (const piece of pieces) {
+      if (piece.at < least) {
+        if (neverGoesOn(piece.flow)) break;
+        continue;
+      }
+      if (length >= JUMP_BYTES || piece.flow === 'invalid') break;
+      if (
+        offset + piece.at >= bounds.end ||
+        this.#code.isRestartable(offset + piece.at, offset + piece.at + piece.length)
+      )
+        break;
+      if (this.whyNotMoved(place, piece.at + piece.length) !== undefined) break;
+      length = piece.at + piece.length;
+      if (neverGoesOn(piece.flow)) break;
+    }
+    return this.bytes(offset, length);
+  }
+
+  /** Why something may come to an instruction behind the first one; undefined where nothing does. */
+  #landing(
+    place: CodePlace,
+    pieces: readonly Piece[],
+    { at, length }: Piece,
+    landings: readonly KnownLanding[],
+  ): string | undefined {
+    const where = place.offset + at;
+    const before = pieces.find((piece) => piece.at + piece.length === at)?.flow;
+    if (before === 'call' || before === 'indirect-call') return 'a call returns there';
+    if (this.#code.isRestartable(where, where + length)) return 'a restartable sequence (rseq)';
+    return (
+      landings.find((landing) => landing.at === where)?.reason ?? this.#proof.indirect(place, where)
+    );
+  }
+
+  /** Only bytes of the first instruction are written: nobody else's inside is touched. */
+  pun({ place, pieces }: Candidate): Judgement {
+    const length = pieces[0]?.length ?? 0;
+    const patchBytes = Math.min(length, JUMP_BYTES - 1, PAGE_BYTES - (place.offset % PAGE_BYTES));
+    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, length);
+    return { method: 'pun', patchBytes, displaced, innerBoundaries: [], paddings: [] };
+  }
+
+  /** Bytes of the file. */
+  bytes(offset: number, length: number): Uint8Array {
+    return this.#code.elf.bytes.slice(offset, offset + length);
+  }
+}
