@@ -63,7 +63,7 @@ export function viewMemory(at: bigint, length: number): Uint8Array {
   return new Uint8Array(koffi.view(at, length));
 }
 
-const SAVED: readonly Register64[] = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'];
+export const SAVED: readonly Register64[] = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'];
 const others = REGISTERS.map((names) => names[8]).filter((register) => register !== 'rsp');
 
 /** Words of a machine state: fifteen registers in encoding order without rsp, then the flags. */
