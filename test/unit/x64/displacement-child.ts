@@ -2,7 +2,7 @@
  * Runs code of libc and random code in its place and displaced, in a process of its own: a wrong byte may end
  * it. Writes what it runs to a file first, and what came of it all to standard output.
  *
- *   node displacement-child.js PROGRESS-FILE SEED PART…    PART: entries, windows=FUNCTIONS, random=BLOCKS
+ *   node displacement-child.js PROGRESS-FILE SEED PART…    PART: crafted, entries, windows=FUNCTIONS, random=BLOCKS
  */
 
 import { openSync, readFileSync, writeSync } from 'node:fs';
@@ -11,8 +11,11 @@ import { Random } from '../../harness/random.ts';
 import { address, hex } from '../../../src/base/brand.ts';
 import { ElfFile } from '../../../src/symbols/elf.ts';
 import { decodeAll, type DecodedInstruction } from '../../../src/x64/decode.ts';
+import { iced, visitInstructions, type Iced } from '../../../src/x64/iced.ts';
+import { CRAFTED } from './crafted-blocks.ts';
 import { Difference, Displacement } from './displacement.ts';
 import { mapLibrary } from './library-image.ts';
+import { gnuAssemble } from './oracles.ts';
 
 const LIBC = '/lib/x86_64-linux-gnu/libc.so.6';
 const BASE = 0x2_0000_0000n;
@@ -20,6 +23,8 @@ const JUMP_BYTES = 5;
 /** Bytes behind a function that its last windows may take in: padding, or the next function. */
 const BEHIND = 32;
 const STATES = 4;
+/** Random displacements up to here lead from a small number or the arena to nothing of ours. */
+const REACH = 0x8000n;
 
 /** What is written to standard output, as JSON. */
 export interface Report {
@@ -37,13 +42,13 @@ const image = mapLibrary(elf, BASE, random);
 const displacement = new Displacement(image, random);
 const report: Report = { verdicts: {}, differences: [] };
 
-function compare(part: string, bytes: Uint8Array, at: bigint): void {
+function compare(part: string, bytes: Uint8Array, at: bigint, states = STATES): void {
   const line = `${part} ${hex(at - BASE)} ${Buffer.from(bytes).toString('hex')}`;
   writeSync(progress, line.padEnd(120), 0);
   const counts = (report.verdicts[part] ??= {});
   const count = (verdict: string): void => void (counts[verdict] = (counts[verdict] ?? 0) + 1);
   try {
-    count(displacement.compare(bytes, address(at), STATES));
+    count(displacement.compare(bytes, address(at), states));
   } catch (error) {
     if (!(error instanceof Difference)) throw error;
     count('different');
@@ -92,23 +97,60 @@ function runWindows(part: string, count: (own: number) => number, every: number)
   });
 }
 
+/** Each several times, for both outcomes of its branches. */
+function runCrafted(): void {
+  const from = image.textAddress + 0x80000n;
+  for (const source of CRAFTED) compare('crafted', new Uint8Array(gnuAssemble(source)), from, 64);
+}
+
 /** Whole instructions of random bytes, in the middle of the text. */
 function runRandom(blocks: number): void {
   const from = address(image.textAddress + 0x80000n);
-  for (let block = 0; block < blocks; ) {
+  for (let block = 0; block < blocks;) {
     const bytes = Uint8Array.from({ length: 24 }, () => random.below(256));
-    const instructions = decodeAll(bytes, from).filter(({ flow }) => flow !== 'invalid');
-    const wanted = 1 + random.below(4);
-    const last = instructions[Math.min(wanted, instructions.length) - 1];
-    if (last === undefined) continue;
+    const length = lengthOf(bytes, from, 1 + random.below(4));
+    if (length === 0) continue;
     block++;
-    compare('random', bytes.slice(0, Number(last.address - from) + last.length), from);
+    compare('random', bytes.slice(0, length), from);
   }
+}
+
+/**
+ * The bytes of up to `wanted` instructions, up to the first that could reach this process's own memory: that has a
+ * large displacement, or uses memory or the stack after others may have made any number of a register.
+ */
+function lengthOf(bytes: Uint8Array, from: bigint, wanted: number): number {
+  let [length, left] = [0, wanted];
+  let mayTouch = true;
+  visitInstructions(bytes, from, (instruction) => {
+    const isRelative = instruction.isIpRelMemoryOperand;
+    const touches = touchesMemory(instruction) && !isRelative;
+    const bits = instruction.memoryDisplSize === 4 ? 32 : 64;
+    const reach = BigInt.asIntN(bits, instruction.memoryDisplacement);
+    const isFar = !isRelative && (reach > REACH || reach < -REACH);
+    if (instruction.isInvalid || isFar || (touches && !mayTouch)) return false;
+    mayTouch = false;
+    length += instruction.length;
+    return --left > 0;
+  });
+  return length;
+}
+
+function touchesMemory(instruction: Iced.Instruction): boolean {
+  const { OpKind } = iced();
+  if (instruction.isStackInstruction) return true;
+  for (let operand = 0; operand < instruction.opCount; operand++) {
+    const kind = instruction.opKind(operand);
+    // The kinds from here on are memory: of string instructions, and any other.
+    if (kind >= OpKind.MemorySegSI) return true;
+  }
+  return false;
 }
 
 for (const part of parts) {
   const [name, value] = part.split('=');
-  if (name === 'entries') runWindows(name, () => 1, 1);
+  if (name === 'crafted') runCrafted();
+  else if (name === 'entries') runWindows(name, () => 1, 1);
   else if (name === 'windows') runWindows(name, (own) => own, Number(value));
   else runRandom(Number(value));
 }

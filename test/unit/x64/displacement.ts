@@ -7,7 +7,16 @@ import { decodeAll, format, type DecodedInstruction } from '../../../src/x64/dec
 import { relocate, type Relocated } from '../../../src/x64/relocate.ts';
 import { mapRegion, type Region } from './executable.ts';
 import type { LibraryImage } from './library-image.ts';
-import { arenaPointer, End, FLAGS, Processor, randomWord, RIP, RSP } from './processor.ts';
+import {
+  arenaPointer,
+  End,
+  FLAGS,
+  Processor,
+  randomWord,
+  RIP,
+  RSP,
+  stackPointer,
+} from './processor.ts';
 
 const INT3 = 0xcc;
 const JUMP_BYTES = 5;
@@ -18,6 +27,7 @@ const FAR_BYTES = 0x4000;
 /** CF PF AF ZF SF OF, and DF. */
 const STATUS = 0x8d5;
 const DIRECTION = 0x400;
+const CALL_FAULTED = 'a call that faults has pushed';
 
 /** What came of a block: `same`, or why less than everything was compared, or nothing. */
 export type Verdict = string;
@@ -54,58 +64,69 @@ export class Displacement {
     const verdict = new Set<string>();
     const runnable = withoutSystemCalls(block);
     if (runnable !== block) verdict.add('compared up to a system call');
-    if (block.instructions.some((one) => isVolatile(bytes, from, one))) {
+    const isVolatileBlock = block.instructions.some((one) => isVolatile(bytes, from, one));
+    if (isVolatileBlock) {
       verdict.add('compared but for what the processor or its clock say of themselves');
     }
+    let left = 0;
     for (let nth = 0; nth < states; nth++) {
-      const ending = this.#runBoth(runnable, far, nth, verdict.size > 0 && runnable === block);
-      if (ending !== undefined) verdict.add(ending);
+      const ending = this.#runBoth(runnable, far, nth, isVolatileBlock);
+      if (ending !== 'left' && ending !== 'faulted') verdict.add(ending);
+      if (ending !== 'faulted' && ending !== CALL_FAULTED) left++;
     }
-    return [...verdict].join(', ') || 'same';
+    if (left === 0 && runnable === block) verdict.add('faults from each state');
+    return [...verdict].join('; ') || 'same';
   }
 
-  #runBoth(block: Block, far: Region, nth: number, isVolatileBlock: boolean): string | undefined {
+  #runBoth(block: Block, far: Region, nth: number, isVolatileBlock: boolean): string {
     const processor = this.#processor;
-    const state = this.#newState(nth);
-    for (let attempt = 0; ; attempt++) {
-      processor.state.set(state);
-      processor.state[RIP] = block.from;
-      this.#write(block.from, block.bytes);
-      processor.run();
-      const end = processor.end.slice();
-      const vectors = processor.vectors.slice();
-      const memory = processor.memory();
-      const wasEndless = processor.isEndless;
-      this.#displace(block, far);
-      processor.run();
-      this.#write(block.from, new Uint8Array(block.bytes.byteLength).fill(INT3));
-      if (wasEndless || processor.isEndless) {
-        if (wasEndless && processor.isEndless) return 'endless both times';
-        // The timer counts the time of all our threads: once it may be theirs.
-        if (attempt < 3) continue;
-      }
-      const ending = home(block, processor.end);
-      homeX87(block, processor.vectors);
-      const what = isVolatileBlock
-        ? differenceOfEnd(end, processor.end, [End.rip, End.rsp, End.signal])
-        : (differenceOfEnd(end, processor.end) ??
-          (Buffer.compare(vectors, processor.vectors) === 0 ? undefined : 'vector registers') ??
-          differenceOfMemory(processor.differs(memory)));
-      if (what === undefined) return undefined;
-      if (ending !== undefined && isCallThatFaulted(ending, end, processor.end)) return 'a call that faults has pushed';
-      throw new Difference(explain(block, state, what));
+    const state = this.#newState(nth, block);
+    processor.state.set(state);
+    processor.state[RIP] = block.from;
+    this.#write(block.from, block.bytes);
+    processor.run();
+    const end = processor.end.slice();
+    const vectors = processor.vectors.slice();
+    const memory = processor.memory();
+    const wasEndless = processor.isEndless;
+    this.#displace(block, far);
+    processor.run();
+    this.#write(block.from, new Uint8Array(block.bytes.byteLength).fill(INT3));
+    // Where the timer ends it says nothing.
+    if (wasEndless && processor.isEndless) return 'endless both times';
+    const inside = home(block, processor.end);
+    homeX87(block, processor.vectors);
+    const what = isVolatileBlock
+      ? differenceOfEnd(end, processor.end, [End.rip, End.rsp, End.signal])
+      : (differenceOfEnd(end, processor.end) ??
+        (Buffer.compare(vectors, processor.vectors) === 0 ? undefined : 'vector registers') ??
+        differenceOfMemory(processor.differs(memory)));
+    if (what === undefined) {
+      const offset = (end[End.rip] ?? 0n) - block.from;
+      return offset >= 0n && offset < block.bytes.byteLength ? 'faulted' : 'left';
     }
+    if (isStep(end) || isStep(processor.end)) return 'the code set the trap flag';
+    if (inside !== undefined && isCallThatFaulted(inside, end, processor.end)) {
+      return CALL_FAULTED;
+    }
+    throw new Difference(explain(block, state, what, end, processor.end));
   }
 
-  /** Every second state has pointers alone; others anything, some with a stack pointer that is none. */
-  #newState(nth: number): BigUint64Array {
+  /**
+   * Every second state has pointers alone; others anything, some with a stack pointer that is none. Not for calls
+   * through pointers: which of two bad ones faults first is not the same displaced. Theirs is away from all
+   * other pointers, since a displaced call reads its operand when it has pushed.
+   */
+  #newState(nth: number, { instructions }: Block): BigUint64Array {
     const random = this.#random;
     const state = new BigUint64Array(this.#processor.state.length);
     const onlyPointers = nth % 2 === 0;
     for (let register = 0; register < FLAGS; register++) {
       state[register] = onlyPointers ? arenaPointer(random) : randomWord(random);
     }
-    if (onlyPointers || random.below(8) !== 0) state[RSP] = arenaPointer(random);
+    if (instructions.some(({ flow }) => flow === 'indirect-call'))
+      state[RSP] = stackPointer(random);
+    else if (onlyPointers || random.below(8) !== 0) state[RSP] = arenaPointer(random);
     const flags = random.below(STATUS + 1) & STATUS;
     state[FLAGS] = BigInt(flags | 2 | (random.below(4) === 0 ? DIRECTION : 0));
     return state;
@@ -146,7 +167,8 @@ function withoutSystemCalls(block: Block): Block {
   const bytes = block.bytes.slice();
   const displaced = block.moved.bytes.slice();
   for (const nth of calls) {
-    const map = block.moved.map[nth];
+    const at = Number((block.instructions[nth]?.address ?? 0n) - block.from);
+    const map = block.moved.map.find(({ from }) => from === at);
     const last = (block.instructions[nth]?.length ?? 0) - 1;
     if (map === undefined) throw new Error('every instruction is in the map');
     bytes[map.from + last] = 0x0b;
@@ -156,11 +178,17 @@ function withoutSystemCalls(block: Block): Block {
 }
 
 /** Whether an instruction says something else each time, or on each processor. */
-function isVolatile(bytes: Uint8Array, from: Address, { address: at, length }: DecodedInstruction): boolean {
+function isVolatile(
+  bytes: Uint8Array,
+  from: Address,
+  { address: at, length }: DecodedInstruction,
+): boolean {
   const offset = Number(at - from);
-  // All of them are in the 0F map: others need not be written out.
-  if (!bytes.subarray(offset, offset + length).includes(0x0f)) return false;
-  return /^(rdtsc|rdtscp|rdpid|rdrand|rdseed|cpuid|rdpru) ?/.test(format(bytes, offset, at));
+  // All of them are in the 0F map or C7 F8: others need not be written out.
+  if (!bytes.subarray(offset, offset + length).some((byte) => byte === 0x0f || byte === 0xc7)) {
+    return false;
+  }
+  return /^(rdtsc|rdtscp|rdpid|rdrand|rdseed|cpuid|rdpru|xbegin)\b/.test(format(bytes, offset, at));
 }
 
 /** Takes addresses in displaced code home; the part of a sequence that a call became, where it ended in one. */
@@ -174,7 +202,8 @@ function home(block: Block, end: BigUint64Array): DecodedInstruction | undefined
     const entry = moved.map[nth];
     if (entry === undefined) continue;
     end[word] = from + BigInt(entry.from);
-    if (entry.to !== offset) inside = instructions[nth];
+    const there = from + BigInt(entry.from);
+    if (entry.to !== offset) inside = instructions.find((one) => one.address === there);
   }
   return inside;
 }
@@ -220,10 +249,26 @@ function isCallThatFaulted(
   return differenceOfEnd(one, adjusted) === undefined;
 }
 
-function explain({ bytes, from, to, instructions }: Block, state: BigUint64Array, what: string): string {
-  const lines = instructions.map(
-    ({ address: at }) => `  ${hex(at)} ${format(bytes, Number(at - from), at)}`,
-  );
-  const start = [...state].map((word) => hex(word)).join(' ');
-  return `${what}\nmoved to ${hex(to)}:\n${lines.join('\n')}\nfrom the state ${start}`;
+/** A single step, which shows every instruction of ours: SIGTRAP with TRAP_TRACE (uapi/asm-generic/siginfo.h). */
+function isStep(end: BigUint64Array): boolean {
+  return end[End.signal] === 5n && end[End.code] === 2n;
+}
+
+const words = (all: BigUint64Array): string => [...all].map((word) => hex(word)).join(' ');
+
+function explain(
+  { bytes, from, to, instructions }: Block,
+  state: BigUint64Array,
+  what: string,
+  ...ends: readonly BigUint64Array[]
+): string {
+  return [
+    what,
+    `moved to ${hex(to)}:`,
+    ...instructions.map(
+      ({ address: at }) => `  ${hex(at)} ${format(bytes, Number(at - from), at)}`,
+    ),
+    `from the state ${words(state)}`,
+    ...ends.map((end) => `it ended as ${words(end)}`),
+  ].join('\n');
 }

@@ -5,9 +5,9 @@ import type { Random } from '../../harness/random.ts';
 import { address, type Address } from '../../../src/base/brand.ts';
 import type { ElfFile } from '../../../src/symbols/elf.ts';
 import { PF_X, PT } from '../../../src/symbols/elf-header.ts';
-import { mapMemory, Protection } from '../../../src/sys/mapping.ts';
+import { mapMemory, Mapping, Protection } from '../../../src/sys/mapping.ts';
 import { createMemoryFile } from '../../../src/sys/memfd.ts';
-import { mapRegion } from './executable.ts';
+import { mapData } from './executable.ts';
 import { fillWords } from './processor.ts';
 
 const PF_W = 2;
@@ -33,18 +33,17 @@ export function mapLibrary(elf: ElfFile, base: bigint, random: Random): LibraryI
     const start = base + (BigInt(header.address) & -PAGE);
     const end = base + BigInt(header.address + header.memorySize);
     const length = Number(((end - start + PAGE - 1n) / PAGE) * PAGE);
-    // Taken first, so that nothing else can lie there.
-    const { bytes } = mapRegion(start, length);
+    // Taken first, so that nothing else can lie there, and nothing of it can be executed.
+    const bytes = mapData(start, length);
     if ((header.flags & PF_X) !== 0) {
       text = mapText(address(start), length);
     } else if ((header.flags & PF_W) !== 0) {
       fillWords(bytes, random);
       data.push(bytes);
     } else {
-      const constant = mapMemory(length, { at: address(start) });
       const offset = Number(base + BigInt(header.address) - start);
-      new Uint8Array(constant.view).set(elf.segmentBytes(header, 'data'), offset);
-      constant.protect(Protection.read);
+      bytes.set(elf.segmentBytes(header, 'data'), offset);
+      new Mapping(address(start), length).protect(Protection.read);
     }
   }
   if (text === undefined) throw new Error('a library has text');

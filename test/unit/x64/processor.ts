@@ -11,19 +11,26 @@ import { address } from '../../../src/base/brand.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
 import { mem, type Memory } from '../../../src/x64/operands.ts';
 import { REGISTERS } from '../../../src/x64/registers.ts';
-import { callCode, mapRegion, SAVED, type Region } from './executable.ts';
+import { callCode, mapData, mapRegion, SAVED, type Region } from './executable.ts';
 import type { Random } from '../../harness/random.ts';
 
 const libc = koffi.load('libc.so.6');
 const sigaction = libc.func('int sigaction(int number, const void *action, void *old)');
 const sigaltstack = libc.func('int sigaltstack(const void *stack, void *old)');
-const setitimer = libc.func('int setitimer(int which, const void *value, void *old)');
+const timerCreate = libc.func('int timer_create(int clock, const void *event, void *timer)');
+const timerSettime = libc.func(
+  'int timer_settime(void *timer, int flags, const void *value, void *old)',
+);
 
-/** Below 2 GB, so that the code names its own data without a register. */
-const CONTROL = 0x7800_0000;
+/**
+ * Below 2 GB, so that the code names its own data without a register, and at no round distance from the
+ * arena: a stack pointer that code under test made of others must not get into the signal stack.
+ */
+const CONTROL = 0x70ab_c000;
 const CONTROL_BYTES = 0x20000;
 const At = {
   code: CONTROL,
+  query: CONTROL + 0xf00,
   running: CONTROL + 0x1000,
   ticks: CONTROL + 0x1008,
   stack: CONTROL + 0x1010,
@@ -32,14 +39,17 @@ const At = {
   controlWord: CONTROL + 0x1028,
   state: CONTROL + 0x1100,
   end: CONTROL + 0x1200,
-  vectors: CONTROL + 0x1300,
-  image: CONTROL + 0x1800,
-  signalStack: CONTROL + 0x2000,
+  vectors: CONTROL + 0x2000,
+  image: CONTROL + 0x3000,
+  signalStack: CONTROL + 0x4000,
 } as const;
 
-/** Memory that the code may use, below 4 GB, so that addresses of 32 bits are good too. */
-export const ARENA = 0x6800_0000;
-export const ARENA_BYTES = 0x8000;
+/**
+ * Memory that the code may use. Below 4 GB, so that addresses of 32 bits are good too, and where a pointer plus
+ * 2, 4 or 8 times another is not in this process's program or heap, cut to 32 bits or not.
+ */
+const ARENA = 0xf000_0000;
+const ARENA_BYTES = 0x8000;
 const FS_BASE = ARENA + 0x4000;
 const GS_BASE = ARENA + 0x3000;
 
@@ -50,14 +60,31 @@ export const FLAGS = 16;
 export const RIP = 17;
 
 /** Words of an end: signal, its code, its address, and the kernel's sigcontext (uapi/asm/sigcontext.h). */
-export const End = { signal: 0, code: 1, address: 2, rsp: 18, rip: 19, trap: 23, cr2: 25, words: 26 } as const;
-/** x87, xmm and the high halves of ymm, as XSAVE writes them (Intel SDM volume 1, 13.4). */
-const VECTOR_BYTES = 832;
+export const End = {
+  signal: 0,
+  code: 1,
+  address: 2,
+  rsp: 18,
+  rip: 19,
+  trap: 23,
+  cr2: 25,
+  words: 26,
+} as const;
+/** The area that XSAVE writes (Intel SDM volume 1, 13.4): as much of it as is for vector registers. */
+const VECTOR_BYTES = 2752;
+/** Bytes of its legacy part, and of its header. */
+const LEGACY_BYTES = 512;
+const HEADER_BYTES = 64;
+/** State components: x87, xmm, high halves of ymm; k0 to k7, high halves of zmm0 to zmm15, zmm16 to zmm31. */
+const COMPONENTS = 0xe7;
 const REG = { rsp: 15, rip: 16, flags: 17 } as const;
 const CONTEXT = { registers: 40, words: 23, vectors: 224 } as const;
 
 const SIGNAL = { ill: 4, trap: 5, bus: 7, fpe: 8, segv: 11, vtalrm: 26 } as const;
 const ARCH_PRCTL = 158;
+const EXIT_GROUP = 231;
+/** The exit status after a fault that no code under test made. */
+const STRAY = 97;
 const ARCH = { setGs: 0x1001, setFs: 0x1002, getFs: 0x1003 } as const;
 
 const at = (place: number, width?: 4 | 8): Memory =>
@@ -65,11 +92,36 @@ const at = (place: number, width?: 4 | 8): Memory =>
 
 /** An instruction with one absolute operand: ModRM.rm 100, SIB without base and index. */
 function withOperand(code: Assembler, opcode: readonly number[], reg: number, place: number): void {
-  code.raw([...opcode, (reg << 3) | 4, 0x25, place & 255, (place >> 8) & 255, (place >> 16) & 255, place >>> 24]);
+  code.raw([
+    ...opcode,
+    (reg << 3) | 4,
+    0x25,
+    place & 255,
+    (place >> 8) & 255,
+    (place >> 16) & 255,
+    place >>> 24,
+  ]);
 }
 
 function archPrctl(code: Assembler, operation: number, value: number | Memory): void {
-  code.mov('rdi', operation).mov('rsi', value).mov('rax', ARCH_PRCTL).syscall();
+  code
+    .mov('rdi', operation)
+    .mov('rsi', typeof value === 'number' ? BigInt(value) : value)
+    .mov('rax', ARCH_PRCTL)
+    .syscall();
+}
+
+/** Where the processor puts state components, and which the kernel uses: a function (component or 0). */
+function assembleQuery(): Uint8Array {
+  const code = new Assembler(address(BigInt(At.query)));
+  const place = code.label('place');
+  code.push('rbx').mov('rax', 'rdi').cmp('rdi', 0).jcc('ne', place);
+  // xgetbv: XCR0
+  code.mov('rcx', 0).raw([0x0f, 0x01, 0xd0]).pop('rbx').ret();
+  code.bind(place).mov('rcx', 'rdi').mov('rax', 13).raw([0x0f, 0xa2]); // cpuid
+  // The offset above the size.
+  code.mov('rcx', 'rax').mov('rax', 'rbx').shl('rax', 32).or('rax', 'rcx').pop('rbx').ret();
+  return code.finish();
 }
 
 /** The way in, the signal handler and the way out; returns the handler's address. */
@@ -83,22 +135,28 @@ function assembleControl(): { readonly bytes: Uint8Array; readonly handler: bigi
   code.bind(handler).cmp(at(At.running, 8), 0).jcc('e', stray);
   code.cmp('rdi', SIGNAL.vtalrm).jcc('ne', collect).inc(at(At.ticks, 8));
   code.cmp(at(At.ticks, 8), 2).jcc('ae', collect).ret();
-  // Nobody's fault but ours: the timer is nothing, and anything else ends the process.
+  // Outside a run the timer is nothing, and anything else is our own fault: exit_group(STRAY).
   code.bind(stray).cmp('rdi', SIGNAL.vtalrm);
   const ours = code.label('ours');
-  code.jcc('ne', ours).ret().bind(ours).ud2();
+  code.jcc('ne', ours).ret();
+  code.bind(ours).mov('rdi', STRAY).mov('rax', EXIT_GROUP).syscall();
   code.bind(collect).mov(at(At.end), 'rdi');
   code.mov('rax', mem({ base: 'rsi', displacement: 8 })).mov(at(At.end + 8), 'rax');
   code.mov('rax', mem({ base: 'rsi', displacement: 16 })).mov(at(At.end + 16), 'rax');
   code.lea('rsi', mem({ base: 'rdx', displacement: CONTEXT.registers }));
-  code.mov('rdi', At.end + 24).mov('rcx', CONTEXT.words * 8).repMovsb();
+  code
+    .mov('rdi', At.end + 24)
+    .mov('rcx', CONTEXT.words * 8)
+    .repMovsb();
   code.mov('rsi', mem({ base: 'rdx', displacement: CONTEXT.vectors }));
   code.mov('rdi', At.vectors).mov('rcx', VECTOR_BYTES).repMovsb();
   const register = (index: number): Memory =>
     mem({ base: 'rdx', displacement: CONTEXT.registers + index * 8, width: 8 });
   code.lea('rax', mem({ target: exit })).mov(register(REG.rip), 'rax');
   code.mov('rax', at(At.stack)).mov(register(REG.rsp), 'rax').mov(register(REG.flags), 0x202).ret();
-  code.bind(exit).mov(at(At.running, 8), 0).raw([0xdb, 0xe3]); // fninit
+  // sigreturn leaves the flag NT as the code set it, and an iretq would fault.
+  code.bind(exit).raw([0x68, 0x02, 0x02, 0, 0]).popfq(); // push 0x202
+  code.mov(at(At.running, 8), 0).raw([0xdb, 0xe3]); // fninit
   withOperand(code, [0xd9], 5, At.controlWord); // fldcw
   withOperand(code, [0x0f, 0xae], 2, At.mxcsr); // ldmxcsr
   archPrctl(code, ARCH.setGs, 0);
@@ -116,10 +174,13 @@ function enter(code: Assembler): void {
   archPrctl(code, ARCH.setGs, GS_BASE);
   withOperand(code, [0x0f, 0xae], 3, At.mxcsr); // stmxcsr
   withOperand(code, [0xd9], 7, At.controlWord); // fnstcw
-  code.mov('rax', 7).mov('rdx', 0);
+  code.mov('rax', COMPONENTS).mov('rdx', 0);
   withOperand(code, [0x0f, 0xae], 5, At.image); // xrstor
   code.mov(at(At.ticks, 8), 0).mov(at(At.running, 8), 1);
-  code.raw([0x6a, 0x2b]).push(at(At.state + RSP * 8)).push(at(At.state + FLAGS * 8)); // push __USER_DS
+  code
+    .raw([0x6a, 0x2b])
+    .push(at(At.state + RSP * 8))
+    .push(at(At.state + FLAGS * 8)); // push __USER_DS
   code.raw([0x6a, 0x33]).push(at(At.state + RIP * 8)); // push __USER_CS
   for (const { number, 8: name } of REGISTERS) {
     if (name !== 'rsp') code.mov(name, at(At.state + number * 8));
@@ -146,10 +207,16 @@ export function randomWord(random: Random): bigint {
     case 2:
       return BigInt.asUintN(64, -BigInt(random.below(256)));
     case 3:
-      return (BigInt(random.below(2 ** 32)) << 32n) | BigInt(random.below(2 ** 32));
+      return (BigInt(random.below(2 ** 32)) << 32n) | randomHalf(random);
     default:
       return arenaPointer(random);
   }
+}
+
+/** 32 bits that, as an address, are not in this process's program or heap. */
+function randomHalf(random: Random): bigint {
+  const half = random.below(2 ** 32);
+  return BigInt(half % 2 === 0 ? (half | 0x8000_0000) >>> 0 : half & 0x3f_ffff);
 }
 
 /** An address in the middle of the arena. */
@@ -157,9 +224,30 @@ export function arenaPointer(random: Random): bigint {
   return BigInt(ARENA + 0x2000 + random.below(0x800) * 8);
 }
 
+/** A signal after each 50 ms of this thread's own time, to this thread, which is the process's first. */
+function startTimer(): void {
+  const event = Buffer.alloc(64);
+  event.writeInt32LE(SIGNAL.vtalrm, 8);
+  event.writeInt32LE(4, 12); // SIGEV_THREAD_ID
+  event.writeInt32LE(process.pid, 16);
+  const timer = Buffer.alloc(8);
+  if (timerCreate(3, event, timer) !== 0) throw new Error('timer_create'); // CLOCK_THREAD_CPUTIME_ID
+  const interval = Buffer.alloc(32);
+  for (const offset of [8, 24]) interval.writeBigInt64LE(50_000_000n, offset);
+  if (timerSettime(timer.readBigUInt64LE(), 0, interval, null) !== 0)
+    throw new Error('timer_settime');
+}
+
+/** An address above all that {@link arenaPointer} gives. */
+export function stackPointer(random: Random): bigint {
+  return BigInt(ARENA + 0x7000 + random.below(0x80) * 8);
+}
+
 /** The processor, with memory that is the same at each start. */
 export class Processor {
   readonly #control: Region;
+  /** Each state component behind the legacy ones: its bit, and where it lies. */
+  readonly #components: { readonly bit: number; readonly from: number; readonly to: number }[] = [];
   readonly #watched: { readonly bytes: Uint8Array; readonly pristine: Uint8Array }[] = [];
   /** What the code starts with: {@link WORDS} words. */
   readonly state: BigUint64Array;
@@ -173,13 +261,15 @@ export class Processor {
     this.state = new BigUint64Array(this.#view(At.state, WORDS * 8).buffer, 0x1100, WORDS);
     this.end = new BigUint64Array(this.#control.bytes.buffer, 0x1200, End.words);
     this.vectors = this.#view(At.vectors, VECTOR_BYTES);
+    this.#control.bytes.set(assembleQuery(), At.query - At.code);
+    this.#findComponents();
     this.#fillImage(random);
     const { bytes, handler } = assembleControl();
     this.#control.bytes.set(bytes);
     this.#takeSignals(handler);
-    const arena = mapRegion(BigInt(ARENA), ARENA_BYTES);
-    fillWords(arena.bytes, random);
-    this.watch(arena.bytes);
+    const arena = mapData(BigInt(ARENA), ARENA_BYTES);
+    fillWords(arena, random);
+    this.watch(arena);
   }
 
   /** Memory that is put back to what it is now before each run, and that belongs to its result. */
@@ -219,6 +309,19 @@ export class Processor {
     return this.#control.bytes.subarray(from, from + length);
   }
 
+  #findComponents(): void {
+    const enabled = Number(callCode(BigInt(At.query), 0n, 0n)) & COMPONENTS;
+    for (let component = 2; component < 8; component++) {
+      const bit = 1 << component;
+      if ((enabled & bit) === 0) continue;
+      const place = callCode(BigInt(At.query), BigInt(component), 0n);
+      const from = Number(place >> 32n);
+      const to = from + Number(place & 0xffff_ffffn);
+      if (to > VECTOR_BYTES) throw new Error(`state component ${component} ends at ${to}`);
+      this.#components.push({ bit, from, to });
+    }
+  }
+
   /** Registers that are not in their initial configuration, all of them valid numbers. */
   #fillImage(random: Random): void {
     const image = this.#view(At.image, VECTOR_BYTES);
@@ -229,13 +332,14 @@ export class Processor {
     image[4] = 0xf0; // FTW: four registers in use
     view.setUint32(24, 0x1f80, true); // MXCSR
     // Ten bytes in sixteen each; 1.0 has the exponent 3fff and the integer bit.
-    for (let at = 32; at < 160; at += 16) {
-      image[at + 7] = 0x80 | (image[at + 7] ?? 0);
-      view.setUint16(at + 8, 0x3fff, true);
-      image.fill(0, at + 10, at + 16);
+    for (let from = 32; from < 160; from += 16) {
+      image[from + 7] = 0x80 | (image[from + 7] ?? 0);
+      view.setUint16(from + 8, 0x3fff, true);
+      image.fill(0, from + 10, from + 16);
     }
-    image.fill(0, 416, 576);
-    view.setUint32(512, 7, true); // XSTATE_BV
+    image.fill(0, 416, LEGACY_BYTES + HEADER_BYTES);
+    const bits = this.#components.reduce((all, { bit }) => all | bit, 3);
+    view.setUint32(LEGACY_BYTES, bits, true); // XSTATE_BV
   }
 
   #takeSignals(handler: bigint): void {
@@ -245,22 +349,27 @@ export class Processor {
     const action = Buffer.alloc(152);
     action.writeBigUInt64LE(handler, 0);
     action.writeUInt32LE(0x4 | 0x0800_0000 | 0x4000_0000 | 0x1000_0000, 136); // SIGINFO ONSTACK NODEFER RESTART
-    const interval = Buffer.alloc(32);
-    for (const offset of [8, 24]) interval.writeBigInt64LE(50_000n, offset); // µs of this process's own time
     if (sigaltstack(stack, null) !== 0) throw new Error('sigaltstack');
     for (const number of Object.values(SIGNAL)) {
       if (sigaction(number, action, null) !== 0) throw new Error(`sigaction ${number}`);
     }
-    if (setitimer(1, interval, null) !== 0) throw new Error('setitimer'); // ITIMER_VIRTUAL
+    startTimer();
   }
 
   /** What XSAVE leaves out because it is in its initial configuration is written as such. */
   #normalize(): void {
-    const present = this.vectors[512] ?? 0;
+    const present = this.vectors[LEGACY_BYTES] ?? 0;
     if ((present & 1) === 0) this.vectors.fill(0, 0, 24).fill(0, 32, 160);
     if ((present & 2) === 0) this.vectors.fill(0, 160, 416);
-    if ((present & 4) === 0) this.vectors.fill(0, 576);
-    this.vectors.fill(0, 416, 576);
+    let end = LEGACY_BYTES + HEADER_BYTES;
+    this.vectors.fill(0, 416, end);
+    for (const { bit, from, to } of this.#components) {
+      // What lies between is of components that nobody compares.
+      if (from > end) this.vectors.fill(0, end, from);
+      if ((present & bit) === 0) this.vectors.fill(0, from, to);
+      end = Math.max(end, to);
+    }
+    this.vectors.fill(0, end);
     // si_code is an int, and the fault address is left from an earlier fault unless this was one (vector 14).
     this.end[End.code] = BigInt.asUintN(32, this.end[End.code] ?? 0n);
     if (this.end[End.trap] !== 14n) this.end[End.cr2] = 0n;
