@@ -28,6 +28,8 @@ export interface AskedBytes {
 /** Where something comes to, as a file offset, and who it is. */
 export interface KnownLanding {
   readonly at: number;
+  /** The file offset of the opcode that leads there. */
+  readonly from: number;
   readonly reason: string;
 }
 
@@ -141,6 +143,7 @@ export class LandingProof {
     const does = kind === 'branch' ? 'goes there' : 'takes its address';
     return {
       at: this.#code.offsetOf(segment, target),
+      from: this.#code.offsetOf(segment, from),
       reason: certain
         ? `${what} at file offset ${where} ${does}`
         : `what may be a branch at file offset ${where} goes there`,

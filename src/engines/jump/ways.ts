@@ -98,6 +98,8 @@ export class WayJudge {
       return `its ${bytes} bytes would cross a page: they could not be written at once`;
     }
     const inner: number[] = [];
+    const whole = pieces.find((piece) => piece.at + piece.length >= bytes);
+    const end = offset + (whole === undefined ? 0 : whole.at + whole.length);
     let length = 0;
     let hasEnded = false;
     for (const piece of pieces) {
@@ -109,7 +111,7 @@ export class WayJudge {
         return `other code begins ${piece.at} bytes behind it, and it takes ${bytes}`;
       }
       if (piece.at > 0) {
-        const reason = this.#landing(place, pieces, piece, landings);
+        const reason = this.#landing(place, pieces, end, piece, landings);
         if (reason !== undefined) return `it would replace ${piece.at} bytes on: ${reason}`;
         inner.push(piece.at);
       }
@@ -150,6 +152,7 @@ export class WayJudge {
   #landing(
     place: CodePlace,
     pieces: readonly Piece[],
+    end: number,
     { at, length }: Piece,
     landings: readonly KnownLanding[],
   ): string | undefined {
@@ -157,9 +160,11 @@ export class WayJudge {
     const before = pieces.find((piece) => piece.at + piece.length === at)?.flow;
     if (before === 'call' || before === 'indirect-call') return 'a call returns there';
     if (this.#code.isRestartable(where, where + length)) return 'a restartable sequence (rseq)';
-    return (
-      landings.find((landing) => landing.at === where)?.reason ?? this.#proof.indirect(place, where)
+    // A branch of the window itself moves with it.
+    const landing = landings.find(
+      ({ at: goal, from }) => goal === where && (from < place.offset || from >= end),
     );
+    return landing?.reason ?? this.#proof.indirect(place, where);
   }
 
   /** Only bytes of the first instruction are written: nobody else's inside is touched. */

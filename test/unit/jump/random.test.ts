@@ -8,7 +8,8 @@ import { ReadPlan } from '../../../src/engines/jump/reads.ts';
 import { parseLine, printDefinition, type ProbeDefinition } from '../../../src/probe/definition.ts';
 import { layoutOf, type Program } from '../../../src/probe/program.ts';
 import { isLong } from '../../harness/features.ts';
-import { mutatedDefinition, Random, randomDefinition } from '../probe/random-definitions.ts';
+import { Random } from '../../harness/random.ts';
+import { mutatedDefinition, randomDefinition } from '../probe/random-definitions.ts';
 
 const COUNT = isLong() ? 10_000_000 : 60_000;
 const SEED = 0x7a91;

@@ -10,6 +10,7 @@ const libc = koffi.load('libc.so.6');
 const mmap = libc.func(
   'void *mmap(void *at, size_t length, int prot, int flags, int fd, int64_t o)',
 );
+const mprotect = libc.func('int mprotect(void *at, size_t length, int protection)');
 const dlsym = libc.func('void *dlsym(void *handle, const char *name)');
 const callTwo = koffi.proto('uint64_t (uint64_t, uint64_t)');
 
@@ -24,6 +25,13 @@ export function mapRegion(at: bigint, length: number): Region {
   const region = tryMap(at, length);
   if (region === undefined) throw new Error(`no memory at 0x${at.toString(16)}`);
   return region;
+}
+
+/** Maps memory at exactly `at`, which no program of ours uses, that can be written and not executed. */
+export function mapData(at: bigint, length: number): Uint8Array {
+  const region = mapRegion(at, length);
+  if (mprotect(at, length, 3) !== 0) throw new Error(`no data at 0x${at.toString(16)}`);
+  return region.bytes;
 }
 
 function tryMap(at: bigint, length: number): Region | undefined {
@@ -63,7 +71,7 @@ export function viewMemory(at: bigint, length: number): Uint8Array {
   return new Uint8Array(koffi.view(at, length));
 }
 
-const SAVED: readonly Register64[] = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'];
+export const SAVED: readonly Register64[] = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'];
 const others = REGISTERS.map((names) => names[8]).filter((register) => register !== 'rsp');
 
 /** Words of a machine state: fifteen registers in encoding order without rsp, then the flags. */

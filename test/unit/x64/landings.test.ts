@@ -195,7 +195,8 @@ void test("no branch of libc that objdump knows is missed, and what is certain i
       expected++;
     }
     for (const { kind, from, target, certain } of ours) {
-      if (certain && kind === 'branch') assert.equal(branches.get(from) ?? branches.get(from - 1n), target);
+      if (certain && kind === 'branch')
+        assert.equal(branches.get(from) ?? branches.get(from - 1n), target);
     }
   }
   assert.ok(expected > 500, `${expected} landings`);

@@ -82,6 +82,9 @@ void test('calls push the original return address in one instruction', () => {
     ['call [rip+0x20]', /# 0x10000026$/],
     ['call [rsp+8]', /^jmp QWORD PTR \[rsp\+0x10\]$/],
     ['call [rsp]', /^jmp QWORD PTR \[rsp\+0x8\]$/],
+    ['call [rsp-0x10]', /^jmp QWORD PTR \[rsp-0x8\]$/],
+    ['call [esp+8]', /^jmp QWORD PTR \[esp\+0x10\]$/],
+    ['.byte 0x66, 0x66, 0x48, 0xe8, 0, 1, 0, 0', /^jmp 0x10000108$/],
     ['call [rsp+rbx*8+0x7c]', /^jmp QWORD PTR \[rsp\+rbx\*8\+0x84\]$/],
     ['call [r12+8]', /^jmp QWORD PTR \[r12\+0x8\]$/],
     ['call fs:[rax]', /^jmp QWORD PTR fs:\[rax\]$/],
@@ -106,17 +109,24 @@ void test('what cannot be moved is refused with the place and the reason', () =>
     ['ud2', /faults/, 0n],
     ['.byte 0x06', /decoder/, 0n],
     ['nop\n.byte 0x48, 0x8b', /decoder/, 1n],
-    ['xbegin .+0x20', /transaction/, 0n],
-    ['nop\n.byte 0xeb, 0xfe\nnop', /goes into/, 1n],
+    ['xbegin 1f\nnop\n1: nop', /aborts into/, 0n],
+    ['.byte 0x66, 0xc7, 0xf8, 0, 1', /prefix/, 0n],
+    ['nop\n.byte 0xeb, 0xff\nnop', /goes into/, 1n],
     ['je .+3\nmov eax, 5', /goes into/, 0n],
     ['call rax\nnop', /return into/, 0n],
     ['call .+5\npop rax', /goes into/, 0n],
     ['call [rsp-8]', /near rsp/, 0n],
+    ['call [rsp-15]', /near rsp/, 0n],
+    ['call [rsp+rbx*8-0x100]', /near rsp/, 0n],
+    ['call [esp-0x20]', /near rsp/, 0n],
     ['call rsp', /through rsp/, 0n],
     ['nop\nlea rax, [rip-7]', /points into/, 1n],
     ['mov eax, [rip-6]', /points into/, 0n],
     ['call fword ptr [rax]', /far call/, 0n],
     ['.byte 0x66, 0xe9, 0, 1, 0, 0', /prefix/, 0n],
+    // REX.W counts only next to the opcode.
+    ['.byte 0x48, 0x66, 0xe9, 0, 1, 0, 0', /prefix/, 0n],
+    ['.byte 0x66, 0xff, 0xd0', /prefix/, 0n],
     ['mov eax, [eip+0x10]', /eip/, 0n],
   ];
   for (const [source, reason, at] of cases) {
@@ -136,6 +146,47 @@ void test('what cannot be moved is refused with the place and the reason', () =>
 void test('a branch to the first byte or behind the last is not into the block', () => {
   const bytes = gnuAssemble('.byte 0x75, 0xfe\n.byte 0xeb, 0x00');
   assert.deepEqual(texts(moved(bytes)), ['jne 0x10000000', 'jmp 0x10000004']);
+});
+
+void test('a branch to an instruction that moves goes to it where it is now', () => {
+  const bytes = gnuAssemble('je 1f\n2: inc ecx\n1: jrcxz 1f\nloop 2b\n1: nop');
+  const result = moved(bytes);
+  assert.deepEqual(result.map, [
+    { from: 0, to: 0 },
+    { from: 2, to: 6 },
+    { from: 4, to: 8 },
+    { from: 6, to: 17 },
+    { from: 8, to: 26 },
+  ]);
+  assert.deepEqual(texts(result), [
+    'je 0x20000008',
+    'inc ecx',
+    'jrcxz 0x2000000c',
+    'jmp 0x20000011',
+    'jmp 0x2000001a',
+    'loop 0x20000015',
+    'jmp 0x2000001a',
+    'jmp 0x20000006',
+    'nop',
+  ]);
+});
+
+void test('a branch over a lock prefix stays one', () => {
+  const bytes = gnuAssemble('je 1f\n.byte 0xf0\n1: dec qword ptr [rip+0x100]');
+  const result = moved(bytes);
+  assert.deepEqual(texts(result), [
+    'je 0x20000007',
+    'lock dec QWORD PTR [rip+0xfffffffff00000fc] # 0x1000010a',
+  ]);
+  assert.deepEqual(result.map, [
+    { from: 0, to: 0 },
+    { from: 2, to: 6 },
+    { from: 3, to: 7 },
+  ]);
+});
+
+void test('a transaction aborts to where it did', () => {
+  assert.deepEqual(texts(moved(gnuAssemble('xbegin .+0x20'))), ['xbegin 0x10000020']);
 });
 
 void test('the end of the flow in the middle is told', () => {
