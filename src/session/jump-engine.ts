@@ -22,6 +22,7 @@ import { PerfMap } from './perf-map.ts';
 import { ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape } from './protocol.ts';
 import type { ResolvedPlace } from './resolve.ts';
+import { refuseReference } from './requested.ts';
 import { selectProcesses } from './selection.ts';
 import type { CommandStart } from './startup.ts';
 import type { AddedProbe, ProbeRequest, Stops, TargetSelection } from './types.ts';
@@ -89,6 +90,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   add(additions: readonly ProbeAddition[]): ProbeAddition[] {
+    for (const { definition } of additions) refuseReference(definition);
     // A file that one target maps is not waited for.
     const lacking = [...this.#targets.values()].map((target) => this.#addTo(target, additions));
     return additions.filter((addition) => lacking.every((some) => some.includes(addition)));

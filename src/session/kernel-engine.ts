@@ -224,7 +224,8 @@ export class KernelEngine implements SessionEngine {
         refuse(one, `a session can have ${CONSUMER_CAPACITY} places, removed ones included`);
       } else {
         const consumer = this.#nextConsumer++;
-        requests.set({ path: file.way, offset, program, probe: addition.id, consumer }, one);
+        const where = { path: file.way, offset, reference: addition.definition.reference };
+        requests.set({ ...where, program, probe: addition.id, consumer }, one);
       }
     }
     const failed = this.#target?.add([...requests.keys()]) ?? [];

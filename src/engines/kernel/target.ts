@@ -31,6 +31,8 @@ export interface KernelRequest extends EngineConsumer {
   /** Leads to the file, as we see it. */
   readonly path: string;
   readonly offset: FileOffset;
+  /** Of the counter in the file that is to be raised meanwhile. */
+  readonly reference: FileOffset | undefined;
 }
 
 /** A place that was asked for and is not probed. */
@@ -204,7 +206,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
   #define(event: string, plan: EventPlan, request: KernelRequest): string | undefined {
     const { tracefs, name: group } = this.#options;
-    const { path, offset, consumer } = request;
+    const { path, offset, reference, consumer } = request;
     // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
     const isPlain = /^[\w./+,=@~-]+$/.test(path) && !path.startsWith('/proc/');
     let file: number | undefined;
@@ -212,7 +214,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     try {
       file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
       const shown = file === undefined ? path : `/proc/self/fd/${file}`;
-      command = printCommand({ group, event }, shown, offset, plan, consumer);
+      command = printCommand({ group, event }, { path: shown, offset, reference }, plan, consumer);
       writeCommand(`${tracefs}/uprobe_events`, command);
       return undefined;
     } catch (error) {

@@ -24,18 +24,30 @@ function programOf(text: string, action: Program['action'] = 'record'): Program 
   return { arguments: given, filter: undefined, action };
 }
 
+function place(path: string, offset: number, reference?: number): Parameters<typeof printCommand>[1] {
+  return {
+    path,
+    offset: fileOffset(offset),
+    reference: reference === undefined ? undefined : fileOffset(reference),
+  };
+}
+
 test('a place is one line of uprobe_events', () => {
   const names = { group: 'g', event: 'e' };
   const program = programOf('size=$arg1:u64 path=+8(%si):string who=$comm $stack2');
   assert.equal(
-    printCommand(names, '/bin/zsh', fileOffset(0x4245c0), planEvent(program), 7),
+    printCommand(names, place('/bin/zsh', 0x4245c0), planEvent(program), 7),
     'p:g/e /bin/zsh:0x4245c0 trapline_site=\\7:u32 trapline_comm=$comm ' +
       'size=%di:u64 path=+8(%si):string who=$comm arg4=$stack2',
   );
   const count = programOf('', 'count');
   assert.equal(
-    printCommand(names, '/x', fileOffset(1), planEvent(count), 0),
+    printCommand(names, place('/x', 1), planEvent(count), 0),
     'p:g/e /x:0x1 trapline_site=\\0:u32',
+  );
+  assert.equal(
+    printCommand(names, place('/x', 1, 0x20), planEvent(count), 0),
+    'p:g/e /x:0x1(0x20) trapline_site=\\0:u32',
   );
 });
 
@@ -68,7 +80,7 @@ test('what the kernel would make nonsense of is guarded, or not asked of it', ()
     ['t', []],
     ['c', []],
   ]);
-  const command = printCommand({ group: 'g', event: 'e' }, '/x', fileOffset(1), plan, 0);
+  const command = printCommand({ group: 'g', event: 'e' }, place('/x', 1), plan, 0);
   assert.match(
     command,
     / trapline_base1=%di trapline_via2=\+16\(%di\) trapline_via3=\+8\(\+16\(%di\)\)$/,
