@@ -7,7 +7,7 @@ import { measureProgram } from '../engines/jump/measure.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
 import type { StopAccount } from '../probe/engine.ts';
-import { layoutOf, type Program } from '../probe/program.ts';
+import { layoutOf } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
@@ -15,6 +15,7 @@ import { eventClock } from '../sys/clock.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
 import { ownTaskId } from '../sys/signals.ts';
+import { costsOf, type HitCost, type MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
 import { splitDeviceText, type FileCache } from './files.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
@@ -134,14 +135,17 @@ export class JumpEngine implements SessionEngine {
     return sum;
   }
 
-  measure(programs: readonly Program[]): number[] {
+  measure(consumers: readonly MeasuredConsumer[]): HitCost[] {
     const own = brandPid(process.pid);
     const [tidOffset] = this.#files.tidOffsets(own, readMaps(own));
     const features = {
       ...machineFeatures(),
       threadPointer: tidOffset === undefined ? ('register' as const) : ('memory' as const),
     };
-    return programs.map((program) => measureProgram(program, { features, tidOffset }));
+    return costsOf(
+      consumers.map(({ program }) => program),
+      (program) => measureProgram(program, { features, tidOffset }),
+    );
   }
 
   leave(): string[] {

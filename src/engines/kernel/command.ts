@@ -32,10 +32,24 @@ export function printEventFilter({ program, guards }: EventPlan): string | undef
   return filter && printPart(guardFilter(filter, (name) => guards.get(name) ?? []));
 }
 
+/** One that looks at the same, and that every hit passes. */
+export function printPassingFilter(plan: EventPlan): string | undefined {
+  const text = printEventFilter(plan);
+  return text === undefined ? undefined : `(${text}) || !(${text})`;
+}
+
 function printPart(filter: ProgramFilter): string | undefined {
   if (filter.kind !== 'both') return filter.kind === 'tasks' ? undefined : printFilter(filter);
   const parts = filter.filters.flatMap((part) => printPart(part) ?? []);
   return parts.map((part) => `(${part})`).join(' && ');
+}
+
+/** A place's number from here on is none of the session's: hits are measured there (scratch.ts). */
+export const SCRATCH_SITE: number = 1 << 16;
+
+/** Whether a line of `uprobe_events` is a place of ours at which hits are measured. */
+export function isScratch(line: string): boolean {
+  return Number(/ trapline_site_*=\\(\d+):u32/.exec(line)?.[1] ?? 0) >= SCRATCH_SITE;
 }
 
 /** Decides what an event fetches for a program. */

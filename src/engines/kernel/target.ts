@@ -15,12 +15,16 @@ import {
   planEvent,
   printCommand,
   printEventFilter,
+  printPassingFilter,
   refusePlan,
+  SCRATCH_SITE,
   type EventPlan,
 } from './command.ts';
 import { parseFormat, type KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
+import type { StandIn } from './instruction.ts';
 import { removeSession } from './leftovers.ts';
+import { PriceMeter, type HitPrice, type PricedEvent, type ScratchPlaces } from './price.ts';
 import type { KernelRing } from './reader.ts';
 import { attempt, lastError, NOT_SUPPORTED, writeCommand } from './tracefs.ts';
 
@@ -33,6 +37,8 @@ export interface KernelRequest extends EngineConsumer {
   readonly offset: FileOffset;
   /** Of the counter in the file that is to be raised meanwhile. */
   readonly reference: FileOffset | undefined;
+  /** Which kind of instruction is there. */
+  readonly kind: StandIn;
 }
 
 /** A place that was asked for and is not probed. */
@@ -59,10 +65,13 @@ export interface KernelOptions {
 }
 
 /** An event of the kernel: one definition at some places. */
-interface KernelEvent {
-  readonly name: string;
-  readonly consumers: readonly number[];
+interface KernelEvent extends Omit<PricedEvent, 'scratch'> {
+  readonly requests: readonly KernelRequest[];
+  readonly scratch: ScratchPlaces | undefined;
 }
+
+/** A place as it is defined: one that was asked for, or one in a file of ours. */
+type DefinedPlace = Pick<KernelRequest, 'path' | 'offset' | 'reference'>;
 
 /** What is watched by the kernel for one session. Used by the tracer's thread only; the session owns it. */
 export class KernelTarget implements EngineTarget<KernelRequest> {
@@ -72,6 +81,11 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   readonly #options: KernelOptions;
   readonly #instance: TracingInstance;
   readonly #places = new Map<number, KernelPlace>();
+  /** By event: what a hit at a nop costs. */
+  readonly #prices = new Map<string, HitPrice>();
+  readonly #kinds = new Map<number, StandIn>();
+  /** Undefined where its hits would be events: where everybody's are, and we can not be left out. */
+  readonly #meter: PriceMeter | undefined;
   #events: KernelEvent[] = [];
   #nextEvent = 0;
   #isGone = false;
@@ -80,10 +94,12 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   constructor(options: KernelOptions) {
     const { tracefs, name, ringBytes, without } = options;
     this.#options = options;
-    this.#instance = new TracingInstance(tracefs, name, ringBytes);
+    this.#instance = new TracingInstance(tracefs, name, { ringBytes, isRead: true });
     this.ring = { tracefs, name, pageBytes: this.#instance.pageBytes, ringBytes, without };
     try {
       this.#instance.watch(options.watched);
+      const isHidden = options.watched.only !== undefined || this.#instance.leavesOut;
+      this.#meter = isHidden ? new PriceMeter(tracefs, name) : undefined;
     } catch (error) {
       this.#instance.remove();
       throw error;
@@ -112,20 +128,35 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
 
   remove(consumers: ReadonlySet<number>): string[] {
     // Switched off, and kept until all is read: the kernel empties the rings when it removes an event.
-    const leaving = this.#events.filter((event) => event.consumers.some((id) => consumers.has(id)));
+    const leaving = this.#events.filter(({ requests }) =>
+      requests.some(({ consumer }) => consumers.has(consumer)),
+    );
+    this.#measure(leaving);
     this.#events = this.#events.filter((event) => !leaving.includes(event));
     return leaving.flatMap(({ name }) => tried(() => this.#switch(name, false)));
   }
 
   leave(): string[] {
-    return this.remove(new Set(this.#events.flatMap(({ consumers }) => consumers)));
+    const requests = this.#events.flatMap((event) => event.requests);
+    return this.remove(new Set(requests.map(({ consumer }) => consumer)));
+  }
+
+  /** What a hit of a consumer costs; undefined where that is not known. */
+  priceOf(consumer: number): HitPrice | undefined {
+    this.#measure(this.#events);
+    const place = this.#places.get(consumer);
+    const price = place && this.#prices.get(place.event);
+    const kind = this.#kinds.get(consumer);
+    return price && kind && this.#meter?.priceAt(price, kind);
   }
 
   release(): string[] {
     if (this.#isGone) return [];
     this.#isGone = true;
     const { tracefs, name } = this.#options;
-    return [...this.leave(), ...removeSession(tracefs, name).kept];
+    const kept = [...this.leave(), ...removeSession(tracefs, name).kept];
+    this.#meter?.[Symbol.dispose]();
+    return kept;
   }
 
   [Symbol.dispose](): void {
@@ -143,7 +174,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     const failed: FailedKernelRequest[] = [];
     const defined: KernelRequest[] = [];
     for (const request of requests) {
-      const reason = this.#define(name, plan, request);
+      const reason = this.#define(name, plan, request, request.consumer);
       if (reason === undefined) defined.push(request);
       else failed.push({ request, reason });
     }
@@ -152,6 +183,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       return [...failed, ...defined.map((request) => ({ request, reason: reasonOf(error) }))];
     };
     if (defined.length === 0) return failed;
+    const scratch = this.#defineScratch(name, plan, defined);
     try {
       this.#describe(name, plan, defined);
     } catch (error) {
@@ -170,8 +202,37 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       failed.push(...this.#install(defined.slice(middle)));
       return failed;
     }
-    this.#events.push({ name, consumers: defined.map(({ consumer }) => consumer) });
+    const passing = printPassingFilter(plan);
+    this.#events.push({ name, requests: defined, passing, scratch });
     return failed;
+  }
+
+  /** Gives an event its places in the file of ours. */
+  #defineScratch(
+    name: string,
+    plan: EventPlan,
+    requests: readonly KernelRequest[],
+  ): ScratchPlaces | undefined {
+    const meter = this.#meter;
+    const places = meter?.placesFor(name, new Set(requests.map(({ kind }) => kind)));
+    if (meter === undefined || places === undefined) return undefined;
+    for (const { offset } of [places.nop, ...places.kinds]) {
+      const place = { path: meter.file.path, offset, reference: undefined };
+      const problem = this.#define(name, plan, place, SCRATCH_SITE);
+      if (problem !== undefined) log('hits of %s are not measured: %s', name, problem);
+    }
+    return places;
+  }
+
+  /** Measures hits of events that are on, each event once. */
+  #measure(events: readonly KernelEvent[]): void {
+    const priced = events.flatMap(({ name, passing, scratch }) =>
+      scratch === undefined || this.#prices.has(name) ? [] : [{ name, passing, scratch }],
+    );
+    this.#meter?.measure(priced)?.forEach((price, at) => {
+      const event = priced[at];
+      if (event !== undefined) this.#prices.set(event.name, price);
+    });
   }
 
   /** Notes how an event's records are read, and gives it its filter. */
@@ -179,8 +240,9 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     const file = `events/${this.#options.name}/${name}/format`;
     const format = parseFormat(this.#instance.read(file), plan);
     this.#filter(name, plan);
-    requests.forEach(({ consumer }, line) => {
+    requests.forEach(({ consumer, kind }, line) => {
       this.#places.set(consumer, { event: name, line, format });
+      this.#kinds.set(consumer, kind);
     });
   }
 
@@ -204,17 +266,17 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   }
 
   /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
-  #define(event: string, plan: EventPlan, request: KernelRequest): string | undefined {
+  #define(event: string, plan: EventPlan, place: DefinedPlace, site: number): string | undefined {
     const { tracefs, name: group } = this.#options;
-    const { path, offset, reference, consumer } = request;
+    const { path, offset, reference } = place;
     // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
-    const isPlain = /^[\w./+,=@~-]+$/.test(path) && !path.startsWith('/proc/');
+    const isPlain = /^[\w./+,=@~-]+$/.test(path) && !/^\/proc\/(?!self\/fd\/)/.test(path);
     let file: number | undefined;
     let command = '';
     try {
       file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
       const shown = file === undefined ? path : `/proc/self/fd/${file}`;
-      command = printCommand({ group, event }, { path: shown, offset, reference }, plan, consumer);
+      command = printCommand({ group, event }, { path: shown, offset, reference }, plan, site);
       writeCommand(`${tracefs}/uprobe_events`, command);
       return undefined;
     } catch (error) {
@@ -235,6 +297,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   #abandon(event: string, error: TraplineError): void {
     const { tracefs, name } = this.#options;
     log('%s is not switched on: %s', event, error.message);
+    this.#meter?.giveBack(event);
     const undefine = `-:${name}/${event}`;
     for (const problem of tried(() => writeCommand(`${tracefs}/uprobe_events`, undefine))) {
       log('%s', problem);

@@ -5,13 +5,15 @@ import * as fc from 'fast-check';
 import { fileOffset } from '../../../src/base/brand.ts';
 import { accountFor } from '../../../src/engines/kernel/account.ts';
 import {
+  isScratch,
   planEvent,
   printCommand,
   printEventFilter,
   refusePlan,
+  SCRATCH_SITE,
   type EventPlan,
 } from '../../../src/engines/kernel/command.ts';
-import { refuseInstruction } from '../../../src/engines/kernel/instruction.ts';
+import { refuseInstruction, standInFor } from '../../../src/engines/kernel/instruction.ts';
 import { parseFormat } from '../../../src/engines/kernel/format.ts';
 import { isOwnerAlive, ownName, parseName } from '../../../src/engines/kernel/session-name.ts';
 import { findError } from '../../../src/engines/kernel/tracefs.ts';
@@ -24,7 +26,11 @@ function programOf(text: string, action: Program['action'] = 'record'): Program 
   return { arguments: given, filter: undefined, action };
 }
 
-function place(path: string, offset: number, reference?: number): Parameters<typeof printCommand>[1] {
+function place(
+  path: string,
+  offset: number,
+  reference?: number,
+): Parameters<typeof printCommand>[1] {
   return {
     path,
     offset: fileOffset(offset),
@@ -187,6 +193,7 @@ test('a name says whose it is', () => {
   assert.ok(own !== undefined);
   assert.equal(own.pid, process.pid);
   assert.equal(own.thread, 3);
+  assert.equal(parseName(`${own.session}_prices`)?.session, ownName(3));
   assert.ok(isOwnerAlive(own));
   // The same number at another time is somebody else.
   assert.ok(!isOwnerAlive({ ...own, started: String(Number(own.started) + 1) }));
@@ -240,4 +247,39 @@ test('instructions that the kernel refuses, or takes for others', () => {
     if (expected === undefined) assert.equal(reason, undefined, bytes);
     else assert.match(reason ?? '', expected, bytes);
   }
+});
+
+test('an instruction is of the kind that the kernel treats it as', () => {
+  const kinds: readonly (readonly [string, string])[] = [
+    ['90', 'nop'],
+    ['f390', 'nop'], // pause
+    ['eb05', 'nop'],
+    ['e900000000', 'nop'],
+    ['e800000000', 'nop'],
+    ['7405', 'nop'],
+    ['0f8400000000', 'nop'],
+    ['0f1f00', 'long-nop'],
+    ['660f1f440000', 'long-nop'],
+    ['0f1f440000', 'patched-nop'],
+    ['55', 'push'],
+    ['4154', 'push'],
+    ['4954', 'stepped'], // REX.WB: two bytes, and not what the kernel knows
+    ['6655', 'stepped'],
+    ['f30f1efa', 'stepped'], // endbr64
+    ['4889e5', 'stepped'],
+    ['ff25aabbccdd', 'stepped'],
+    ['', 'stepped'],
+  ];
+  for (const [code, kind] of kinds) {
+    assert.equal(standInFor(Buffer.from(code, 'hex')), kind, code);
+  }
+});
+
+test('places at which hits are measured are none of the session’s', () => {
+  const plan = planEvent(programOf('trapline_site=%di'));
+  const names = { group: 'g', event: 'e' };
+  const lineOf = (site: number): string => printCommand(names, place('/x', 1), plan, site);
+  assert.ok(isScratch(lineOf(SCRATCH_SITE)));
+  assert.ok(!isScratch(lineOf(16_383)));
+  assert.ok(!isScratch('p:g/e /x:0x1 a=%di'));
 });
