@@ -32,12 +32,6 @@ export function printEventFilter({ program, guards }: EventPlan): string | undef
   return filter && printPart(guardFilter(filter, (name) => guards.get(name) ?? []));
 }
 
-/** One that looks at the same, and that every hit passes. */
-export function printPassingFilter(plan: EventPlan): string | undefined {
-  const text = printEventFilter(plan);
-  return text === undefined ? undefined : `(${text}) || !(${text})`;
-}
-
 function printPart(filter: ProgramFilter): string | undefined {
   if (filter.kind !== 'both') return filter.kind === 'tasks' ? undefined : printFilter(filter);
   const parts = filter.filters.flatMap((part) => printPart(part) ?? []);

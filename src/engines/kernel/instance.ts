@@ -79,11 +79,6 @@ export class TracingInstance {
     if (tids.length > 0) this.write('set_event_pid', tids.join(' '));
   }
 
-  /** Makes these threads, instead of those before, the ones that are watched. */
-  setTasks(tids: readonly number[]): void {
-    writeCommand(join(this.folder, 'set_event_pid'), tids.join(' '), { replace: true });
-  }
-
   /** Writes to one of its files. @throws TraplineError as `writeCommand` does. */
   write(file: string, text: string): void {
     writeCommand(join(this.folder, file), text);

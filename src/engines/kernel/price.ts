@@ -2,7 +2,6 @@
 
 import { debugLog } from '../../base/debug.ts';
 import { TraplineError } from '../../base/errors.ts';
-import { ownTaskId } from '../../sys/signals.ts';
 import { TracingInstance } from './instance.ts';
 import type { StandIn } from './instruction.ts';
 import { ScratchFile, type ScratchPlace } from './scratch.ts';
@@ -11,8 +10,6 @@ const log = debugLog('kernel');
 
 /** Of one processor's ring of the instance: nobody reads it. */
 const RING_BYTES = 65_536;
-/** A thread of the kernel's own (kthreadd), which never hits anything. */
-const NOBODY = 2;
 
 /** Nanoseconds of one hit. */
 export interface HitPrice {
@@ -33,14 +30,13 @@ export interface ScratchPlaces {
 /** An event that is on. */
 export interface PricedEvent {
   readonly name: string;
-  /** An event filter that lets every hit pass, and looks at what the event's own looks at. */
-  readonly passing: string | undefined;
   readonly scratch: ScratchPlaces;
 }
 
 /**
- * Measures hits of events. A hit in the session's instance is one that is refused: we are not watched. What more
- * one costs that becomes a record is measured in an instance of its own, so that none gets into the session's rings.
+ * Measures hits of events. A hit in the session's instance is one that is refused: we are not watched. One that
+ * becomes a record is put into a ring, too: in an instance beside it, where nothing is refused, so that none gets into
+ * the session's rings. A list of threads, or a filter, in that instance would cost tens of milliseconds.
  */
 export class PriceMeter implements Disposable {
   readonly file: ScratchFile = new ScratchFile();
@@ -79,8 +75,8 @@ export class PriceMeter implements Disposable {
     if (events.length === 0) return [];
     try {
       const refused = events.map(({ scratch }) => this.#measureRefused(scratch));
-      const more = this.#measureMore(events);
-      return refused.map((price, at) => ({ refused: price, passed: price + (more[at] ?? 0) }));
+      const passed = this.#measurePassed(events);
+      return refused.map((price, at) => ({ refused: price, passed: passed[at] ?? price }));
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       log('the cost of hits is not measured: %s', error.message);
@@ -106,25 +102,15 @@ export class PriceMeter implements Disposable {
     return price;
   }
 
-  /** What more a hit costs that becomes a record. */
-  #measureMore(events: readonly PricedEvent[]): number[] {
+  #measurePassed(events: readonly PricedEvent[]): number[] {
     const instance = this.#begin();
-    const fileOf = ({ name }: PricedEvent, file: string): string =>
-      `events/${this.#session}/${name}/${file}`;
+    const turn = ({ name }: PricedEvent, on: boolean): void =>
+      instance.write(`events/${this.#session}/${name}/enable`, on ? '1' : '0');
     try {
-      for (const event of events) {
-        if (event.passing !== undefined) instance.write(fileOf(event, 'filter'), event.passing);
-        instance.write(fileOf(event, 'enable'), '1');
-      }
-      const measureAll = (tid: number): number[] => {
-        instance.setTasks([tid]);
-        return events.map(({ scratch }) => this.file.measure(scratch.nop));
-      };
-      const refused = measureAll(NOBODY);
-      const passed = measureAll(ownTaskId());
-      return passed.map((price, at) => Math.max(0, price - (refused[at] ?? price)));
+      for (const event of events) turn(event, true);
+      return events.map(({ scratch }) => this.file.measure(scratch.nop));
     } finally {
-      for (const event of events) instance.write(fileOf(event, 'enable'), '0');
+      for (const event of events) turn(event, false);
     }
   }
 

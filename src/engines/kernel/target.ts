@@ -15,7 +15,6 @@ import {
   planEvent,
   printCommand,
   printEventFilter,
-  printPassingFilter,
   refusePlan,
   SCRATCH_SITE,
   type EventPlan,
@@ -24,7 +23,7 @@ import { parseFormat, type KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
 import type { StandIn } from './instruction.ts';
 import { removeSession } from './leftovers.ts';
-import { PriceMeter, type HitPrice, type PricedEvent, type ScratchPlaces } from './price.ts';
+import { PriceMeter, type HitPrice, type ScratchPlaces } from './price.ts';
 import type { KernelRing } from './reader.ts';
 import { attempt, lastError, NOT_SUPPORTED, writeCommand } from './tracefs.ts';
 
@@ -65,7 +64,8 @@ export interface KernelOptions {
 }
 
 /** An event of the kernel: one definition at some places. */
-interface KernelEvent extends Omit<PricedEvent, 'scratch'> {
+interface KernelEvent {
+  readonly name: string;
   readonly requests: readonly KernelRequest[];
   readonly scratch: ScratchPlaces | undefined;
 }
@@ -202,8 +202,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       failed.push(...this.#install(defined.slice(middle)));
       return failed;
     }
-    const passing = printPassingFilter(plan);
-    this.#events.push({ name, requests: defined, passing, scratch });
+    this.#events.push({ name, requests: defined, scratch });
     return failed;
   }
 
@@ -226,8 +225,8 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
 
   /** Measures hits of events that are on, each event once. */
   #measure(events: readonly KernelEvent[]): void {
-    const priced = events.flatMap(({ name, passing, scratch }) =>
-      scratch === undefined || this.#prices.has(name) ? [] : [{ name, passing, scratch }],
+    const priced = events.flatMap(({ name, scratch }) =>
+      scratch === undefined || this.#prices.has(name) ? [] : [{ name, scratch }],
     );
     this.#meter?.measure(priced)?.forEach((price, at) => {
       const event = priced[at];

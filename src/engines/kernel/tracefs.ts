@@ -92,22 +92,14 @@ export function readText(path: string): string {
 }
 
 /**
- * Writes to a file of tracefs in one call: a write is a command.
- * @param options `replace` truncates first, for a list that is ours: for `uprobe_events` that would be the command
- * to remove everybody's probes
+ * Writes to a file of tracefs in one call: a write is a command. Never truncates: for `uprobe_events` that
+ * would be the command to remove everybody's probes.
  * @throws TraplineError `busy`, `not-permitted`, `system`, with the errno's name.
  */
-export function writeCommand(
-  path: string,
-  text: string,
-  options: { readonly replace?: boolean } = {},
-): void {
+export function writeCommand(path: string, text: string): void {
   let file: number | undefined;
   try {
-    file = openSync(
-      path,
-      constants.O_WRONLY | (options.replace === true ? constants.O_TRUNC : constants.O_APPEND),
-    );
+    file = openSync(path, constants.O_WRONLY | constants.O_APPEND);
     writeSync(file, text);
   } catch (error) {
     throw failure(`write ${text.trim().slice(0, 60)} to ${path}`, error);
