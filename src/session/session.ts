@@ -188,6 +188,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
    */
   async remove(probe: AddedProbe): Promise<void> {
     this.#ensureRunning();
+    this.#collector.closing(probe.id);
     const problems = await this.#client.call('remove', probe.id);
     this.#probes.delete(probe.id);
     if (problems.length === 0) return;

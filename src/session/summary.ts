@@ -71,6 +71,7 @@ function addUp(one: EventSummary, other: EventSummary): EventSummary {
       noContext: one.missed.noContext + other.missed.noContext,
       tracerGone: one.missed.tracerGone + other.missed.tracerGone,
       abandoned: one.missed.abandoned + other.missed.abandoned,
+      textsTooLong: one.missed.textsTooLong + other.missed.textsTooLong,
     },
   };
 }

@@ -168,7 +168,8 @@ test('killed at any stage, a session leaves nothing that clean does not find', a
   await leavingKernelClean(target, 'kernel', async () => {
     const words = ['trace', '--engine', 'kernel', '-p', String(target.pid)];
     for (const [stage, holds] of stages) {
-      await using running = new Running([...words, PROBE, 'leaf@self-check', 'recurse@self-check']);
+      const text = 'recurse@self-check s=+0(%sp):string';
+      await using running = new Running([...words, PROBE, 'leaf@self-check', text]);
       if (stage.startsWith('it is')) {
         await running.until('out', /work_step: .*\n/);
         running.child.kill('SIGINT');

@@ -15,6 +15,10 @@ const PART_KIB = 8;
 const PAGE_BYTES = 4096;
 /** The file of an instance that says whose events are never recorded. */
 const LEFT_OUT = 'set_event_notrace_pid';
+/** The one that says whose are, if not everybody's. */
+const WATCHED = 'set_event_pid';
+/** A thread of the kernel's own (kthreadd), which hits nothing. */
+const NOBODY = 2;
 /** Attempts to remove an instance, and microseconds between them: a reader may just be closing its files. */
 const ATTEMPTS = 50;
 const PAUSE = 20_000;
@@ -33,8 +37,8 @@ export interface WatchedTasks {
 export interface InstanceUse {
   /** Bytes of one processor's ring. */
   readonly ringBytes: number;
-  /** Whether its events are read; if not, a full ring drops its oldest. */
-  readonly isRead: boolean;
+  /** How its events are read: with texts, without (so that a page is enough), or not at all. */
+  readonly reading: 'texts' | 'numbers' | 'none';
 }
 
 /** An instance of one session, made and owned by it. */
@@ -48,12 +52,13 @@ export class TracingInstance {
    * Makes an instance.
    * @throws TraplineError `system`, `busy`, `not-permitted`; nothing is left then.
    */
-  constructor(tracefs: string, name: string, { ringBytes, isRead }: InstanceUse) {
+  constructor(tracefs: string, name: string, { ringBytes, reading }: InstanceUse) {
     this.#tracefs = tracefs;
     this.folder = join(tracefs, 'instances', name);
     attempt(`make the tracing instance ${name}`, () => mkdirSync(this.folder));
     try {
-      this.pageBytes = isRead ? this.#prepareReading() : PAGE_BYTES;
+      if (reading !== 'none') this.#prepareReading();
+      this.pageBytes = reading === 'texts' ? this.#widenParts() : PAGE_BYTES;
       this.write('buffer_size_kb', String(ringBytes >>> 10));
     } catch (error) {
       this.remove();
@@ -74,9 +79,25 @@ export class TracingInstance {
     return existsSync(join(this.folder, LEFT_OUT));
   }
 
+  /** Watches those whom another one of the same session watches, with what they made meanwhile. */
+  watchAs(other: TracingInstance, watched: WatchedTasks): void {
+    this.watch({ ...watched, only: undefined });
+    if (watched.only === undefined) return;
+    const known = new Set<number>();
+    for (;;) {
+      const now = other.read(WATCHED).split('\n').filter(Boolean).map(Number);
+      const more = now.filter((tid) => !known.has(tid));
+      if (more.length === 0) break;
+      this.addTasks(more);
+      for (const tid of more) known.add(tid);
+    }
+    // Without a list everybody would be watched.
+    if (known.size === 0) this.addTasks([NOBODY]);
+  }
+
   /** Adds threads to those that are watched. */
   addTasks(tids: readonly number[]): void {
-    if (tids.length > 0) this.write('set_event_pid', tids.join(' '));
+    if (tids.length > 0) this.write(WATCHED, tids.join(' '));
   }
 
   /** Writes to one of its files. @throws TraplineError as `writeCommand` does. */
@@ -97,14 +118,13 @@ export class TracingInstance {
     removeInstance(this.#tracefs, this.folder);
   }
 
-  #prepareReading(): number {
+  #prepareReading(): void {
     // The time of our events is CLOCK_MONOTONIC everywhere.
     this.write('trace_clock', 'mono');
     // A full ring keeps what it has, as ours do, and what came too late is counted.
     this.write('options/overwrite', '0');
     // Which process a thread belonged to, when both have ended.
     this.write('options/record-tgid', '1');
-    return this.#widenParts();
   }
 
   /** Parts of more than a page are there from Linux 6.8 on. */

@@ -2,6 +2,7 @@
 
 import { debugLog } from '../../base/debug.ts';
 import { TraplineError } from '../../base/errors.ts';
+import type { EventDefinitions } from './definitions.ts';
 import { TracingInstance } from './instance.ts';
 import type { StandIn } from './instruction.ts';
 import { ScratchFile, type ScratchPlace } from './scratch.ts';
@@ -29,7 +30,8 @@ export interface ScratchPlaces {
 
 /** An event that is on. */
 export interface PricedEvent {
-  readonly name: string;
+  /** Its name, and that of its second event, if it has one (passed.ts). */
+  readonly names: readonly string[];
   readonly scratch: ScratchPlaces;
 }
 
@@ -42,15 +44,17 @@ export class PriceMeter implements Disposable {
   readonly file: ScratchFile = new ScratchFile();
   readonly #tracefs: string;
   readonly #session: string;
+  readonly #definitions: EventDefinitions;
   readonly #owners = new Map<StandIn, string>();
   /** What a hit of a kind costs more than one at a nop, whatever the event. */
   readonly #extras = new Map<StandIn, number>([['nop', 0]]);
   #instance: TracingInstance | undefined;
 
   /** @throws TraplineError `system`. */
-  constructor(tracefs: string, session: string) {
+  constructor(tracefs: string, session: string, definitions: EventDefinitions) {
     this.#tracefs = tracefs;
     this.#session = session;
+    this.#definitions = definitions;
   }
 
   /** The places that an event is to have; undefined where there are no more. @param kinds of its own places */
@@ -104,18 +108,17 @@ export class PriceMeter implements Disposable {
 
   #measurePassed(events: readonly PricedEvent[]): number[] {
     const instance = this.#begin();
-    const turn = ({ name }: PricedEvent, on: boolean): void =>
-      instance.write(`events/${this.#session}/${name}/enable`, on ? '1' : '0');
+    const names = events.flatMap((event) => event.names);
     try {
-      for (const event of events) turn(event, true);
+      for (const name of names) this.#definitions.turn(instance, name, true);
       return events.map(({ scratch }) => this.file.measure(scratch.nop));
     } finally {
-      for (const event of events) turn(event, false);
+      for (const name of names) this.#definitions.turn(instance, name, false);
     }
   }
 
   #begin(): TracingInstance {
-    const use = { ringBytes: RING_BYTES, isRead: false };
+    const use = { ringBytes: RING_BYTES, reading: 'none' } as const; // the literal
     return (this.#instance ??= new TracingInstance(this.#tracefs, `${this.#session}_prices`, use));
   }
 }

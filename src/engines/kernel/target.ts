@@ -1,8 +1,5 @@
 /** What a session has in the kernel: one tracing instance, one group of events. */
 
-import { closeSync, openSync } from 'node:fs';
-
-import type { FileOffset } from '../../base/brand.ts';
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type {
@@ -11,31 +8,20 @@ import type {
   FailedConsumer,
   StopAccount,
 } from '../../probe/engine.ts';
-import {
-  planEvent,
-  printCommand,
-  printEventFilter,
-  refusePlan,
-  SCRATCH_SITE,
-  type EventPlan,
-} from './command.ts';
-import { parseFormat, type KernelFormat } from './format.ts';
+import { planEvent, refusePlan, SCRATCH_SITE } from './command.ts';
+import { EventDefinitions, reasonOf, type DefinedPlace } from './definitions.ts';
+import type { KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
 import type { StandIn } from './instruction.ts';
 import { removeSession } from './leftovers.ts';
+import { PassedEvents, passedSince, type NumberedPlace, type PassedHits } from './passed.ts';
 import { PriceMeter, type HitPrice, type ScratchPlaces } from './price.ts';
 import type { KernelRing } from './reader.ts';
-import { attempt, lastError, NOT_SUPPORTED, writeCommand } from './tracefs.ts';
 
 const log = debugLog('kernel');
 
 /** One consumer at one place of a file, for all who map it. */
-export interface KernelRequest extends EngineConsumer {
-  /** Leads to the file, as we see it. */
-  readonly path: string;
-  readonly offset: FileOffset;
-  /** Of the counter in the file that is to be raised meanwhile. */
-  readonly reference: FileOffset | undefined;
+export interface KernelRequest extends EngineConsumer, DefinedPlace {
   /** Which kind of instruction is there. */
   readonly kind: StandIn;
 }
@@ -49,6 +35,8 @@ export interface KernelPlace {
   /** Its number among the event's places: the n-th line of the event in `uprobe_profile`. */
   readonly line: number;
   readonly format: KernelFormat;
+  /** How hits are counted whose records hold texts. */
+  readonly texts?: PassedHits;
 }
 
 /** What a session tells its target. */
@@ -70,9 +58,6 @@ interface KernelEvent {
   readonly scratch: ScratchPlaces | undefined;
 }
 
-/** A place as it is defined: one that was asked for, or one in a file of ours. */
-type DefinedPlace = Pick<KernelRequest, 'path' | 'offset' | 'reference'>;
-
 /** What is watched by the kernel for one session. Used by the tracer's thread only; the session owns it. */
 export class KernelTarget implements EngineTarget<KernelRequest> {
   /** Nobody is ever stopped by us. */
@@ -80,6 +65,8 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   readonly ring: KernelRing;
   readonly #options: KernelOptions;
   readonly #instance: TracingInstance;
+  readonly #definitions: EventDefinitions;
+  readonly #passed: PassedEvents;
   readonly #places = new Map<number, KernelPlace>();
   /** By event: what a hit at a nop costs. */
   readonly #prices = new Map<string, HitPrice>();
@@ -94,12 +81,14 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   constructor(options: KernelOptions) {
     const { tracefs, name, ringBytes, without } = options;
     this.#options = options;
-    this.#instance = new TracingInstance(tracefs, name, { ringBytes, isRead: true });
+    this.#instance = new TracingInstance(tracefs, name, { ringBytes, reading: 'texts' });
+    this.#definitions = new EventDefinitions(tracefs, name);
+    this.#passed = new PassedEvents(options, this.#instance, this.#definitions);
     this.ring = { tracefs, name, pageBytes: this.#instance.pageBytes, ringBytes, without };
     try {
       this.#instance.watch(options.watched);
       const isHidden = options.watched.only !== undefined || this.#instance.leavesOut;
-      this.#meter = isHidden ? new PriceMeter(tracefs, name) : undefined;
+      this.#meter = isHidden ? new PriceMeter(tracefs, name, this.#definitions) : undefined;
     } catch (error) {
       this.#instance.remove();
       throw error;
@@ -109,6 +98,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   /** Adds threads to those that are watched. */
   addTasks(tids: readonly number[]): void {
     this.#instance.addTasks(tids);
+    this.#passed.addTasks(tids);
   }
 
   /** Where a consumer that was added is found; undefined for one that was not. */
@@ -133,7 +123,10 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     );
     this.#measure(leaving);
     this.#events = this.#events.filter((event) => !leaving.includes(event));
-    return leaving.flatMap(({ name }) => tried(() => this.#switch(name, false)));
+    return leaving.flatMap(({ name }) => [
+      ...tried(() => this.#definitions.turn(this.#instance, name, false)),
+      ...tried(() => this.#passed.end(name)),
+    ]);
   }
 
   leave(): string[] {
@@ -174,7 +167,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     const failed: FailedKernelRequest[] = [];
     const defined: KernelRequest[] = [];
     for (const request of requests) {
-      const reason = this.#define(name, plan, request, request.consumer);
+      const reason = this.#definitions.define(name, plan, request, request.consumer);
       if (reason === undefined) defined.push(request);
       else failed.push({ request, reason });
     }
@@ -183,17 +176,23 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       return [...failed, ...defined.map((request) => ({ request, reason: reasonOf(error) }))];
     };
     if (defined.length === 0) return failed;
-    const scratch = this.#defineScratch(name, plan, defined);
+    const scratch = this.#takeScratch(name, defined);
+    const ours = this.#scratchPlaces(scratch);
+    for (const place of ours) this.#definitions.define(name, plan, place, place.site);
+    const theirs = defined.map((request) => ({ ...request, site: request.consumer }));
+    let format: KernelFormat;
     try {
-      this.#describe(name, plan, defined);
+      format = this.#definitions.describe(this.#instance, name, plan);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       return refuseAll(error);
     }
+    const passed = this.#passed.begin(name, first.program, [...theirs, ...ours]);
     try {
-      this.#switch(name, true);
+      this.#definitions.turn(this.#instance, name, true);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
+      this.#passed.abandon(name);
       if (defined.length === 1) return refuseAll(error);
       this.#abandon(name, error);
       // One place that the kernel can't probe spoils all: halves find it.
@@ -202,31 +201,35 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       failed.push(...this.#install(defined.slice(middle)));
       return failed;
     }
+    const texts = passedSince(passed);
+    defined.forEach(({ consumer, kind }, line) => {
+      this.#places.set(consumer, { event: name, line, format, ...(texts && { texts }) });
+      this.#kinds.set(consumer, kind);
+    });
     this.#events.push({ name, requests: defined, scratch });
     return failed;
   }
 
-  /** Gives an event its places in the file of ours. */
-  #defineScratch(
-    name: string,
-    plan: EventPlan,
-    requests: readonly KernelRequest[],
-  ): ScratchPlaces | undefined {
-    const meter = this.#meter;
-    const places = meter?.placesFor(name, new Set(requests.map(({ kind }) => kind)));
-    if (meter === undefined || places === undefined) return undefined;
-    for (const { offset } of [places.nop, ...places.kinds]) {
-      const place = { path: meter.file.path, offset, reference: undefined };
-      const problem = this.#define(name, plan, place, SCRATCH_SITE);
-      if (problem !== undefined) log('hits of %s are not measured: %s', name, problem);
-    }
-    return places;
+  /** Takes the places of an event in the file of ours. */
+  #takeScratch(name: string, requests: readonly KernelRequest[]): ScratchPlaces | undefined {
+    return this.#meter?.placesFor(name, new Set(requests.map(({ kind }) => kind)));
+  }
+
+  #scratchPlaces(scratch: ScratchPlaces | undefined): NumberedPlace[] {
+    const path = this.#meter?.file.path;
+    if (scratch === undefined || path === undefined) return [];
+    return [scratch.nop, ...scratch.kinds].map(({ offset }) => {
+      return { path, offset, reference: undefined, site: SCRATCH_SITE };
+    });
   }
 
   /** Measures hits of events that are on, each event once. */
   #measure(events: readonly KernelEvent[]): void {
-    const priced = events.flatMap(({ name, scratch }) =>
-      scratch === undefined || this.#prices.has(name) ? [] : [{ name, scratch }],
+    const unpriced = events.filter(({ name }) => !this.#prices.has(name));
+    const priced = unpriced.flatMap(({ name, scratch }) =>
+      scratch === undefined
+        ? []
+        : [{ name, names: [name, ...this.#passed.eventsOf(name)], scratch }],
     );
     this.#meter?.measure(priced)?.forEach((price, at) => {
       const event = priced[at];
@@ -234,73 +237,11 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     });
   }
 
-  /** Notes how an event's records are read, and gives it its filter. */
-  #describe(name: string, plan: EventPlan, requests: readonly KernelRequest[]): void {
-    const file = `events/${this.#options.name}/${name}/format`;
-    const format = parseFormat(this.#instance.read(file), plan);
-    this.#filter(name, plan);
-    requests.forEach(({ consumer, kind }, line) => {
-      this.#places.set(consumer, { event: name, line, format });
-      this.#kinds.set(consumer, kind);
-    });
-  }
-
-  /** Gives an event its filter. @throws TraplineError with the kernel's own words where it takes another one. */
-  #filter(event: string, plan: EventPlan): void {
-    const text = printEventFilter(plan);
-    if (text === undefined) return;
-    const file = `events/${this.#options.name}/${event}/filter`;
-    try {
-      this.#instance.write(file, text);
-    } catch (error) {
-      if (!(error instanceof TraplineError)) throw error;
-      const said = lastError(this.#options.tracefs, text);
-      if (said === undefined) throw error;
-      throw new TraplineError({
-        code: 'refused',
-        message: `the kernel says of the filter: ${said.message}\n  ${text}\n  ${' '.repeat(said.column)}^`,
-        cause: error,
-      });
-    }
-  }
-
-  /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
-  #define(event: string, plan: EventPlan, place: DefinedPlace, site: number): string | undefined {
-    const { tracefs, name: group } = this.#options;
-    const { path, offset, reference } = place;
-    // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
-    const isPlain = /^[\w./+,=@~-]+$/.test(path) && !/^\/proc\/(?!self\/fd\/)/.test(path);
-    let file: number | undefined;
-    let command = '';
-    try {
-      file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
-      const shown = file === undefined ? path : `/proc/self/fd/${file}`;
-      command = printCommand({ group, event }, { path: shown, offset, reference }, plan, site);
-      writeCommand(`${tracefs}/uprobe_events`, command);
-      return undefined;
-    } catch (error) {
-      if (!(error instanceof TraplineError)) throw error;
-      const said = lastError(tracefs, command);
-      if (said === undefined) return reasonOf(error);
-      return `the kernel says: ${said.message}\n  ${command}\n  ${' '.repeat(said.column)}^`;
-    } finally {
-      if (file !== undefined) closeSync(file);
-    }
-  }
-
-  #switch(event: string, on: boolean): void {
-    this.#instance.write(`events/${this.#options.name}/${event}/enable`, on ? '1' : '0');
-  }
-
   /** Takes an event away that never was on. */
   #abandon(event: string, error: TraplineError): void {
-    const { tracefs, name } = this.#options;
     log('%s is not switched on: %s', event, error.message);
     this.#meter?.giveBack(event);
-    const undefine = `-:${name}/${event}`;
-    for (const problem of tried(() => writeCommand(`${tracefs}/uprobe_events`, undefine))) {
-      log('%s', problem);
-    }
+    for (const problem of tried(() => this.#definitions.undefine(event))) log('%s', problem);
   }
 }
 
@@ -313,10 +254,4 @@ function tried(action: () => void): string[] {
     if (!(error instanceof TraplineError)) throw error;
     return [messageOf(error)];
   }
-}
-
-function reasonOf({ code, errno, message }: TraplineError): string {
-  if (code === 'refused') return message;
-  if (errno === NOT_SUPPORTED) return 'the kernel can not probe this instruction';
-  return `the kernel refuses it: ${message}`;
 }

@@ -208,6 +208,7 @@ test('sums are exact, whatever was lost and filtered', () => {
     ending: fc.nat(1000),
     seen: fc.nat(1e6),
     isCounted: fc.boolean(),
+    texts: fc.option(fc.record({ passed: fc.nat(1e6), shown: fc.nat(1e6) }), { nil: undefined }),
   });
   fc.assert(
     fc.property(fc.array(count, { maxLength: 20 }), fc.nat(1e6), (counts, lost) => {
@@ -222,11 +223,23 @@ test('sums are exact, whatever was lost and filtered', () => {
 });
 
 test('what nothing filters is told apart exactly, event by event', () => {
-  const one = { hits: 1000, ending: 0, seen: 400, isCounted: false };
-  const other = { hits: 50, ending: 0, seen: 50, isCounted: false };
+  const one = { hits: 1000, ending: 0, seen: 400, isCounted: false, texts: undefined };
+  const other = { hits: 50, ending: 0, seen: 50, isCounted: false, texts: undefined };
   const [first, second] = accountFor([one, other], 600, true);
   assert.equal(first?.missed.ringFull, 600);
   assert.equal(second?.missed.ringFull, 0);
+});
+
+test('texts that are too long are told from what was filtered, and from what was lost', () => {
+  const texts = { passed: 700, shown: 400 };
+  const one = { hits: 1000, ending: 0, seen: 400, isCounted: false, texts };
+  const [first] = accountFor([one], 0, true);
+  assert.equal(first?.missed.textsTooLong, 300);
+  assert.equal(first?.filtered, 300);
+  const [second] = accountFor([one], 50, true);
+  assert.equal(second?.missed.ringFull, 50);
+  assert.equal(second?.missed.textsTooLong, 250);
+  assert.equal(second?.filtered, 300);
 });
 
 test('instructions that the kernel refuses, or takes for others', () => {
