@@ -17,7 +17,7 @@ import { TracingInstance, type WatchedTasks } from './instance.ts';
 const log = debugLog('kernel');
 
 /** One part of a session's rings in so many is for them: their records are small. */
-const SHARE = 8;
+const SHARE = 4;
 const LEAST_BYTES = 65_536;
 
 /** A place of an event with its number. */
