@@ -18,6 +18,7 @@ const REASONS: readonly (readonly [keyof EventSummary['missed'], string])[] = [
   ['noContext', 'no ring'],
   ['tracerGone', 'tracer gone'],
   ['abandoned', 'abandoned'],
+  ['textsTooLong', 'texts too long'],
 ];
 
 /** The summary as lines. */

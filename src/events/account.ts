@@ -9,6 +9,8 @@ export interface MissedCounts {
   readonly tracerGone: number;
   /** Begun but never finished: the task died, or left the stub by a jump, inside the record. */
   readonly abandoned: number;
+  /** Its texts were too long for the kernel, all together. Of the kernel engine only. */
+  readonly textsTooLong: number;
 }
 
 /** The account of one consumer; in a quiet target `hits` is the sum of all the others. */
@@ -60,6 +62,7 @@ export function accountFor(
       noContext: count.noContext,
       tracerGone: count.tracerGone,
       abandoned: gaps > 0 || isFinal ? Math.max(0, residues[at] ?? 0) : 0,
+      textsTooLong: 0,
     },
   }));
   return { consumers, exact };
@@ -73,7 +76,9 @@ function residueOf(count: ConsumerCounts): number {
 
 /** Whether the sum of one account is exact. */
 export function isExact(account: ConsumerAccount): boolean {
-  const { ringFull, noContext, tracerGone, abandoned } = account.missed;
-  const missed = ringFull + noContext + tracerGone + abandoned;
+  const missed = Object.values(account.missed).reduce(
+    (sum: number, count: number) => sum + count,
+    0,
+  );
   return account.hits === account.recorded + account.aggregated + account.filtered + missed;
 }

@@ -58,6 +58,14 @@ export class Collector {
     return this.#merger.poll();
   }
 
+  /** A probe is about to be taken out. */
+  closing(probe: number): void {
+    for (const [source, origin] of this.#origins) {
+      const its = this.#consumers.filter((one) => one.source === source && one.probe === probe);
+      origin.closing(its.map(({ consumer }) => consumer));
+    }
+  }
+
   /** The session is about to leave its targets. */
   beginEnd(): void {
     for (const origin of this.#origins.values()) origin.beginEnd();

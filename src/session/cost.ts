@@ -9,28 +9,36 @@ export interface HitCost {
   readonly refused: number;
 }
 
-/** What is to be measured for some programs, each once. */
-export class PriceList {
-  readonly #indices = new Map<string, number>();
-  readonly programs: readonly Program[];
+/** Of a hit that nobody can measure. */
+export const UNKNOWN_COST: HitCost = { passed: 0, refused: 0 };
 
-  constructor(programs: readonly Program[]) {
-    const all = new Map<string, Program>();
-    for (const program of programs) {
-      const { passing, refusing } = pricedPrograms(program);
-      all.set(keyOf(passing), passing).set(keyOf(refusing), refusing);
-    }
-    this.programs = [...all.values()];
-    for (const key of all.keys()) this.#indices.set(key, this.#indices.size);
-  }
+/** A consumer, as far as what its hits cost depends on it. */
+export interface MeasuredConsumer {
+  /** See `ConsumerHandle`. */
+  readonly source: number;
+  readonly consumer: number;
+  readonly program: Program;
+}
 
-  /** The cost of a program's hits. @param measured nanoseconds of each of {@link programs} */
-  costOf(program: Program, measured: readonly number[]): HitCost {
+/**
+ * The costs of hits that depend on nothing but the program. Programs that do the same are measured once.
+ * @param measure nanoseconds of one hit of a program
+ */
+export function costsOf(
+  programs: readonly Program[],
+  measure: (program: Program) => number,
+): HitCost[] {
+  const known = new Map<string, number>();
+  const costOf = (program: Program): number => {
+    const key = keyOf(program);
+    const cost = known.get(key) ?? measure(program);
+    known.set(key, cost);
+    return cost;
+  };
+  return programs.map((program) => {
     const { passing, refusing } = pricedPrograms(program);
-    const costs = [passing, refusing].map((one) => measured[this.#indices.get(keyOf(one)) ?? -1]);
-    const [passed = 0, refused = 0] = costs;
-    return { passed, refused };
-  }
+    return { passed: costOf(passing), refused: costOf(refusing) };
+  });
 }
 
 /** Two programs that can be measured: the filter of one lets every hit pass, that of the other none. */

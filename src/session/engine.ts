@@ -1,7 +1,7 @@
 /** An engine as the tracer sees it: the same session, whichever way its probes are made real. */
 
 import type { Pid } from '../base/brand.ts';
-import type { Program } from '../probe/program.ts';
+import type { HitCost, MeasuredConsumer } from './cost.ts';
 import type { ProbeAddition } from './probing.ts';
 import type { SourceHandle } from './protocol.ts';
 import type { CommandStart } from './startup.ts';
@@ -42,8 +42,8 @@ export interface SessionEngine {
   /** @returns what had to stay. */
   remove(consumers: readonly AddedConsumer[]): string[];
   stops(): Stops;
-  /** Nanoseconds that one hit of each program costs; 0 where that is not known. */
-  measure(programs: readonly Program[]): number[];
+  /** What a hit of each consumer costs; {@link UNKNOWN_COST} where that is not known. */
+  measure(consumers: readonly MeasuredConsumer[]): HitCost[];
   /** Takes everything out of the processes. @returns what had to stay. */
   leave(): string[];
   /** Gives back what was kept for reading; all was read. @returns what had to stay. */

@@ -15,6 +15,8 @@ export interface EventOrigin {
    * @param isFinal nobody writes any more, and all was read
    */
   accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly ConsumerAccount[];
+  /** These consumers of its own are about to be taken out. */
+  closing(consumers: readonly number[]): void;
   /** What was passed over. */
   loss(): SegmentLoss;
   /** A process has ended: what its tasks have not committed now never will be. */

@@ -8,7 +8,7 @@ import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import type { SitePlan, SiteRefusal } from '../engines/jump/planner.ts';
 import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
 import type { StopAccount } from '../probe/engine.ts';
-import { layoutOf, type Program } from '../probe/program.ts';
+import { layoutOf } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
@@ -16,6 +16,7 @@ import { eventClock } from '../sys/clock.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
 import { ownTaskId } from '../sys/signals.ts';
+import { costsOf, type HitCost, type MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
 import { splitDeviceText, type FileCache } from './files.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
@@ -23,6 +24,7 @@ import { PerfMap } from './perf-map.ts';
 import { ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape } from './protocol.ts';
 import type { ResolvedPlace } from './resolve.ts';
+import { refuseReference } from './requested.ts';
 import { selectProcesses } from './selection.ts';
 import type { CommandStart } from './startup.ts';
 import type { AddedProbe, ProbeRequest, Stops, TargetSelection } from './types.ts';
@@ -91,6 +93,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   add(additions: readonly ProbeAddition[]): ProbeAddition[] {
+    for (const { definition } of additions) refuseReference(definition);
     // A file that one target maps is not waited for.
     const lacking = [...this.#targets.values()].map((target) => this.#addTo(target, additions));
     return additions.filter((addition) => lacking.every((some) => some.includes(addition)));
@@ -134,14 +137,17 @@ export class JumpEngine implements SessionEngine {
     return sum;
   }
 
-  measure(programs: readonly Program[]): number[] {
+  measure(consumers: readonly MeasuredConsumer[]): HitCost[] {
     const own = brandPid(process.pid);
     const [tidOffset] = this.#files.tidOffsets(own, readMaps(own));
     const features = {
       ...machineFeatures(),
       threadPointer: tidOffset === undefined ? ('register' as const) : ('memory' as const),
     };
-    return programs.map((program) => measureProgram(program, { features, tidOffset }));
+    return costsOf(
+      consumers.map(({ program }) => program),
+      (program) => measureProgram(program, { features, tidOffset }),
+    );
   }
 
   leave(): string[] {

@@ -5,6 +5,7 @@ import { TraplineError } from '../base/errors.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
 import { isOurs } from '../engines/jump/withdraw.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import type { SiteRow } from '../process/control.ts';
 import { splitDeviceText, type MappedFile } from './files.ts';
 
@@ -13,12 +14,24 @@ interface HeldSite {
   readonly site: SiteRow;
 }
 
+/** What a process has of jumps: where they are, or the files in which there may be some. */
+interface Holder {
+  readonly sites: readonly HeldSite[];
+  readonly unknown: readonly MemoryMapping[];
+}
+
 /** The jumps of all processes of the machine, as they are now. */
 export class JumpSites {
   readonly #sites: readonly HeldSite[];
+  /** By process, files in which another version of Trapline may have jumps. */
+  readonly #unknown: ReadonlyMap<Pid, readonly MemoryMapping[]>;
 
   constructor() {
-    this.#sites = findProcesses((maps) => maps.some(isOurs)).flatMap((pid) => sitesOf(pid));
+    const found = findProcesses((maps) => maps.some(isOurs)).map((pid) => {
+      return [pid, holderOf(pid)] as const;
+    });
+    this.#sites = found.flatMap(([, { sites }]) => sites);
+    this.#unknown = new Map(found.map(([pid, { unknown }]) => [pid, unknown]));
   }
 
   /**
@@ -35,22 +48,31 @@ export class JumpSites {
         offset >= site.fileOffset &&
         offset < site.fileOffset + site.displacedBytes,
     );
-    if (held === undefined) return undefined;
+    if (held === undefined) return this.#refuseUnknown(file);
     return `process ${held.pid} has a jump of Trapline there (at file offset ${hex(held.site.fileOffset)}), which a breakpoint of the kernel would break`;
+  }
+
+  #refuseUnknown({ device, inode }: MappedFile): string | undefined {
+    for (const [pid, maps] of this.#unknown) {
+      if (!maps.some((one) => one.device === device && one.inode === inode)) continue;
+      return `process ${pid}, which maps the file, may have a jump of another version of Trapline there, which a breakpoint of the kernel would break`;
+    }
+    return undefined;
   }
 }
 
-function sitesOf(pid: Pid): HeldSite[] {
+function holderOf(pid: Pid): Holder {
   const maps = mapsIfReadable(pid);
-  if (!maps.some(isOurs)) return [];
+  if (!maps.some(isOurs)) return { sites: [], unknown: [] };
   try {
     using reader = new MemoryReader(pid);
     const block = ControlBlock.read(maps, reader.read);
-    return [...block.sites.values()]
-      .filter(({ state }) => state === 'live')
-      .map((site) => ({ pid, site }));
+    const live = [...block.sites.values()].filter(({ state }) => state === 'live');
+    return { sites: live.map((site) => ({ pid, site })), unknown: [] };
   } catch (error) {
-    if (!(error instanceof TraplineError) || error.code !== 'no-process') throw error;
-    return []; // ended meanwhile
+    if (!(error instanceof TraplineError)) throw error;
+    // Ended meanwhile; or its block is not one that we can read.
+    const isGone = error.code === 'no-process';
+    return { sites: [], unknown: isGone ? [] : maps.filter(({ executable }) => executable) };
   }
 }

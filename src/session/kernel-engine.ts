@@ -7,13 +7,14 @@ import { address, type FileOffset, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { findProcesses, mapsIfReadable } from '../engines/jump/spaces.ts';
 import type { WatchedTasks } from '../engines/kernel/instance.ts';
-import { refuseInstruction } from '../engines/kernel/instruction.ts';
+import { isPatchedNop, refuseInstruction, standInFor } from '../engines/kernel/instruction.ts';
 import { ownName } from '../engines/kernel/session-name.ts';
 import { KernelTarget, type KernelRequest } from '../engines/kernel/target.ts';
 import { requireTracefs } from '../engines/kernel/tracefs.ts';
 import { layoutRecord } from '../events/layout.ts';
-import { fieldsOf, type Program } from '../probe/program.ts';
+import { fieldsOf } from '../probe/program.ts';
 import { listTasks } from '../process/tasks.ts';
+import { UNKNOWN_COST, type HitCost, type MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
 import { ownPid, type FileCache, type MappedFile } from './files.ts';
 import { findFile } from './find-file.ts';
@@ -117,8 +118,8 @@ export class KernelEngine implements SessionEngine {
     return { stops: 0, stoppedNanoseconds: 0, longestStopNanoseconds: 0 };
   }
 
-  measure(programs: readonly Program[]): number[] {
-    return programs.map(() => 0);
+  measure(consumers: readonly MeasuredConsumer[]): HitCost[] {
+    return consumers.map(({ consumer }) => this.#target?.priceOf(consumer) ?? UNKNOWN_COST);
   }
 
   leave(): string[] {
@@ -214,17 +215,20 @@ export class KernelEngine implements SessionEngine {
     };
     for (const one of wanted) {
       const { file, offset } = one.place;
+      const code = file.elf.bytes.subarray(offset);
       const reason =
         file.planner.boundary(offset) ??
         sites.refuse(file, offset) ??
-        refuseInstruction(file.elf.bytes.subarray(offset)) ??
+        refuseInstruction(code) ??
         refuseNop(file, offset);
       if (reason !== undefined) refuse(one, reason);
       else if (this.#nextConsumer >= CONSUMER_CAPACITY) {
         refuse(one, `a session can have ${CONSUMER_CAPACITY} places, removed ones included`);
       } else {
         const consumer = this.#nextConsumer++;
-        requests.set({ path: file.way, offset, program, probe: addition.id, consumer }, one);
+        const { reference } = addition.definition;
+        const where = { path: file.way, offset, reference, kind: standInFor(code) };
+        requests.set({ ...where, program, probe: addition.id, consumer }, one);
       }
     }
     const failed = this.#target?.add([...requests.keys()]) ?? [];
@@ -261,13 +265,9 @@ function gather(
   return [...wanted.values()];
 }
 
-/** `nopl 0(%rax,%rax,1)`, which Linux 6.18 and later make a call (arch/x86/kernel/uprobes.c, can_optimize). */
-const NOP = Buffer.from('0f1f440000', 'hex');
-
 /** At a function's start nothing of it lies below the stack pointer yet; further on it may (psABI, 3.2.2). */
 function refuseNop(file: MappedFile, offset: FileOffset): string | undefined {
-  const bytes = file.elf.bytes.subarray(offset, offset + NOP.length);
-  if (!NOP.equals(bytes)) return undefined;
+  if (!isPatchedNop(file.elf.bytes.subarray(offset))) return undefined;
   // A label of assembly may be a function's name too, inside of another.
   const isInside = file.symbols
     .functions()

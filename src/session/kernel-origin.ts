@@ -2,13 +2,15 @@
 
 import { join } from 'node:path';
 
-import { accountFor, type KernelCount } from '../engines/kernel/account.ts';
+import { accountFor, withUnread, type KernelCount } from '../engines/kernel/account.ts';
 import { countLost } from '../engines/kernel/instance.ts';
 import { readProfile } from '../engines/kernel/profile.ts';
+import { passedInstance } from '../engines/kernel/passed.ts';
 import { KernelReader, type KernelRing } from '../engines/kernel/reader.ts';
 import { writeCommand } from '../engines/kernel/tracefs.ts';
 import type { ConsumerAccount } from '../events/account.ts';
 import type { SegmentLoss } from '../events/segment.ts';
+import { monotonicNanoseconds } from '../sys/clock.ts';
 import type { ConsumerHandle } from './protocol.ts';
 import type { EventOrigin } from './event-origin.ts';
 
@@ -20,6 +22,8 @@ interface LastWords {
   readonly before: Profile;
   readonly after: Profile;
   lost: number;
+  /** Of the records that only tell how many hits passed. */
+  unread: number;
 }
 
 /** The kernel's rings of one session. */
@@ -27,6 +31,7 @@ export class KernelOrigin implements EventOrigin {
   readonly isScarce = false;
   readonly reader: KernelReader;
   readonly #ring: KernelRing;
+  readonly #textConsumers = new Set<number>();
   #last: LastWords | undefined;
 
   /** @throws TraplineError `system` when the rings can't be opened. */
@@ -37,7 +42,8 @@ export class KernelOrigin implements EventOrigin {
 
   define({ consumer, event, layout, address, kernel }: ConsumerHandle): void {
     if (kernel === undefined) return;
-    this.reader.define(consumer, kernel.format, { name: event, layout, address });
+    this.reader.define(consumer, kernel, { name: event, layout, address });
+    if (kernel.texts !== undefined) this.#textConsumers.add(consumer);
   }
 
   accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly ConsumerAccount[] {
@@ -52,9 +58,16 @@ export class KernelOrigin implements EventOrigin {
         ending: last === undefined ? 0 : Math.max(0, of(last.after) - of(last.before)),
         seen: this.reader.seen(consumer),
         isCounted: program.action === 'count',
+        texts: this.reader.texts(consumer),
       };
     });
-    return accountFor(counts, lost, isFinal);
+    const unread = last === undefined || !isFinal ? this.#unread() : last.unread;
+    return accountFor(withUnread(counts, unread), lost, isFinal);
+  }
+
+  closing(consumers: readonly number[]): void {
+    const now = Number(monotonicNanoseconds());
+    for (const consumer of consumers) this.reader.closeTexts(consumer, now);
   }
 
   loss(): SegmentLoss {
@@ -71,10 +84,14 @@ export class KernelOrigin implements EventOrigin {
 
   beginEnd(): void {
     const { tracefs, name } = this.#ring;
+    this.closing([...this.#textConsumers]);
     const before = this.#profile();
     // The probes go on for the tens of milliseconds that the kernel needs to let go of them.
     writeCommand(join(tracefs, 'instances', name, 'tracing_on'), '0');
-    this.#last = { before, after: this.#profile(), lost: 0 };
+    if (this.#textConsumers.size > 0) {
+      writeCommand(join(tracefs, 'instances', passedInstance(name), 'tracing_on'), '0');
+    }
+    this.#last = { before, after: this.#profile(), lost: 0, unread: 0 };
   }
 
   markAllDead(): void {
@@ -82,7 +99,10 @@ export class KernelOrigin implements EventOrigin {
   }
 
   finish(): void {
-    if (this.#last !== undefined) this.#last.lost = this.#lost();
+    if (this.#last !== undefined) {
+      this.#last.lost = this.#lost();
+      this.#last.unread = this.#unread();
+    }
     this.reader.close();
   }
 
@@ -92,5 +112,10 @@ export class KernelOrigin implements EventOrigin {
 
   #lost(): number {
     return countLost(this.#ring.tracefs, this.#ring.name);
+  }
+
+  #unread(): number {
+    if (this.#textConsumers.size === 0) return 0;
+    return countLost(this.#ring.tracefs, passedInstance(this.#ring.name));
   }
 }

@@ -5,6 +5,7 @@ import type { KernelRing } from '../engines/kernel/reader.ts';
 import type { KernelPlace } from '../engines/kernel/target.ts';
 import type { EngineName } from '../probe/engine.ts';
 import type { Program } from '../probe/program.ts';
+import type { HitCost, MeasuredConsumer } from './cost.ts';
 import type {
   AddedProbe,
   CleanReport,
@@ -123,8 +124,8 @@ export interface TracerMethods {
   symbolize(pid: number, addresses: readonly bigint[]): readonly (string | undefined)[];
   /** How the command that was started has ended, if it has. */
   pollEnd(): EndReply | undefined;
-  /** Nanoseconds that one hit of each program costs. */
-  measure(programs: readonly Program[]): readonly number[];
+  /** What a hit of each consumer costs. */
+  measure(consumers: readonly MeasuredConsumer[]): readonly HitCost[];
   stops(): Stops;
   /** Takes everything out of all targets. @returns what had to stay. */
   leave(): readonly string[];

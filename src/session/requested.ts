@@ -18,19 +18,22 @@ export function filtersOf(
   return [...own, parseFilter(filter, { text: filter, column: 0 }, definition.arguments)];
 }
 
-/** @throws TraplineError `unsupported` for what is understood, but can't be done yet. */
-export function refuseLater({ isReturn, reference, text }: ProbeDefinition): void {
-  if (isReturn === true) {
-    throw new TraplineError({
-      code: 'unsupported',
-      message: `${text}: return probes are understood, but this version can't make them yet`,
-      hint: 'Probe the entry of the function, or the places at which it returns (FUNC+OFFSET@FILE).',
-    });
-  }
+/** @throws TraplineError `unsupported` for what is understood, but can't be done yet by any engine. */
+export function refuseLater({ isReturn, text }: ProbeDefinition): void {
+  if (isReturn !== true) return;
+  throw new TraplineError({
+    code: 'unsupported',
+    message: `${text}: return probes are understood, but this version can't make them yet`,
+    hint: 'Probe the entry of the function, or the places at which it returns (FUNC+OFFSET@FILE).',
+  });
+}
+
+/** @throws TraplineError `unsupported` where a counter is to be raised: the kernel does that, we can't yet. */
+export function refuseReference({ reference, text }: ProbeDefinition): void {
   if (reference === undefined) return;
   throw new TraplineError({
     code: 'unsupported',
-    message: `${text}: a reference counter is understood, but this version can't raise it yet`,
-    hint: 'Leave the (REF_CTR) away if the code behind the counter runs without it.',
+    message: `${text}: a reference counter is understood, but the jump engine can't raise it yet`,
+    hint: 'Use --engine kernel, or leave the (REF_CTR) away if the code behind the counter runs without it.',
   });
 }

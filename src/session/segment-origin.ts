@@ -55,6 +55,10 @@ export class SegmentOrigin implements EventOrigin {
     return used * 2 > layout.contextCount;
   }
 
+  closing(): void {
+    // Every hit says itself what became of it.
+  }
+
   markDead(pid: number): void {
     if (pid === this.#pid) this.reader.markDead(pid);
   }

@@ -8,10 +8,9 @@ import type { TraceEvent } from '../events/event.ts';
 import type { EngineName } from '../probe/engine.ts';
 import type { Collector } from './collector.ts';
 import { EventLoopTurns } from './event-loop.ts';
-import { PriceList } from './cost.ts';
 import { decideShape } from './options.ts';
 import type { OpenReply } from './protocol.ts';
-import { summarise } from './summary.ts';
+import { measuredOf, summarise } from './summary.ts';
 import type { TargetWatch } from './target-watch.ts';
 import { TracerClient } from './tracer-client.ts';
 import type {
@@ -189,6 +188,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
    */
   async remove(probe: AddedProbe): Promise<void> {
     this.#ensureRunning();
+    this.#collector.closing(probe.id);
     const problems = await this.#client.call('remove', probe.id);
     this.#probes.delete(probe.id);
     if (problems.length === 0) return;
@@ -305,11 +305,10 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   async #summarise(kept: readonly string[], isFinal: boolean): Promise<Summary> {
     const accounts = this.#collector.accounts(isFinal);
-    const prices = new PriceList(accounts.map(({ consumer }) => consumer.program));
-    const measured = await this.#client.call('measure', prices.programs);
+    const costs = await this.#client.call('measure', measuredOf(accounts));
     return summarise({
       accounts,
-      costOf: (program) => prices.costOf(program, measured),
+      costs,
       loss: this.#collector.loss(),
       stops: await this.#client.call('stops'),
       targetNanoseconds: this.#watch.cpuNanoseconds,

@@ -1,28 +1,37 @@
 /** The account of a session: every hit explained, and the bill. */
 
 import type { SegmentLoss } from '../events/segment.ts';
-import type { Program } from '../probe/program.ts';
 import type { CollectedAccount } from './collector.ts';
-import { costOfHits, type HitCost } from './cost.ts';
+import { costOfHits, UNKNOWN_COST, type HitCost, type MeasuredConsumer } from './cost.ts';
 import type { EventSummary, Stops, Summary } from './types.ts';
 
 /** What a summary is made from. */
 export interface SummaryParts {
   readonly accounts: readonly CollectedAccount[];
-  readonly costOf: (program: Program) => HitCost;
+  /** Of each of them. */
+  readonly costs: readonly HitCost[];
   readonly loss: SegmentLoss;
   readonly stops: Stops;
   readonly targetNanoseconds: number;
   readonly kept: readonly string[];
 }
 
+/** The consumers of some accounts, as far as an engine has to know them to tell their costs. */
+export function measuredOf(accounts: readonly CollectedAccount[]): MeasuredConsumer[] {
+  return accounts.map(({ consumer: { source, consumer, program } }) => ({
+    source,
+    consumer,
+    program,
+  }));
+}
+
 /** Adds up the consumers of each event, in the order in which the events were added. */
 export function summarise(parts: SummaryParts): Summary {
   const events = new Map<string, EventSummary>();
   let stubNanoseconds = 0;
-  for (const { consumer, account } of parts.accounts) {
+  for (const [at, { consumer, account }] of parts.accounts.entries()) {
     const { hits, filtered } = account;
-    const cost = parts.costOf(consumer.program);
+    const cost = parts.costs[at] ?? UNKNOWN_COST;
     const total = costOfHits(cost, hits, filtered);
     stubNanoseconds += total;
     const { event, definition } = consumer;
@@ -48,9 +57,12 @@ export function summarise(parts: SummaryParts): Summary {
 }
 
 function addUp(one: EventSummary, other: EventSummary): EventSummary {
+  const hits = one.hits + other.hits;
+  const cost = one.costNanoseconds * one.hits + other.costNanoseconds * other.hits;
   return {
     ...one,
-    hits: one.hits + other.hits,
+    costNanoseconds: hits > 0 ? cost / hits : one.costNanoseconds,
+    hits,
     recorded: one.recorded + other.recorded,
     aggregated: one.aggregated + other.aggregated,
     filtered: one.filtered + other.filtered,
@@ -59,6 +71,7 @@ function addUp(one: EventSummary, other: EventSummary): EventSummary {
       noContext: one.missed.noContext + other.missed.noContext,
       tracerGone: one.missed.tracerGone + other.missed.tracerGone,
       abandoned: one.missed.abandoned + other.missed.abandoned,
+      textsTooLong: one.missed.textsTooLong + other.missed.textsTooLong,
     },
   };
 }

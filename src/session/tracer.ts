@@ -5,10 +5,10 @@ import { ensure } from '../base/errors.ts';
 import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
 import { usableTracefs } from '../engines/kernel/tracefs.ts';
 import { EventNames } from '../probe/names.ts';
-import type { Program } from '../probe/program.ts';
 import { signalName } from '../sys/signals.ts';
 import { waitFor } from '../sys/wait.ts';
 import { decodeAt } from '../x64/decode.ts';
+import type { HitCost, MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
 import { FileCache } from './files.ts';
 import { JumpEngine } from './jump-engine.ts';
@@ -138,8 +138,8 @@ export class Tracer implements TracerMethods {
     return command.end;
   }
 
-  measure(programs: readonly Program[]): readonly number[] {
-    return this.#engine.measure(programs);
+  measure(consumers: readonly MeasuredConsumer[]): readonly HitCost[] {
+    return this.#engine.measure(consumers);
   }
 
   stops(): Stops {

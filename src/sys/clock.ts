@@ -144,3 +144,15 @@ export function readClockPair(tries = 8): ClockPair {
   if (best === undefined) throw new RangeError('no clock pair was read');
   return best;
 }
+
+let ticks: number | undefined;
+
+/** Nanoseconds of one tick of the time stamp counter, by two readings some milliseconds apart; measured once. */
+export function nanosecondsPerTick(): number {
+  if (ticks !== undefined) return ticks;
+  const first = readClockPair();
+  let second = readClockPair();
+  while (second.nanoseconds - first.nanoseconds < 2_000_000n) second = readClockPair();
+  ticks = Number(second.nanoseconds - first.nanoseconds) / Number(second.tsc - first.tsc);
+  return ticks;
+}

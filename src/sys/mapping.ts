@@ -34,6 +34,8 @@ export interface MapOptions {
   readonly protection?: number;
   /** The file to map shared, from its start; private anonymous memory when absent. */
   readonly fd?: number;
+  /** The file's memory is ours alone: what is written there is not in the file. */
+  readonly isPrivate?: boolean;
   /** Map exactly here, over what is there. */
   readonly at?: Address;
 }
@@ -76,7 +78,8 @@ export class Mapping implements Disposable {
 /** Maps memory into our process. @throws TraplineError when the kernel refuses. */
 export function mapMemory(length: number, options: MapOptions = {}): Mapping {
   const flags =
-    (options.fd === undefined ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) |
+    (options.fd === undefined ? MAP_ANONYMOUS : 0) |
+    (options.fd === undefined || options.isPrivate === true ? MAP_PRIVATE : MAP_SHARED) |
     (options.at === undefined ? 0 : MAP_FIXED);
   const protection = options.protection ?? Protection.read | Protection.write;
   const at = mmap(options.at ?? null, length, protection, flags, options.fd ?? -1, 0);

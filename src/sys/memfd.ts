@@ -4,6 +4,7 @@ import { fstatSync, ftruncateSync } from 'node:fs';
 
 import { addressOf, bind, check, systemCall } from './call.ts';
 
+const SYS_CLOSE = 3;
 const SYS_MEMFD_CREATE = 319;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
@@ -20,7 +21,7 @@ const fcntl: (fd: number, command: number, argument: number) => number = bind(
 
 /**
  * Creates a file in memory in our own process.
- * @returns its descriptor, which the caller closes.
+ * @returns its descriptor, for {@link closeMemoryFile}.
  */
 export function createMemoryFile(name: string, bytes: number): number {
   const path = Buffer.from(`${name}\0`);
@@ -31,6 +32,11 @@ export function createMemoryFile(name: string, bytes: number): number {
   );
   ftruncateSync(fd, bytes);
   return fd;
+}
+
+/** Closes a file in memory. Node does not know of it, and a Worker would warn if it were to close it. */
+export function closeMemoryFile(fd: number): void {
+  check(systemCall(SYS_CLOSE, fd, 0, 0, 0, 0, 0), 'close a memory file');
 }
 
 /** Adds bits of {@link Seal} to a file in memory. */

@@ -162,13 +162,15 @@ test('killed at any stage, a session leaves nothing that clean does not find', a
     ['the instance is there', (running) => heldBy(pidOf(running)).length > 0],
     ['an event is defined', (running) => heldBy(pidOf(running)).length > 1],
     ['all are', (running) => heldBy(pidOf(running)).length > 3],
+    ['it is measuring', (running) => heldBy(pidOf(running)).some((one) => one.endsWith('_prices'))],
     ['it is taking them out', (running) => heldBy(pidOf(running)).length < 4],
   ];
   await leavingKernelClean(target, 'kernel', async () => {
     const words = ['trace', '--engine', 'kernel', '-p', String(target.pid)];
     for (const [stage, holds] of stages) {
-      await using running = new Running([...words, PROBE, 'leaf@self-check', 'recurse@self-check']);
-      if (stage.startsWith('it is taking')) {
+      const text = 'recurse@self-check s=+0(%sp):string';
+      await using running = new Running([...words, PROBE, 'leaf@self-check', text]);
+      if (stage.startsWith('it is')) {
         await running.until('out', /work_step: .*\n/);
         running.child.kill('SIGINT');
       }

@@ -41,8 +41,8 @@ const rules: readonly Rule[] = [
   { folder: 'src/engines/jump', text: 'all above', mayImport: engines },
   {
     folder: 'src/engines/kernel',
-    text: 'base, events, sys, probe',
-    mayImport: ['src/base', 'src/events', 'src/sys', 'src/probe'],
+    text: 'base, x64, events, sys, probe',
+    mayImport: ['src/base', 'src/x64', 'src/events', 'src/sys', 'src/probe'],
   },
   { folder: 'src/exporters', text: 'base, events', mayImport: ['src/base', 'src/events'] },
   { folder: 'src/session', text: 'all but exporters', mayImport: most },

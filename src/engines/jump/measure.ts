@@ -5,6 +5,7 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import { DisposableStack } from '../../base/dispose.ts';
+import { median } from '../../base/median.ts';
 import {
   ContextHeader,
   layoutSegment,
@@ -14,12 +15,11 @@ import {
 } from '../../events/layout.ts';
 import { formatSegment } from '../../events/segment.ts';
 import { layoutOf, type Program } from '../../probe/program.ts';
-import { readClockPair } from '../../sys/clock.ts';
+import { nanosecondsPerTick } from '../../sys/clock.ts';
 import { runCode } from '../../sys/execute.ts';
 import { mapMemory, Protection, type Mapping } from '../../sys/mapping.ts';
 import { Assembler } from '../../x64/assembler.ts';
-import { mem } from '../../x64/operands.ts';
-import type { Register64 } from '../../x64/registers.ts';
+import { timedLoop } from '../../x64/timed-loop.ts';
 import { compileProgram } from './compile.ts';
 import type { StubFeatures } from './features.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
@@ -144,55 +144,4 @@ class Bench {
     }
     return Number(this.#result.readBigUInt64LE(0)) / this.#hits;
   }
-}
-
-/** The registers that a C function must keep (psABI, figure 3.4); the loop points all others at memory. */
-const KEPT: readonly Register64[] = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'];
-const POINTERS: readonly Register64[] = [
-  'rax',
-  'rcx',
-  'rdx',
-  'rsi',
-  'r8',
-  'r9',
-  'r10',
-  'r11',
-  ...KEPT,
-];
-
-/** `void (u64 *ticks)`: calls `site` `hits` times and stores the ticks that it took. */
-function timedLoop(origin: Address, site: Address, hits: number): Uint8Array {
-  const code = new Assembler(origin);
-  for (const register of KEPT) code.push(register);
-  // Programs follow pointers: let every register hold one that can be read.
-  code.push('rdi').mov('rax', 'rdi');
-  for (const register of POINTERS) if (register !== 'rax') code.mov(register, 'rdi');
-  code.rdtsc().shl('rdx', 32).or('rax', 'rdx').push('rax');
-  code.mov('eax', hits).push('rax');
-  const again = code.boundLabel('again');
-  code
-    .call(site)
-    .dec(mem({ base: 'rsp', width: 8 }))
-    .jcc('ne', again);
-  code.rdtsc().shl('rdx', 32).or('rax', 'rdx').pop('rcx').pop('rcx').sub('rax', 'rcx');
-  code.pop('rdi').mov(mem({ base: 'rdi' }), 'rax');
-  for (const register of KEPT.toReversed()) code.pop(register);
-  return code.ret().finish();
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((left, right) => left - right);
-  return sorted[sorted.length >> 1] ?? 0;
-}
-
-let ticks: number | undefined;
-
-/** From two readings of both clocks some milliseconds apart; measured once. */
-function nanosecondsPerTick(): number {
-  if (ticks !== undefined) return ticks;
-  const first = readClockPair();
-  let second = readClockPair();
-  while (second.nanoseconds - first.nanoseconds < 2_000_000n) second = readClockPair();
-  ticks = Number(second.nanoseconds - first.nanoseconds) / Number(second.tsc - first.tsc);
-  return ticks;
 }

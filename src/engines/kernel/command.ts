@@ -38,6 +38,14 @@ function printPart(filter: ProgramFilter): string | undefined {
   return parts.map((part) => `(${part})`).join(' && ');
 }
 
+/** A place's number from here on is none of the session's: hits are measured there (scratch.ts). */
+export const SCRATCH_SITE: number = 1 << 16;
+
+/** Whether a line of `uprobe_events` is a place of ours at which hits are measured. */
+export function isScratch(line: string): boolean {
+  return Number(/ trapline_site_*=\\(\d+):u32/.exec(line)?.[1] ?? 0) >= SCRATCH_SITE;
+}
+
 /** Decides what an event fetches for a program. */
 export function planEvent(program: Program): EventPlan {
   const { arguments: given, filter, action } = program;
@@ -84,22 +92,30 @@ export function refusePlan({ program, fetched }: EventPlan): string | undefined 
   return `the kernel has room for ${most} arguments, those between included that pointers lead through; these are ${fetched.length}`;
 }
 
+/** A place of a file, as a command names it. */
+interface CommandPlace {
+  /** As the kernel is to look it up for us, without white space. */
+  readonly path: string;
+  readonly offset: FileOffset;
+  /** Of the counter that the kernel is to raise while the event is on. */
+  readonly reference: FileOffset | undefined;
+}
+
 /**
  * The command that defines one place of an event. Places with the same arguments are one event for the
  * kernel (append_trace_uprobe, kernel/trace/trace_uprobe.c), told apart by a constant: so it lets go of all of
  * them in the time that it needs for one.
- * @param path as the kernel is to look it up for us, without white space
  */
 export function printCommand(
   { group, event }: { readonly group: string; readonly event: string },
-  path: string,
-  offset: FileOffset,
+  { path, offset, reference }: CommandPlace,
   plan: EventPlan,
   site: number,
 ): string {
+  const counter = reference === undefined ? '' : `(${hex(reference)})`;
   return [
     `p:${group}/${event}`,
-    `${path}:${hex(offset)}`,
+    `${path}:${hex(offset)}${counter}`,
     // First: behind a text of more than a page the kernel has no room for another (fetch_store_strlen).
     `${plan.site}=\\${site}:u32`,
     ...(plan.comm === undefined ? [] : [`${plan.comm}=$comm`]),

@@ -13,6 +13,12 @@ const log = debugLog('kernel');
 /** Bytes of one part of a ring: enough for the largest event, whose data has a page. */
 const PART_KIB = 8;
 const PAGE_BYTES = 4096;
+/** The file of an instance that says whose events are never recorded. */
+const LEFT_OUT = 'set_event_notrace_pid';
+/** The one that says whose are, if not everybody's. */
+const WATCHED = 'set_event_pid';
+/** A thread of the kernel's own (kthreadd), which hits nothing. */
+const NOBODY = 2;
 /** Attempts to remove an instance, and microseconds between them: a reader may just be closing its files. */
 const ATTEMPTS = 50;
 const PAUSE = 20_000;
@@ -27,6 +33,14 @@ export interface WatchedTasks {
   readonly without: readonly number[];
 }
 
+/** How an instance is used. */
+export interface InstanceUse {
+  /** Bytes of one processor's ring. */
+  readonly ringBytes: number;
+  /** How its events are read: with texts, without (so that a page is enough), or not at all. */
+  readonly reading: 'texts' | 'numbers' | 'none';
+}
+
 /** An instance of one session, made and owned by it. */
 export class TracingInstance {
   readonly folder: string;
@@ -36,21 +50,15 @@ export class TracingInstance {
 
   /**
    * Makes an instance.
-   * @param ringBytes of one processor's ring
    * @throws TraplineError `system`, `busy`, `not-permitted`; nothing is left then.
    */
-  constructor(tracefs: string, name: string, ringBytes: number) {
+  constructor(tracefs: string, name: string, { ringBytes, reading }: InstanceUse) {
     this.#tracefs = tracefs;
     this.folder = join(tracefs, 'instances', name);
     attempt(`make the tracing instance ${name}`, () => mkdirSync(this.folder));
     try {
-      // The time of our events is CLOCK_MONOTONIC everywhere.
-      this.write('trace_clock', 'mono');
-      // A full ring keeps what it has, as ours do, and what came too late is counted.
-      this.write('options/overwrite', '0');
-      // Which process a thread belonged to, when both have ended.
-      this.write('options/record-tgid', '1');
-      this.pageBytes = this.#widenParts();
+      if (reading !== 'none') this.#prepareReading();
+      this.pageBytes = reading === 'texts' ? this.#widenParts() : PAGE_BYTES;
       this.write('buffer_size_kb', String(ringBytes >>> 10));
     } catch (error) {
       this.remove();
@@ -62,16 +70,34 @@ export class TracingInstance {
   watch({ only, children, without }: WatchedTasks): void {
     if (children) this.write('options/event-fork', '1');
     if (only !== undefined) this.addTasks(only);
-    // From Linux 5.7 on; before, the reader leaves our own process out.
-    const file = 'set_event_notrace_pid';
-    if (without.length > 0 && existsSync(join(this.folder, file))) {
-      this.write(file, without.join(' '));
+    // Before Linux 5.7 the reader leaves our own process out.
+    if (without.length > 0 && this.leavesOut) this.write(LEFT_OUT, without.join(' '));
+  }
+
+  /** Whether events of single threads can be left out: from Linux 5.7 on. */
+  get leavesOut(): boolean {
+    return existsSync(join(this.folder, LEFT_OUT));
+  }
+
+  /** Watches those whom another one of the same session watches, with what they made meanwhile. */
+  watchAs(other: TracingInstance, watched: WatchedTasks): void {
+    this.watch({ ...watched, only: undefined });
+    if (watched.only === undefined) return;
+    const known = new Set<number>();
+    for (;;) {
+      const now = other.read(WATCHED).split('\n').filter(Boolean).map(Number);
+      const more = now.filter((tid) => !known.has(tid));
+      if (more.length === 0) break;
+      this.addTasks(more);
+      for (const tid of more) known.add(tid);
     }
+    // Without a list everybody would be watched.
+    if (known.size === 0) this.addTasks([NOBODY]);
   }
 
   /** Adds threads to those that are watched. */
   addTasks(tids: readonly number[]): void {
-    if (tids.length > 0) this.write('set_event_pid', tids.join(' '));
+    if (tids.length > 0) this.write(WATCHED, tids.join(' '));
   }
 
   /** Writes to one of its files. @throws TraplineError as `writeCommand` does. */
@@ -90,6 +116,15 @@ export class TracingInstance {
    */
   remove(): void {
     removeInstance(this.#tracefs, this.folder);
+  }
+
+  #prepareReading(): void {
+    // The time of our events is CLOCK_MONOTONIC everywhere.
+    this.write('trace_clock', 'mono');
+    // A full ring keeps what it has, as ours do, and what came too late is counted.
+    this.write('options/overwrite', '0');
+    // Which process a thread belonged to, when both have ended.
+    this.write('options/record-tgid', '1');
   }
 
   /** Parts of more than a page are there from Linux 6.8 on. */

@@ -28,3 +28,35 @@ export function refuseInstruction(code: Uint8Array): string | undefined {
   }
   return undefined;
 }
+
+/**
+ * What the kernel does for an instruction that it probed, cheapest and dearest far apart: a nop, a jump or a call
+ * is emulated, a nop of several bytes too (from Linux 6.17 on); one of five bytes is patched and costs no trap; a
+ * push of a register is emulated; everything else is executed elsewhere, by a single step.
+ */
+export type StandIn = 'nop' | 'long-nop' | 'patched-nop' | 'push' | 'stepped';
+
+/** `nopl 0(%rax,%rax,1)`, which Linux 6.18 and later make a call (arch/x86/kernel/uprobes.c, can_optimize). */
+const PATCHED_NOP = Buffer.from('0f1f440000', 'hex');
+
+/** Whether an instruction is the nop that the kernel makes a call. */
+export function isPatchedNop(code: Uint8Array): boolean {
+  return PATCHED_NOP.equals(code.subarray(0, PATCHED_NOP.length));
+}
+
+/**
+ * Which kind an instruction is that the kernel can probe (branch_setup_xol_ops, push_setup_xol_ops).
+ * @param code the file's bytes, from the instruction on
+ */
+export function standInFor(code: Uint8Array): StandIn {
+  if (isPatchedNop(code)) return 'patched-nop';
+  const at = code.findIndex((byte) => !HARMLESS.has(byte));
+  const [opcode = 0, second = 0] = code.subarray(at);
+  if (opcode === 0x90 || opcode === 0xeb || opcode === 0xe9 || opcode === 0xe8) return 'nop';
+  if (opcode >= 0x70 && opcode <= 0x7f) return 'nop';
+  if (opcode === 0x0f && second >= 0x80 && second <= 0x8f) return 'nop';
+  if (opcode === 0x0f && second === 0x1f) return 'long-nop';
+  // REX.B is the only prefix that a push may have.
+  const pushed = opcode === 0x41 ? second : opcode;
+  return at === 0 && pushed >= 0x50 && pushed <= 0x57 ? 'push' : 'stepped';
+}

@@ -1,16 +1,17 @@
 /** What sessions have in the kernel, living and dead, and taking out what dead ones left. */
 
-import { existsSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { messageOf, TraplineError } from '../../base/errors.ts';
+import { isScratch } from './command.ts';
 import { removeInstance } from './instance.ts';
 import { isOwnerAlive, parseName } from './session-name.ts';
 import { attempt, readText, writeCommand } from './tracefs.ts';
 
 /** What one session has in the kernel. */
 export interface KernelHolding {
-  /** Of its tracing instance and its group of events. */
+  /** Of its group of events; its tracing instances begin with it. */
   readonly name: string;
   /** The process that made it. */
   readonly pid: number;
@@ -41,11 +42,12 @@ export function findHoldings(tracefs: string): KernelHolding[] {
     if (group === undefined || event === undefined || parseName(group) === undefined) continue;
     const holding = of(group);
     holding.events.add(event);
-    holding.places++;
+    if (!isScratch(line)) holding.places++;
   }
   const folder = join(tracefs, 'instances');
   for (const name of attempt(`read ${folder}`, () => readdirSync(folder))) {
-    if (parseName(name) !== undefined) of(name);
+    const session = parseName(name)?.session;
+    if (session !== undefined) of(session);
   }
   return [...found].flatMap(([name, { events, places }]) => {
     const owner = parseName(name);
@@ -80,9 +82,12 @@ export function removeSession(tracefs: string, name: string): Omit<KernelCleanin
       return false;
     }
   };
-  // With the instance its events are off. Before them: removing an event that was on would empty it.
-  const folder = join(tracefs, 'instances', name);
-  if (existsSync(folder)) tried(() => removeInstance(tracefs, folder));
+  // With the instances their events are off. Before them: removing an event that was on would empty them.
+  const folder = join(tracefs, 'instances');
+  for (const instance of attempt(`read ${folder}`, () => readdirSync(folder))) {
+    if (parseName(instance)?.session !== name) continue;
+    tried(() => removeInstance(tracefs, join(folder, instance)));
+  }
   const held = findHoldings(tracefs).find((holding) => holding.name === name);
   for (const event of held?.events ?? []) {
     if (tried(() => writeCommand(join(tracefs, 'uprobe_events'), `-:${name}/${event}`))) {

@@ -9,8 +9,10 @@ import { DescriptorTable, type EventDescriptor } from '../../events/descriptor.t
 import type { PollInstant, RecordSource } from '../../events/merge.ts';
 import { RecordIndex } from '../../events/record-index.ts';
 import { readAvailable } from '../../sys/read.ts';
+import type { TextCount } from './account.ts';
 import { COMMON_PID_OFFSET, type KernelFormat } from './format.ts';
 import { PageCursor } from './page.ts';
+import { passedInstance, type PassedHits } from './passed.ts';
 import { read32, RecordWriter, type RecordPlan } from './record-writer.ts';
 import { KernelTasks } from './tasks.ts';
 import { attempt } from './tracefs.ts';
@@ -35,11 +37,21 @@ interface ProcessorRing {
   readonly path: string;
 }
 
+/** Of a consumer whose records hold texts: while its hits are counted twice, in nanoseconds, and the counts. */
+interface TextWindow {
+  readonly since: number;
+  until: number;
+  passed: number;
+  shown: number;
+}
+
+const WORD = 4_294_967_296;
+
 /** Reads a session's events out of the kernel. Close it before the instance is removed. */
 export class KernelReader implements RecordSource {
   readonly table: DescriptorTable = new DescriptorTable();
   readonly #ring: KernelRing;
-  readonly #rings: readonly ProcessorRing[];
+  readonly #rings: ProcessorRing[];
   readonly #page: Buffer;
   readonly #cursor = new PageCursor();
   readonly #writer = new RecordWriter(new RecordIndex());
@@ -49,6 +61,9 @@ export class KernelReader implements RecordSource {
   readonly #formats = new Map<number, KernelFormat>();
   /** Records by consumer. */
   readonly #seen = new Float64Array(65_536);
+  readonly #texts = new Map<number, TextWindow>();
+  /** Kernel event types of records that are counted only: of hits whose records hold texts. */
+  readonly #passed = new Set<number>();
   #format: KernelFormat | undefined;
   #run: EventSource | undefined;
   #isOpen = true;
@@ -58,19 +73,40 @@ export class KernelReader implements RecordSource {
     this.#ring = ring;
     this.#page = Buffer.alloc(ring.pageBytes);
     this.#tasks = new KernelTasks(ring.tracefs);
-    const folder = join(ring.tracefs, 'instances', ring.name, 'per_cpu');
-    this.#rings = attempt(`open the rings in ${folder}`, () =>
-      readdirSync(folder)
-        .map((name) => ({ processor: Number(name.slice('cpu'.length)), path: join(folder, name) }))
-        .map(({ processor, path }) => ({ processor, path, file: openRing(path) })),
-    );
+    this.#rings = openRings(ring.tracefs, ring.name);
   }
 
   /** Makes a consumer's records known, before any of them is read. */
-  define(consumer: number, format: KernelFormat, descriptor: EventDescriptor): void {
+  define(
+    consumer: number,
+    { format, texts }: { readonly format: KernelFormat; readonly texts?: PassedHits },
+    descriptor: EventDescriptor,
+  ): void {
     this.table.set(consumer, descriptor);
     this.#plans[consumer] = { format, layout: descriptor.layout };
     this.#formats.set(format.type, format);
+    if (texts === undefined) return;
+    if (this.#passed.size === 0) {
+      this.#rings.push(...openRings(this.#ring.tracefs, passedInstance(this.#ring.name)));
+    }
+    this.#passed.add(texts.format.type);
+    this.#formats.set(texts.format.type, texts.format);
+    const { since } = texts;
+    this.#texts.set(consumer, { since, until: Number.POSITIVE_INFINITY, passed: 0, shown: 0 });
+  }
+
+  /**
+   * From now on a consumer's hits are not counted twice any more: its events are about to be switched off.
+   * @param now CLOCK_MONOTONIC in nanoseconds
+   */
+  closeTexts(consumer: number, now: number): void {
+    const texts = this.#texts.get(consumer);
+    if (texts !== undefined) texts.until = Math.min(texts.until, now);
+  }
+
+  /** A consumer's hits that were counted twice; undefined for one whose records hold no texts. */
+  texts(consumer: number): TextCount | undefined {
+    return this.#texts.get(consumer);
   }
 
   /** Records of a consumer that were read so far. */
@@ -125,6 +161,11 @@ export class KernelReader implements RecordSource {
     const consumer = read32(page, offset + format.site, end);
     const plan = this.#plans[consumer];
     if (plan === undefined) return;
+    if (this.#passed.has(format.type)) {
+      const texts = this.#textsAt(consumer, timeLow, timeHigh);
+      if (texts !== undefined) texts.passed++;
+      return;
+    }
     if (format.comm === undefined) {
       this.#count(consumer);
       return;
@@ -136,12 +177,22 @@ export class KernelReader implements RecordSource {
     const task = this.#tasks.identify(tid, page, name, lengthOf(page, name, inside), now);
     if (task.pid === this.#ring.without) return;
     this.#count(consumer);
+    const texts = this.#textsAt(consumer, timeLow, timeHigh);
+    if (texts !== undefined) texts.shown++;
     if (this.#run?.task !== task) this.#beginRun(batch, task, number);
     this.#writer.put(plan, page, offset, end, consumer | (processor << 16), timeLow, timeHigh);
   }
 
   #count(consumer: number): void {
     this.#seen[consumer] = (this.#seen[consumer] ?? 0) + 1;
+  }
+
+  #textsAt(consumer: number, timeLow: number, timeHigh: number): TextWindow | undefined {
+    if (this.#texts.size === 0) return undefined;
+    const texts = this.#texts.get(consumer);
+    if (texts === undefined) return undefined;
+    const time = timeHigh * WORD + timeLow;
+    return time >= texts.since && time < texts.until ? texts : undefined;
   }
 
   #formatOf(type: number): KernelFormat | undefined {
@@ -163,6 +214,16 @@ export class KernelReader implements RecordSource {
     batch.append(run, this.#writer.bytes, this.#writer.index);
     this.#writer.clear();
   }
+}
+
+/** Opens the rings of an instance. @throws TraplineError `system`. */
+function openRings(tracefs: string, instance: string): ProcessorRing[] {
+  const folder = join(tracefs, 'instances', instance, 'per_cpu');
+  return attempt(`open the rings in ${folder}`, () =>
+    readdirSync(folder)
+      .map((name) => ({ processor: Number(name.slice('cpu'.length)), path: join(folder, name) }))
+      .map(({ processor, path }) => ({ processor, path, file: openRing(path) })),
+  );
 }
 
 function openRing(folder: string): number {

@@ -1,14 +1,16 @@
 /**
- * The name that all that a session has in the kernel carries: its tracing instance, its group of events, each
- * event. It says whose it is, so that what a killed session left is known for what it is.
+ * The name that all that a session has in the kernel carries: its tracing instances (all but the one with its
+ * events have a word behind it), its group of events, each event. It says whose it is, so that what a killed session left is known for what it is.
  */
 
 import { readFileSync } from 'node:fs';
 
-const FORM = /^trapline_(\d+)_(\d+)_(\d+)$/;
+const FORM = /^(trapline_(\d+)_(\d+)_(\d+))(?:_[a-z]+)?$/;
 
 /** Whose a name is. */
 export interface SessionOwner {
+  /** The session's name: what the names of all that it has begin with. */
+  readonly session: string;
   readonly pid: number;
   /** When the process began, in clock ticks after boot: numbers of processes are used again. */
   readonly started: string;
@@ -23,9 +25,9 @@ export function ownName(thread: number): string {
 
 /** Takes a name apart; undefined where it is none of ours. */
 export function parseName(name: string): SessionOwner | undefined {
-  const [, pid, started, thread] = FORM.exec(name) ?? [];
-  if (pid === undefined || started === undefined) return undefined;
-  return { pid: Number(pid), started, thread: Number(thread) };
+  const [, session, pid, started, thread] = FORM.exec(name) ?? [];
+  if (session === undefined || pid === undefined || started === undefined) return undefined;
+  return { session, pid: Number(pid), started, thread: Number(thread) };
 }
 
 /** Whether the process that made a name still lives. */

@@ -1,8 +1,5 @@
 /** What a session has in the kernel: one tracing instance, one group of events. */
 
-import { closeSync, openSync } from 'node:fs';
-
-import type { FileOffset } from '../../base/brand.ts';
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type {
@@ -11,26 +8,22 @@ import type {
   FailedConsumer,
   StopAccount,
 } from '../../probe/engine.ts';
-import {
-  planEvent,
-  printCommand,
-  printEventFilter,
-  refusePlan,
-  type EventPlan,
-} from './command.ts';
-import { parseFormat, type KernelFormat } from './format.ts';
+import { planEvent, refusePlan, SCRATCH_SITE } from './command.ts';
+import { EventDefinitions, reasonOf, type DefinedPlace } from './definitions.ts';
+import type { KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
+import type { StandIn } from './instruction.ts';
 import { removeSession } from './leftovers.ts';
+import { PassedEvents, passedSince, type NumberedPlace, type PassedHits } from './passed.ts';
+import { PriceMeter, type HitPrice, type ScratchPlaces } from './price.ts';
 import type { KernelRing } from './reader.ts';
-import { attempt, lastError, NOT_SUPPORTED, writeCommand } from './tracefs.ts';
 
 const log = debugLog('kernel');
 
 /** One consumer at one place of a file, for all who map it. */
-export interface KernelRequest extends EngineConsumer {
-  /** Leads to the file, as we see it. */
-  readonly path: string;
-  readonly offset: FileOffset;
+export interface KernelRequest extends EngineConsumer, DefinedPlace {
+  /** Which kind of instruction is there. */
+  readonly kind: StandIn;
 }
 
 /** A place that was asked for and is not probed. */
@@ -42,6 +35,8 @@ export interface KernelPlace {
   /** Its number among the event's places: the n-th line of the event in `uprobe_profile`. */
   readonly line: number;
   readonly format: KernelFormat;
+  /** How hits are counted whose records hold texts. */
+  readonly texts?: PassedHits;
 }
 
 /** What a session tells its target. */
@@ -59,7 +54,8 @@ export interface KernelOptions {
 /** An event of the kernel: one definition at some places. */
 interface KernelEvent {
   readonly name: string;
-  readonly consumers: readonly number[];
+  readonly requests: readonly KernelRequest[];
+  readonly scratch: ScratchPlaces | undefined;
 }
 
 /** What is watched by the kernel for one session. Used by the tracer's thread only; the session owns it. */
@@ -69,7 +65,14 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   readonly ring: KernelRing;
   readonly #options: KernelOptions;
   readonly #instance: TracingInstance;
+  readonly #definitions: EventDefinitions;
+  readonly #passed: PassedEvents;
   readonly #places = new Map<number, KernelPlace>();
+  /** By event: what a hit at a nop costs. */
+  readonly #prices = new Map<string, HitPrice>();
+  readonly #kinds = new Map<number, StandIn>();
+  /** Undefined where its hits would be events: where everybody's are, and we can not be left out. */
+  readonly #meter: PriceMeter | undefined;
   #events: KernelEvent[] = [];
   #nextEvent = 0;
   #isGone = false;
@@ -78,10 +81,14 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   constructor(options: KernelOptions) {
     const { tracefs, name, ringBytes, without } = options;
     this.#options = options;
-    this.#instance = new TracingInstance(tracefs, name, ringBytes);
+    this.#instance = new TracingInstance(tracefs, name, { ringBytes, reading: 'texts' });
+    this.#definitions = new EventDefinitions(tracefs, name);
+    this.#passed = new PassedEvents(options, this.#instance, this.#definitions);
     this.ring = { tracefs, name, pageBytes: this.#instance.pageBytes, ringBytes, without };
     try {
       this.#instance.watch(options.watched);
+      const isHidden = options.watched.only !== undefined || this.#instance.leavesOut;
+      this.#meter = isHidden ? new PriceMeter(tracefs, name, this.#definitions) : undefined;
     } catch (error) {
       this.#instance.remove();
       throw error;
@@ -91,6 +98,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   /** Adds threads to those that are watched. */
   addTasks(tids: readonly number[]): void {
     this.#instance.addTasks(tids);
+    this.#passed.addTasks(tids);
   }
 
   /** Where a consumer that was added is found; undefined for one that was not. */
@@ -110,20 +118,38 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
 
   remove(consumers: ReadonlySet<number>): string[] {
     // Switched off, and kept until all is read: the kernel empties the rings when it removes an event.
-    const leaving = this.#events.filter((event) => event.consumers.some((id) => consumers.has(id)));
+    const leaving = this.#events.filter(({ requests }) =>
+      requests.some(({ consumer }) => consumers.has(consumer)),
+    );
+    this.#measure(leaving);
     this.#events = this.#events.filter((event) => !leaving.includes(event));
-    return leaving.flatMap(({ name }) => tried(() => this.#switch(name, false)));
+    return leaving.flatMap(({ name }) => [
+      ...tried(() => this.#definitions.turn(this.#instance, name, false)),
+      ...tried(() => this.#passed.end(name)),
+    ]);
   }
 
   leave(): string[] {
-    return this.remove(new Set(this.#events.flatMap(({ consumers }) => consumers)));
+    const requests = this.#events.flatMap((event) => event.requests);
+    return this.remove(new Set(requests.map(({ consumer }) => consumer)));
+  }
+
+  /** What a hit of a consumer costs; undefined where that is not known. */
+  priceOf(consumer: number): HitPrice | undefined {
+    this.#measure(this.#events);
+    const place = this.#places.get(consumer);
+    const price = place && this.#prices.get(place.event);
+    const kind = this.#kinds.get(consumer);
+    return price && kind && this.#meter?.priceAt(price, kind);
   }
 
   release(): string[] {
     if (this.#isGone) return [];
     this.#isGone = true;
     const { tracefs, name } = this.#options;
-    return [...this.leave(), ...removeSession(tracefs, name).kept];
+    const kept = [...this.leave(), ...removeSession(tracefs, name).kept];
+    this.#meter?.[Symbol.dispose]();
+    return kept;
   }
 
   [Symbol.dispose](): void {
@@ -141,7 +167,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     const failed: FailedKernelRequest[] = [];
     const defined: KernelRequest[] = [];
     for (const request of requests) {
-      const reason = this.#define(name, plan, request);
+      const reason = this.#definitions.define(name, plan, request, request.consumer);
       if (reason === undefined) defined.push(request);
       else failed.push({ request, reason });
     }
@@ -150,16 +176,23 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       return [...failed, ...defined.map((request) => ({ request, reason: reasonOf(error) }))];
     };
     if (defined.length === 0) return failed;
+    const scratch = this.#takeScratch(name, defined);
+    const ours = this.#scratchPlaces(scratch);
+    for (const place of ours) this.#definitions.define(name, plan, place, place.site);
+    const theirs = defined.map((request) => ({ ...request, site: request.consumer }));
+    let format: KernelFormat;
     try {
-      this.#describe(name, plan, defined);
+      format = this.#definitions.describe(this.#instance, name, plan);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       return refuseAll(error);
     }
+    const passed = this.#passed.begin(name, first.program, [...theirs, ...ours]);
     try {
-      this.#switch(name, true);
+      this.#definitions.turn(this.#instance, name, true);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
+      this.#passed.abandon(name);
       if (defined.length === 1) return refuseAll(error);
       this.#abandon(name, error);
       // One place that the kernel can't probe spoils all: halves find it.
@@ -168,75 +201,47 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       failed.push(...this.#install(defined.slice(middle)));
       return failed;
     }
-    this.#events.push({ name, consumers: defined.map(({ consumer }) => consumer) });
+    const texts = passedSince(passed);
+    defined.forEach(({ consumer, kind }, line) => {
+      this.#places.set(consumer, { event: name, line, format, ...(texts && { texts }) });
+      this.#kinds.set(consumer, kind);
+    });
+    this.#events.push({ name, requests: defined, scratch });
     return failed;
   }
 
-  /** Notes how an event's records are read, and gives it its filter. */
-  #describe(name: string, plan: EventPlan, requests: readonly KernelRequest[]): void {
-    const file = `events/${this.#options.name}/${name}/format`;
-    const format = parseFormat(this.#instance.read(file), plan);
-    this.#filter(name, plan);
-    requests.forEach(({ consumer }, line) => {
-      this.#places.set(consumer, { event: name, line, format });
+  /** Takes the places of an event in the file of ours. */
+  #takeScratch(name: string, requests: readonly KernelRequest[]): ScratchPlaces | undefined {
+    return this.#meter?.placesFor(name, new Set(requests.map(({ kind }) => kind)));
+  }
+
+  #scratchPlaces(scratch: ScratchPlaces | undefined): NumberedPlace[] {
+    const path = this.#meter?.file.path;
+    if (scratch === undefined || path === undefined) return [];
+    return [scratch.nop, ...scratch.kinds].map(({ offset }) => {
+      return { path, offset, reference: undefined, site: SCRATCH_SITE };
     });
   }
 
-  /** Gives an event its filter. @throws TraplineError with the kernel's own words where it takes another one. */
-  #filter(event: string, plan: EventPlan): void {
-    const text = printEventFilter(plan);
-    if (text === undefined) return;
-    const file = `events/${this.#options.name}/${event}/filter`;
-    try {
-      this.#instance.write(file, text);
-    } catch (error) {
-      if (!(error instanceof TraplineError)) throw error;
-      const said = lastError(this.#options.tracefs, text);
-      if (said === undefined) throw error;
-      throw new TraplineError({
-        code: 'refused',
-        message: `the kernel says of the filter: ${said.message}\n  ${text}\n  ${' '.repeat(said.column)}^`,
-        cause: error,
-      });
-    }
-  }
-
-  /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
-  #define(event: string, plan: EventPlan, request: KernelRequest): string | undefined {
-    const { tracefs, name: group } = this.#options;
-    const { path, offset, consumer } = request;
-    // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
-    const isPlain = /^[\w./+,=@~-]+$/.test(path) && !path.startsWith('/proc/');
-    let file: number | undefined;
-    let command = '';
-    try {
-      file = isPlain ? undefined : attempt(`open ${path}`, () => openSync(path, 'r'));
-      const shown = file === undefined ? path : `/proc/self/fd/${file}`;
-      command = printCommand({ group, event }, shown, offset, plan, consumer);
-      writeCommand(`${tracefs}/uprobe_events`, command);
-      return undefined;
-    } catch (error) {
-      if (!(error instanceof TraplineError)) throw error;
-      const said = lastError(tracefs, command);
-      if (said === undefined) return reasonOf(error);
-      return `the kernel says: ${said.message}\n  ${command}\n  ${' '.repeat(said.column)}^`;
-    } finally {
-      if (file !== undefined) closeSync(file);
-    }
-  }
-
-  #switch(event: string, on: boolean): void {
-    this.#instance.write(`events/${this.#options.name}/${event}/enable`, on ? '1' : '0');
+  /** Measures hits of events that are on, each event once. */
+  #measure(events: readonly KernelEvent[]): void {
+    const unpriced = events.filter(({ name }) => !this.#prices.has(name));
+    const priced = unpriced.flatMap(({ name, scratch }) =>
+      scratch === undefined
+        ? []
+        : [{ name, names: [name, ...this.#passed.eventsOf(name)], scratch }],
+    );
+    this.#meter?.measure(priced)?.forEach((price, at) => {
+      const event = priced[at];
+      if (event !== undefined) this.#prices.set(event.name, price);
+    });
   }
 
   /** Takes an event away that never was on. */
   #abandon(event: string, error: TraplineError): void {
-    const { tracefs, name } = this.#options;
     log('%s is not switched on: %s', event, error.message);
-    const undefine = `-:${name}/${event}`;
-    for (const problem of tried(() => writeCommand(`${tracefs}/uprobe_events`, undefine))) {
-      log('%s', problem);
-    }
+    this.#meter?.giveBack(event);
+    for (const problem of tried(() => this.#definitions.undefine(event))) log('%s', problem);
   }
 }
 
@@ -249,10 +254,4 @@ function tried(action: () => void): string[] {
     if (!(error instanceof TraplineError)) throw error;
     return [messageOf(error)];
   }
-}
-
-function reasonOf({ code, errno, message }: TraplineError): string {
-  if (code === 'refused') return message;
-  if (errno === NOT_SUPPORTED) return 'the kernel can not probe this instruction';
-  return `the kernel refuses it: ${message}`;
 }

@@ -6,7 +6,7 @@ import { byReason, renderAttached, renderSites } from '../../../src/cli/trace-re
 import { exitStatus } from '../../../src/cli/follow.ts';
 import type { AddedProbe, EventSummary, Summary } from '../../../src/index.ts';
 
-const none = { ringFull: 0, noContext: 0, tracerGone: 0, abandoned: 0 };
+const none = { ringFull: 0, noContext: 0, tracerGone: 0, abandoned: 0, textsTooLong: 0 };
 
 function event(name: string, hits: number, more: Partial<EventSummary> = {}): EventSummary {
   return {
@@ -46,7 +46,7 @@ test('a quiet summary has no empty columns', () => {
 });
 
 test('what was filtered and missed is shown with its reasons', () => {
-  const missed = { ringFull: 3000, noContext: 4, tracerGone: 0, abandoned: 1 };
+  const missed = { ringFull: 3000, noContext: 4, tracerGone: 0, abandoned: 1, textsTooLong: 0 };
   const summary = {
     ...whole,
     events: [

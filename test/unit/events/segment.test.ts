@@ -192,7 +192,7 @@ describe('the account', () => {
         recorded: 128,
         aggregated: 5,
         filtered: 20,
-        missed: { ringFull: 52, noContext: 3, tracerGone: 2, abandoned: 0 },
+        missed: { ringFull: 52, noContext: 3, tracerGone: 2, abandoned: 0, textsTooLong: 0 },
       },
     ]);
     assert.ok(exact);

@@ -5,13 +5,15 @@ import * as fc from 'fast-check';
 import { fileOffset } from '../../../src/base/brand.ts';
 import { accountFor } from '../../../src/engines/kernel/account.ts';
 import {
+  isScratch,
   planEvent,
   printCommand,
   printEventFilter,
   refusePlan,
+  SCRATCH_SITE,
   type EventPlan,
 } from '../../../src/engines/kernel/command.ts';
-import { refuseInstruction } from '../../../src/engines/kernel/instruction.ts';
+import { refuseInstruction, standInFor } from '../../../src/engines/kernel/instruction.ts';
 import { parseFormat } from '../../../src/engines/kernel/format.ts';
 import { isOwnerAlive, ownName, parseName } from '../../../src/engines/kernel/session-name.ts';
 import { findError } from '../../../src/engines/kernel/tracefs.ts';
@@ -24,18 +26,34 @@ function programOf(text: string, action: Program['action'] = 'record'): Program 
   return { arguments: given, filter: undefined, action };
 }
 
+function place(
+  path: string,
+  offset: number,
+  reference?: number,
+): Parameters<typeof printCommand>[1] {
+  return {
+    path,
+    offset: fileOffset(offset),
+    reference: reference === undefined ? undefined : fileOffset(reference),
+  };
+}
+
 test('a place is one line of uprobe_events', () => {
   const names = { group: 'g', event: 'e' };
   const program = programOf('size=$arg1:u64 path=+8(%si):string who=$comm $stack2');
   assert.equal(
-    printCommand(names, '/bin/zsh', fileOffset(0x4245c0), planEvent(program), 7),
+    printCommand(names, place('/bin/zsh', 0x4245c0), planEvent(program), 7),
     'p:g/e /bin/zsh:0x4245c0 trapline_site=\\7:u32 trapline_comm=$comm ' +
       'size=%di:u64 path=+8(%si):string who=$comm arg4=$stack2',
   );
   const count = programOf('', 'count');
   assert.equal(
-    printCommand(names, '/x', fileOffset(1), planEvent(count), 0),
+    printCommand(names, place('/x', 1), planEvent(count), 0),
     'p:g/e /x:0x1 trapline_site=\\0:u32',
+  );
+  assert.equal(
+    printCommand(names, place('/x', 1, 0x20), planEvent(count), 0),
+    'p:g/e /x:0x1(0x20) trapline_site=\\0:u32',
   );
 });
 
@@ -68,7 +86,7 @@ test('what the kernel would make nonsense of is guarded, or not asked of it', ()
     ['t', []],
     ['c', []],
   ]);
-  const command = printCommand({ group: 'g', event: 'e' }, '/x', fileOffset(1), plan, 0);
+  const command = printCommand({ group: 'g', event: 'e' }, place('/x', 1), plan, 0);
   assert.match(
     command,
     / trapline_base1=%di trapline_via2=\+16\(%di\) trapline_via3=\+8\(\+16\(%di\)\)$/,
@@ -175,6 +193,7 @@ test('a name says whose it is', () => {
   assert.ok(own !== undefined);
   assert.equal(own.pid, process.pid);
   assert.equal(own.thread, 3);
+  assert.equal(parseName(`${own.session}_prices`)?.session, ownName(3));
   assert.ok(isOwnerAlive(own));
   // The same number at another time is somebody else.
   assert.ok(!isOwnerAlive({ ...own, started: String(Number(own.started) + 1) }));
@@ -189,6 +208,7 @@ test('sums are exact, whatever was lost and filtered', () => {
     ending: fc.nat(1000),
     seen: fc.nat(1e6),
     isCounted: fc.boolean(),
+    texts: fc.option(fc.record({ passed: fc.nat(1e6), shown: fc.nat(1e6) }), { nil: undefined }),
   });
   fc.assert(
     fc.property(fc.array(count, { maxLength: 20 }), fc.nat(1e6), (counts, lost) => {
@@ -203,11 +223,23 @@ test('sums are exact, whatever was lost and filtered', () => {
 });
 
 test('what nothing filters is told apart exactly, event by event', () => {
-  const one = { hits: 1000, ending: 0, seen: 400, isCounted: false };
-  const other = { hits: 50, ending: 0, seen: 50, isCounted: false };
+  const one = { hits: 1000, ending: 0, seen: 400, isCounted: false, texts: undefined };
+  const other = { hits: 50, ending: 0, seen: 50, isCounted: false, texts: undefined };
   const [first, second] = accountFor([one, other], 600, true);
   assert.equal(first?.missed.ringFull, 600);
   assert.equal(second?.missed.ringFull, 0);
+});
+
+test('texts that are too long are told from what was filtered, and from what was lost', () => {
+  const texts = { passed: 700, shown: 400 };
+  const one = { hits: 1000, ending: 0, seen: 400, isCounted: false, texts };
+  const [first] = accountFor([one], 0, true);
+  assert.equal(first?.missed.textsTooLong, 300);
+  assert.equal(first?.filtered, 300);
+  const [second] = accountFor([one], 50, true);
+  assert.equal(second?.missed.ringFull, 50);
+  assert.equal(second?.missed.textsTooLong, 250);
+  assert.equal(second?.filtered, 300);
 });
 
 test('instructions that the kernel refuses, or takes for others', () => {
@@ -228,4 +260,39 @@ test('instructions that the kernel refuses, or takes for others', () => {
     if (expected === undefined) assert.equal(reason, undefined, bytes);
     else assert.match(reason ?? '', expected, bytes);
   }
+});
+
+test('an instruction is of the kind that the kernel treats it as', () => {
+  const kinds: readonly (readonly [string, string])[] = [
+    ['90', 'nop'],
+    ['f390', 'nop'], // pause
+    ['eb05', 'nop'],
+    ['e900000000', 'nop'],
+    ['e800000000', 'nop'],
+    ['7405', 'nop'],
+    ['0f8400000000', 'nop'],
+    ['0f1f00', 'long-nop'],
+    ['660f1f440000', 'long-nop'],
+    ['0f1f440000', 'patched-nop'],
+    ['55', 'push'],
+    ['4154', 'push'],
+    ['4954', 'stepped'], // REX.WB: two bytes, and not what the kernel knows
+    ['6655', 'stepped'],
+    ['f30f1efa', 'stepped'], // endbr64
+    ['4889e5', 'stepped'],
+    ['ff25aabbccdd', 'stepped'],
+    ['', 'stepped'],
+  ];
+  for (const [code, kind] of kinds) {
+    assert.equal(standInFor(Buffer.from(code, 'hex')), kind, code);
+  }
+});
+
+test('places at which hits are measured are none of the session’s', () => {
+  const plan = planEvent(programOf('trapline_site=%di'));
+  const names = { group: 'g', event: 'e' };
+  const lineOf = (site: number): string => printCommand(names, place('/x', 1), plan, site);
+  assert.ok(isScratch(lineOf(SCRATCH_SITE)));
+  assert.ok(!isScratch(lineOf(16_383)));
+  assert.ok(!isScratch('p:g/e /x:0x1 a=%di'));
 });

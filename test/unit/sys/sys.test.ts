@@ -15,6 +15,7 @@ import { sharesMemory } from '../../../src/sys/kcmp.ts';
 import { mapMemory, viewMemory } from '../../../src/sys/mapping.ts';
 import {
   addSeals,
+  closeMemoryFile,
   createMemoryFile,
   getSeals,
   identifyFile,
@@ -132,7 +133,7 @@ test('a sealed memory file keeps its size', () => {
   assert.equal(inode, String(identity.inode));
   const numbers = device?.split(':').map((part) => Number.parseInt(part, 16));
   assert.deepEqual(numbers, [identity.major, identity.minor]);
-  closeSync(fd);
+  closeMemoryFile(fd);
 });
 
 test('device numbers are split as gnu_dev_major and gnu_dev_minor do', () => {
@@ -166,7 +167,7 @@ test('the kernel marks a liveness word when its thread ends', async () => {
   await ended;
   // The worker's thread is joined before 'exit' is told.
   assert.equal(word[0], FUTEX_OWNER_DIED);
-  closeSync(fd);
+  closeMemoryFile(fd);
 });
 
 test('liveness words can be registered and released in any order', () => {

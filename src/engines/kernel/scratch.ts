@@ -1,0 +1,133 @@
+/**
+ * A file of ours that runs in our own process: functions that do nothing, with one instruction of each kind that
+ * the kernel tells apart. A place of an event there costs a hit what the event's other places cost, and can be
+ * timed. In slots of 16 bytes: one of each kind that is never probed, one of each that is, and then nops.
+ */
+
+import { writeSync } from 'node:fs';
+
+import { address, fileOffset, type Address, type FileOffset } from '../../base/brand.ts';
+import { DisposableStack } from '../../base/dispose.ts';
+import { median } from '../../base/median.ts';
+import { nanosecondsPerTick } from '../../sys/clock.ts';
+import { runCode } from '../../sys/execute.ts';
+import { mapMemory, Protection, type Mapping } from '../../sys/mapping.ts';
+import { closeMemoryFile, createMemoryFile } from '../../sys/memfd.ts';
+import { timedLoop } from '../../x64/timed-loop.ts';
+import type { StandIn } from './instruction.ts';
+
+/** An instruction of each kind, with what undoes it behind. */
+const CODE: readonly (readonly [StandIn, string])[] = [
+  ['nop', '90'],
+  ['long-nop', '0f1f00'],
+  ['patched-nop', '0f1f440000'],
+  ['push', '5059'], // push %rax; pop %rcx
+  ['stepped', '89c0'], // mov %eax,%eax
+];
+const RET = 0xc3;
+const SLOT_BYTES = 16;
+const SLOTS = 16_384;
+const FILE_BYTES = SLOTS * SLOT_BYTES;
+const LOOP_BYTES = 4096;
+
+/** Hits of one run, and runs of which the median counts. */
+const HITS = 64;
+const ROUNDS = 5;
+/** Memory that every register points into the middle of: each of its words does so, too. */
+const MEMORY_BYTES = 65_536;
+
+/** One function of the file. */
+export interface ScratchPlace {
+  readonly kind: StandIn;
+  readonly offset: FileOffset;
+}
+
+/** The file, mapped executable. Its owner disposes it, after the events that have places in it. */
+export class ScratchFile implements Disposable {
+  /** As the kernel is to look it up for us. */
+  readonly path: string;
+  readonly #stack = new DisposableStack();
+  readonly #code: Address;
+  readonly #loop: Mapping;
+  readonly #memory: Mapping;
+  readonly #bare = new Map<StandIn, number>();
+  #nextSlot = CODE.length * 2;
+
+  /** @throws TraplineError `system`. */
+  constructor() {
+    const fd = createMemoryFile('trapline-scratch', FILE_BYTES);
+    this.#stack.defer(() => closeMemoryFile(fd));
+    this.path = `/proc/self/fd/${fd}`;
+    writeSync(fd, contents());
+    // Side by side, so that a loop reaches the functions; unmapped by the first one, all of it.
+    const whole = this.#stack.use(mapMemory(FILE_BYTES + LOOP_BYTES));
+    this.#code = whole.address;
+    this.#loop = mapMemory(LOOP_BYTES, { at: address(this.#code + BigInt(FILE_BYTES)) });
+    // Private: the kernel probes no other mappings (valid_vma, kernel/events/uprobes.c).
+    const protection = Protection.read | Protection.execute;
+    mapMemory(FILE_BYTES, { fd, protection, isPrivate: true, at: this.#code });
+    this.#memory = this.#stack.use(mapMemory(MEMORY_BYTES));
+    new BigUint64Array(this.#memory.view).fill(this.#middle);
+  }
+
+  /** A nop that nobody else has; undefined when all are taken. */
+  takeNop(): ScratchPlace | undefined {
+    return this.#nextSlot < SLOTS ? placeAt(this.#nextSlot++, 'nop') : undefined;
+  }
+
+  /** The only probed place of its kind. */
+  placeOf(kind: StandIn): ScratchPlace {
+    return placeAt(CODE.length + indexOf(kind), kind);
+  }
+
+  /** Nanoseconds that what is on at a place adds to a call of it. */
+  measure({ kind, offset }: ScratchPlace): number {
+    const bare = this.#bare.get(kind) ?? this.#time(placeAt(indexOf(kind), kind).offset);
+    this.#bare.set(kind, bare);
+    return Math.max(0, this.#time(offset) - bare);
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+
+  get #middle(): Address {
+    return address(this.#memory.address + BigInt(MEMORY_BYTES / 2));
+  }
+
+  #time(offset: FileOffset): number {
+    const { address: loop, view } = this.#loop;
+    this.#loop.protect(Protection.read | Protection.write);
+    new Uint8Array(view).set(timedLoop(loop, address(this.#code + BigInt(offset)), HITS));
+    this.#loop.protect(Protection.read | Protection.execute);
+    const result = new DataView(this.#memory.view, MEMORY_BYTES / 2);
+    const ticks: number[] = [];
+    for (let round = 0; round <= ROUNDS; round++) {
+      runCode(loop, this.#middle);
+      ticks.push(Number(result.getBigUint64(0, true)));
+      result.setBigUint64(0, this.#middle, true);
+    }
+    // The first one is not like the others: the kernel patches its nop then, and memory is cold.
+    return (median(ticks.slice(1)) / HITS) * nanosecondsPerTick();
+  }
+}
+
+function indexOf(kind: StandIn): number {
+  return CODE.findIndex(([name]) => name === kind);
+}
+
+function placeAt(slot: number, kind: StandIn): ScratchPlace {
+  return { kind, offset: fileOffset(slot * SLOT_BYTES) };
+}
+
+function contents(): Buffer {
+  const codes = CODE.map(([, code]) => Buffer.from(code, 'hex'));
+  const [nop = Buffer.alloc(0)] = codes;
+  const bytes = Buffer.alloc(FILE_BYTES, Buffer.concat([nop, Buffer.from([RET])], SLOT_BYTES));
+  [...codes, ...codes].forEach((code, slot) => {
+    const at = slot * SLOT_BYTES;
+    code.copy(bytes, at);
+    bytes[at + code.length] = RET;
+  });
+  return bytes;
+}
