@@ -31,6 +31,8 @@ export interface Piece {
   readonly at: number;
   readonly length: number;
   readonly flow: Flow;
+  /** Where a direct branch goes, from the place on. */
+  readonly target: number | undefined;
 }
 
 /** A place at which an instruction begins that can be moved. */
@@ -55,12 +57,13 @@ export class WayJudge {
   }
 
   /** The instructions of which the five bytes from a place on have a part. */
-  pieces({ offset, segment }: CodePlace): Piece[] {
+  pieces({ offset, segment, address: start }: CodePlace): Piece[] {
     const pieces: Piece[] = [];
     const end = segment.fileOffset + segment.fileSize;
     for (let at = 0; at < JUMP_BYTES && offset + at < end;) {
-      const { flow, length } = this.#code.decode(segment, offset + at);
-      pieces.push({ at, length, flow });
+      const { flow, length, target } = this.#code.decode(segment, offset + at);
+      const goal = target === undefined ? undefined : Number(target - start);
+      pieces.push({ at, length, flow, target: goal });
       if (flow === 'invalid') break;
       at += length;
     }
@@ -98,8 +101,6 @@ export class WayJudge {
       return `its ${bytes} bytes would cross a page: they could not be written at once`;
     }
     const inner: number[] = [];
-    const whole = pieces.find((piece) => piece.at + piece.length >= bytes);
-    const end = offset + (whole === undefined ? 0 : whole.at + whole.length);
     let length = 0;
     let hasEnded = false;
     for (const piece of pieces) {
@@ -111,7 +112,7 @@ export class WayJudge {
         return `other code begins ${piece.at} bytes behind it, and it takes ${bytes}`;
       }
       if (piece.at > 0) {
-        const reason = this.#landing(place, pieces, end, piece, landings);
+        const reason = this.#landing(place, pieces, piece, landings);
         if (reason !== undefined) return `it would replace ${piece.at} bytes on: ${reason}`;
         inner.push(piece.at);
       }
@@ -128,31 +129,36 @@ export class WayJudge {
 
   /** At least so many bytes of whole instructions; five, if what follows can be moved with them. */
   #displaced({ place, pieces }: Candidate, least: number): Uint8Array {
-    const { offset, bounds } = place;
     let length = least;
     for (const piece of pieces) {
-      if (piece.at < least) {
-        if (neverGoesOn(piece.flow)) break;
-        continue;
+      const end = piece.at + piece.length;
+      if (piece.at >= least) {
+        if (length >= JUMP_BYTES || !this.#canFollow(place, piece)) break;
+        length = end;
       }
-      if (length >= JUMP_BYTES || piece.flow === 'invalid') break;
-      if (
-        offset + piece.at >= bounds.end ||
-        this.#code.isRestartable(offset + piece.at, offset + piece.at + piece.length)
-      )
-        break;
-      if (this.whyNotMoved(place, piece.at + piece.length) !== undefined) break;
-      length = piece.at + piece.length;
       if (neverGoesOn(piece.flow)) break;
     }
-    return this.bytes(offset, length);
+    return this.bytes(place.offset, length);
+  }
+
+  /** Whether an instruction can be executed in a stub together with those before it. */
+  #canFollow(place: CodePlace, { at, length, flow, target = 0 }: Piece): boolean {
+    const where = place.offset + at;
+    // Not one that goes back within them: nobody may spin in a stub for ever.
+    const isLoop = target > 0 && target <= at;
+    return (
+      flow !== 'invalid' &&
+      !isLoop &&
+      where < place.bounds.end &&
+      !this.#code.isRestartable(where, where + length) &&
+      this.whyNotMoved(place, at + length) === undefined
+    );
   }
 
   /** Why something may come to an instruction behind the first one; undefined where nothing does. */
   #landing(
     place: CodePlace,
     pieces: readonly Piece[],
-    end: number,
     { at, length }: Piece,
     landings: readonly KnownLanding[],
   ): string | undefined {
@@ -160,9 +166,9 @@ export class WayJudge {
     const before = pieces.find((piece) => piece.at + piece.length === at)?.flow;
     if (before === 'call' || before === 'indirect-call') return 'a call returns there';
     if (this.#code.isRestartable(where, where + length)) return 'a restartable sequence (rseq)';
-    // A branch of the window itself moves with it.
+    // A branch of the window itself moves with it. Not one that goes back: nobody may spin in a stub for ever.
     const landing = landings.find(
-      ({ at: goal, from }) => goal === where && (from < place.offset || from >= end),
+      ({ at: goal, from }) => goal === where && (from < place.offset || from >= where),
     );
     return landing?.reason ?? this.#proof.indirect(place, where);
   }
