@@ -3,6 +3,7 @@
 export { TraplineError } from './base/errors.ts';
 export type { ErrorCode, ErrorDetails, SourcePosition } from './base/errors.ts';
 export { attach, prepare, spawn, Session } from './session/session.ts';
+export { explain } from './session/explained.ts';
 export { listFunctions } from './session/list.ts';
 export { parseProbes } from './session/probe-list.ts';
 export { clean, cleanKernel, kernelStatus, status } from './session/maintenance.ts';
@@ -13,6 +14,10 @@ export type {
   Bill,
   CleanReport,
   EventSummary,
+  ExplainedCode,
+  ExplainedInstruction,
+  ExplainRequest,
+  Explanation,
   HeldSession,
   FunctionList,
   KernelCleanReport,

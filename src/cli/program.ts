@@ -16,6 +16,13 @@ interface ListOptions {
   readonly json?: true;
 }
 
+/** What `explain` takes. */
+interface ExplainOptions {
+  readonly pid?: number[];
+  readonly verbose?: true;
+  readonly json?: true;
+}
+
 /** Takes the exit status of the command that ran. */
 export type Finish = (status: number) => void;
 
@@ -24,6 +31,7 @@ Examples:
   trapline trace 'malloc@libc.so.6 size=%di:u64' -- ls -l
   trapline trace -p 1234 zfree@zsh
   trapline list libc.so.6 '*alloc*'
+  trapline explain malloc@libc.so.6
   trapline doctor
 `;
 
@@ -47,6 +55,7 @@ export function buildProgram(started: readonly string[] | undefined, finish: Fin
     .addHelpText('after', EXAMPLES);
   addTrace(program, started, finish);
   addList(program, finish);
+  addExplain(program, finish);
   addDoctor(program, finish);
   addStatus(program, finish);
   addClean(program, finish);
@@ -84,6 +93,47 @@ Examples:
       };
       finish(await list(file, request, options.json === true));
     });
+}
+
+function addExplain(program: Command, finish: Finish): void {
+  program
+    .command('explain')
+    .description('Say how a place would be probed, why so, and what a hit would cost.')
+    .argument('<probes...>', 'as trace takes them')
+    .option(
+      '-p, --pid <pid>',
+      'as it is in this process; else the file alone is looked at',
+      parsePids,
+    )
+    .option('-v, --verbose', 'also the code that would be written')
+    .option('--json', 'one JSON object a place')
+    .addHelpText(
+      'after',
+      `
+The exit status is 0 if every place can be probed, 1 if not. Nothing is changed, and nobody is stopped.
+
+Examples:
+  trapline explain zfree@zsh
+  trapline explain -v 'malloc@libc.so.6 size=%di:u64'
+  trapline explain -p 1234 'work+12@./server'
+  trapline explain --json '*alloc*@libc.so.6'
+`,
+    )
+    .action(async (probes: string[], options: ExplainOptions) => {
+      const { explainAll } = await import('./explain.ts');
+      const [pid, another] = options.pid ?? [];
+      if (another !== undefined) throw onlyOne(another);
+      const request = { ...(pid === undefined ? {} : { pid }), stub: options.verbose === true };
+      finish(await explainAll(probes, request, options.json === true));
+    });
+}
+
+function onlyOne(pid: number): TraplineError {
+  return new TraplineError({
+    code: 'usage',
+    message: `explain looks at one process, and ${pid} is another`,
+    hint: 'call it once for each',
+  });
 }
 
 function addDoctor(program: Command, finish: Finish): void {

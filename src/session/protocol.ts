@@ -9,6 +9,8 @@ import type { HitCost, MeasuredConsumer } from './cost.ts';
 import type {
   AddedProbe,
   CleanReport,
+  ExplainRequest,
+  Explanation,
   FunctionList,
   KernelCleanReport,
   KernelStatus,
@@ -139,6 +141,7 @@ export interface TracerMethods {
   kernelStatus(): readonly KernelStatus[];
   kernelClean(): readonly KernelCleanReport[];
   list(file: string, request: ListRequest): FunctionList;
+  explain(definition: string, request: ExplainRequest): readonly Explanation[];
 }
 
 /** A request as it is posted. */

@@ -8,6 +8,7 @@ import { EventNames } from '../probe/names.ts';
 import { signalName } from '../sys/signals.ts';
 import { waitFor } from '../sys/wait.ts';
 import { decodeAt } from '../x64/decode.ts';
+import { explainProbe } from './explain.ts';
 import type { HitCost, MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
 import { FileCache } from './files.ts';
@@ -23,6 +24,8 @@ import { CommandStart } from './startup.ts';
 import { symbolize } from './symbolize.ts';
 import type {
   CleanReport,
+  ExplainRequest,
+  Explanation,
   FunctionList,
   KernelCleanReport,
   KernelStatus,
@@ -175,6 +178,10 @@ export class Tracer implements TracerMethods {
   kernelClean(): readonly KernelCleanReport[] {
     const tracefs = usableTracefs();
     return tracefs === undefined ? [] : cleanHoldings(tracefs);
+  }
+
+  explain(definition: string, request: ExplainRequest): Explanation[] {
+    return explainProbe(definition, request, this.#files);
   }
 
   list(file: string, request: ListRequest): FunctionList {

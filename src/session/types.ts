@@ -229,3 +229,68 @@ export interface ListedFunction {
   /** What told: a section (`.dynsym`), or the path of the debug file. */
   readonly source: string;
 }
+
+/** What is to be explained. */
+export interface ExplainRequest {
+  /** The process in which the place is looked at; the file alone if absent. */
+  readonly pid?: number;
+  /** Whether the code that would be written is shown. */
+  readonly stub?: boolean;
+}
+
+/** An instruction near a place. Addresses are the file's own. */
+export interface ExplainedInstruction {
+  readonly offset: number;
+  readonly address: bigint;
+  /** In hexadecimal. */
+  readonly bytes: string;
+  readonly text: string;
+  /** Whether a stub would execute it in its stead. */
+  readonly isDisplaced: boolean;
+}
+
+/** Code of ours, as it would be written. */
+export interface ExplainedCode {
+  readonly name: string;
+  /** Addresses in the process, or in the one that was thought up: see {@link Explanation.base}. */
+  readonly lines: readonly { readonly address: bigint; readonly text: string }[];
+}
+
+/** Why a place is probed as it is, or is not. */
+export interface Explanation {
+  readonly name: string;
+  readonly file: string;
+  readonly offset?: FileOffset;
+  /** The file's own address (p_vaddr). */
+  readonly address?: bigint;
+  readonly pid?: number;
+  readonly processAddress?: Address;
+  /** Where only a file was looked at: where it was thought to lie, and code of ours beside it. */
+  readonly base?: Address;
+  /** Its function, by file offsets, and what says so. */
+  readonly function?: {
+    readonly start: FileOffset;
+    readonly end: FileOffset;
+    readonly source: 'symbol' | 'fde';
+  };
+  /** The instructions of its function around it. */
+  readonly code: readonly ExplainedInstruction[];
+  /** Who comes to the place and to the four bytes behind it, by file offset, otherwise than from the instruction before. */
+  readonly landings: readonly { readonly at: number; readonly reason: string }[];
+  /** Why it can't be probed by a jump. */
+  readonly refused?: string;
+  readonly method?: SiteMethod;
+  /** Whether the site is there already. */
+  readonly isThere?: boolean;
+  /** What is written at the place, in hexadecimal. */
+  readonly patch?: string;
+  /** Bytes of instructions that the stub executes in their stead. */
+  readonly displacedBytes?: number;
+  /** Bytes of each mapping that the process would get for it, beside what every session has. */
+  readonly mapped?: readonly number[];
+  /** Cheaper methods, and why they are not taken. */
+  readonly rejected: readonly { readonly method: SiteMethod; readonly reason: string }[];
+  /** Measured on this machine: one hit that is counted, and one that does what the definition says. */
+  readonly costNanoseconds?: { readonly count: number; readonly record: number };
+  readonly stub?: readonly ExplainedCode[];
+}

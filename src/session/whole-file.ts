@@ -2,9 +2,9 @@
 
 import { closeSync, constants, openSync } from 'node:fs';
 
-import { address } from '../base/brand.ts';
+import { address, type Address } from '../base/brand.ts';
 import { messageOf, TraplineError } from '../base/errors.ts';
-import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
+import { asMapping, findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { mapMemory, Protection } from '../sys/mapping.ts';
 import { identifyFile } from '../sys/memfd.ts';
 import { ownPid, type FileCache } from './files.ts';
@@ -23,6 +23,43 @@ export function mappingsOf(path: string, files: FileCache): MemoryMapping[] {
     end: address(segment.address + BigInt(segment.fileSize)),
     offset: BigInt(segment.fileOffset),
   }));
+}
+
+/** Without address space randomization (arch/x86/include/asm/elf.h, ELF_ET_DYN_BASE), as gdb shows programs. */
+const PROGRAM_BASE = 0x5555_5555_4000n;
+/** The same for a library, near the top of what mmap takes. */
+const LIBRARY_BASE = 0x7fff_f7a0_0000n;
+const PAGE = 4096n;
+
+/** A file as a process might have it that does not exist. */
+export interface ModelOfFile {
+  readonly maps: readonly MemoryMapping[];
+  /** What is added to the file's own addresses. */
+  readonly base: Address;
+}
+
+/**
+ * The mappings of a file, all parts of it, where a process might have them.
+ * @throws TraplineError `no-file`, `bad-elf`, `unsupported`.
+ */
+export function modelOf(path: string, files: FileCache): ModelOfFile {
+  const code = mappingsOf(path, files);
+  const [first] = code;
+  if (first === undefined) return { maps: [], base: address(0) };
+  const { elf } = files.open(ownPid(), first);
+  const isLibrary = elf.soname !== undefined || elf.interpreter === undefined;
+  const base = elf.type === 'fixed' ? 0n : isLibrary ? LIBRARY_BASE : PROGRAM_BASE;
+  const shifted = code.map((one) => {
+    return { ...one, start: address(one.start + base), end: address(one.end + base) };
+  });
+  const others = elf.loads.segments
+    .filter(({ executable, memorySize }) => !executable && memorySize > 0)
+    .map(({ address: at, memorySize }) => {
+      const start = ((base + BigInt(at)) / PAGE) * PAGE;
+      return asMapping(address(start), Number(base + BigInt(at + memorySize) - start));
+    });
+  const maps = [...shifted, ...others].sort((one, other) => (one.start < other.start ? -1 : 1));
+  return { maps, base: address(base) };
 }
 
 /** Device and inode as maps print them: on overlayfs only a mapping tells. */

@@ -6,7 +6,8 @@
 
 import type { Address, FileOffset } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../events/layout.ts';
-import type { ElfFile } from '../../symbols/elf.ts';
+import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
+import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control.ts';
 import { FileCode, type Padding } from './file-code.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
@@ -42,6 +43,16 @@ export interface SiteRefusal {
   readonly rejected: readonly RejectedWay[];
 }
 
+/** What is known of a place, whatever can be done there. Offsets are the file's. */
+export interface Examination {
+  readonly bounds: FunctionBounds;
+  readonly segment: ExecutableSegment;
+  /** Where the instructions of its function begin. */
+  readonly boundaries: readonly number[];
+  /** Who comes to the place and to the four bytes behind it, otherwise than from the instruction before. */
+  readonly landings: readonly { readonly at: number; readonly reason: string }[];
+}
+
 /** Bytes from a place on that a plan has: all that may be displaced, or that a pun rests on. */
 const LOOK_BYTES = MAX_DISPLACED_BYTES;
 /** From the byte behind a short jump so far back and so far on. */
@@ -75,12 +86,32 @@ export class Planner {
     const short = this.#shortJumps(candidates, long, landings);
     return candidates.map((candidate, index) => {
       if (candidate.kind === 'refused') return candidate;
+      const shorter = short[index];
       return this.#choose(candidate, [
         ['jump', long[index] ?? 'it was not looked at'],
-        ['short-jump', short[index] ?? 'a jump of five bytes is as cheap'],
+        ...(shorter === undefined ? [] : [['short-jump', shorter] as const]), // a pair
         ['pun', this.#judge.pun(candidate)],
       ]);
     });
+  }
+
+  /**
+   * What is known of a place, for people: its instructions, and who comes to each of the bytes that a jump would
+   * replace. Undefined where the place is in no code.
+   */
+  examine(offset: FileOffset): Examination | undefined {
+    const place = this.#code.place(offset);
+    if (typeof place === 'string') return undefined;
+    const { segment, bounds } = place;
+    const end = offset + JUMP_BYTES;
+    const [landings = []] = this.#proof.direct([{ segment, start: offset - 1, end }]);
+    const boundaries = this.#code.boundaries(place);
+    const inside = boundaries.filter((at) => at >= offset && at < end);
+    const indirect = inside.flatMap((at) => {
+      const reason = this.#proof.indirect(place, at);
+      return reason === undefined ? [] : [{ at, reason }];
+    });
+    return { bounds, segment, boundaries, landings: [...landings, ...indirect] };
   }
 
   /** Rule 3 alone: why a place is not the start of an instruction; undefined where that is proved. */

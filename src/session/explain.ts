@@ -1,0 +1,241 @@
+/** Why a place is probed as it is: everything that the decision rests on. */
+
+import {
+  address,
+  hex,
+  pid as brandPid,
+  type Address,
+  type FileOffset,
+  type Pid,
+} from '../base/brand.ts';
+import { ensure, TraplineError } from '../base/errors.ts';
+import { ControlBlock } from '../engines/jump/block.ts';
+import type { StubFeatures } from '../engines/jump/features.ts';
+import { measureProgram } from '../engines/jump/measure.ts';
+import type { SitePlan, SiteRefusal } from '../engines/jump/planner.ts';
+import { rehearse, type NamedCode, type RehearsedSite } from '../engines/jump/rehearsal.ts';
+import { MemoryReader, readProcessMaps } from '../engines/jump/spaces.ts';
+import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
+import type { Program } from '../probe/program.ts';
+import { readMaps, type MemoryMapping } from '../process/maps.ts';
+import { eventClock } from '../sys/clock.ts';
+import { hasProcessorFeature } from '../sys/processor.ts';
+import { format, decodeAt } from '../x64/decode.ts';
+import { ownPid, splitDeviceText, type FileCache, type MappedFile } from './files.ts';
+import { findFile } from './find-file.ts';
+import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
+import type { ExplainedCode, ExplainedInstruction, Explanation, ExplainRequest } from './types.ts';
+import { modelOf } from './whole-file.ts';
+
+/** Instructions that are shown before and behind those that matter. */
+const AROUND = 3;
+
+interface View {
+  readonly pid: Pid;
+  readonly maps: readonly MemoryMapping[];
+  readonly block: ControlBlock;
+  /** Where there is no process: what was added to the file's own addresses. */
+  readonly base: Address | undefined;
+}
+
+/**
+ * Explains every place that a definition means.
+ * @throws TraplineError as parsing and resolving do; `usage` for a place that needs a process.
+ */
+export function explainProbe(
+  text: string,
+  request: ExplainRequest,
+  files: FileCache,
+): Explanation[] {
+  const definition = parseDefinition(text);
+  const view =
+    request.pid === undefined ? viewOfFile(definition, files) : viewOf(brandPid(request.pid));
+  const resolution = resolveDefinition(view.pid, view.maps, definition, [], files);
+  if (resolution === undefined) {
+    throw new TraplineError({
+      code: 'no-file',
+      message: `process ${view.pid} does not map the file of ${text}`,
+      hint: 'Leave -p out to look at the file alone.',
+    });
+  }
+  const { places, unresolved } = resolution;
+  const plans = new Map<ResolvedPlace, SitePlan | SiteRefusal>();
+  for (const file of new Set(places.map((place) => place.file))) {
+    const inFile = places.filter((place) => place.file === file);
+    const found = file.planner.plan(inFile.map(({ offset }) => offset));
+    found.forEach((plan, index) => {
+      const place = inFile[index];
+      if (place !== undefined) plans.set(place, plan);
+    });
+  }
+  const explained = places.map((place) => {
+    const plan = plans.get(place);
+    ensure(plan !== undefined, 'every place was planned');
+    return explainPlace(view, definition, place, plan, files, request);
+  });
+  const unknown = unresolved.map(({ file, name, reason }) => {
+    return { name, file: file.path, refused: reason, rejected: [], landings: [], code: [] };
+  });
+  return [...explained, ...unknown];
+}
+
+function viewOf(pid: Pid): View {
+  const maps = readProcessMaps(pid);
+  using reader = new MemoryReader(pid);
+  return { pid, maps, block: ControlBlock.read(maps, reader.read), base: undefined };
+}
+
+/** The file alone, at addresses that a process might have. */
+function viewOfFile({ location, text }: ProbeDefinition, files: FileCache): View {
+  if (location.kind === 'address') return viewOf(brandPid(location.pid));
+  if (location.kind === 'inode') {
+    throw new TraplineError({
+      code: 'usage',
+      message: `${text} names a file by its number, which only a process leads to`,
+      hint: 'Say with -p which process maps it.',
+    });
+  }
+  const { maps, base } = modelOf(findFile(location.file), files);
+  return { pid: ownPid(), maps, block: ControlBlock.empty(), base };
+}
+
+function explainPlace(
+  view: View,
+  definition: ProbeDefinition,
+  place: ResolvedPlace,
+  plan: SitePlan | SiteRefusal,
+  files: FileCache,
+  { stub = false }: ExplainRequest,
+): Explanation {
+  const { file, offset } = place;
+  const program: Program = {
+    arguments: definition.arguments,
+    filter: definition.filter,
+    action: 'record',
+  };
+  const site = plan.kind === 'refused' ? plan.reason : rehearsed(view, place, plan, program, files);
+  const known = { name: place.name, file: file.path, offset, ...describe(place, plan, site) };
+  const where = view.base !== undefined ? {} : { pid: view.pid, processAddress: place.address };
+  if (typeof site === 'string') return { ...known, ...where, refused: site };
+  return {
+    ...known,
+    ...where,
+    ...(view.base === undefined ? {} : { base: view.base }),
+    method: site.method,
+    isThere: site.isThere,
+    patch: Buffer.from(site.patch).toString('hex'),
+    displacedBytes: site.displacedBytes,
+    mapped: site.mapped.map(({ bytes }) => bytes),
+    costNanoseconds: costOf(program, files),
+    ...(stub ? { stub: site.code.map((code) => disassemble(code)) } : {}),
+  };
+}
+
+function rehearsed(
+  { pid, maps, block }: View,
+  place: ResolvedPlace,
+  plan: SitePlan,
+  program: Program,
+  files: FileCache,
+): RehearsedSite | string {
+  const { file } = place;
+  const identity = { ...splitDeviceText(file.device), inode: file.inode };
+  const target = { maps, block, original: files.original(pid, maps), features: features('memory') };
+  return rehearse(target, {
+    plan,
+    address: place.address,
+    program,
+    probe: 0,
+    consumer: 0,
+    file: identity,
+  });
+}
+
+function features(threadPointer: StubFeatures['threadPointer']): StubFeatures {
+  return { rdpid: hasProcessorFeature('rdpid'), clock: eventClock(), threadPointer };
+}
+
+/** Measured in our own process, as the bill is. */
+function costOf(program: Program, files: FileCache): { count: number; record: number } {
+  const own = ownPid();
+  const [tidOffset] = files.tidOffsets(own, readMaps(own));
+  const options = {
+    features: features(tidOffset === undefined ? 'register' : 'memory'),
+    tidOffset,
+  };
+  const count: Program = { ...program, arguments: [], filter: undefined, action: 'count' };
+  return { count: measureProgram(count, options), record: measureProgram(program, options) };
+}
+
+/** What the file alone tells. */
+function describe(
+  { file, offset }: ResolvedPlace,
+  plan: SitePlan | SiteRefusal,
+  site: RehearsedSite | string,
+): Pick<Explanation, 'rejected' | 'landings' | 'code'> & Partial<Explanation> {
+  const examined = file.planner.examine(offset);
+  const rejected = [...plan.rejected];
+  if (plan.kind === 'plan' && typeof site !== 'string') {
+    const taken = plan.ways.findIndex(({ method }) => method === site.method);
+    for (const { method } of plan.ways.slice(0, Math.max(0, taken))) {
+      rejected.push({ method, reason: 'what is around it in this process does not let it be' });
+    }
+  }
+  if (examined === undefined) return { rejected, landings: [], code: [] };
+  const { bounds, boundaries, landings } = examined;
+  const at = file.elf.addressOf(offset);
+  return {
+    rejected,
+    landings,
+    code: instructionsAround(
+      file,
+      offset,
+      boundaries,
+      typeof site === 'string' ? 1 : site.displacedBytes,
+    ),
+    function: { start: bounds.start, end: bounds.end, source: bounds.source },
+    ...(at === undefined ? {} : { address: at }),
+  };
+}
+
+function instructionsAround(
+  { elf }: MappedFile,
+  offset: FileOffset,
+  boundaries: readonly number[],
+  displacedBytes: number,
+): ExplainedInstruction[] {
+  const place = boundaries.indexOf(offset);
+  const behind = boundaries.findIndex((at) => at >= offset + displacedBytes);
+  const last = behind < 0 ? boundaries.length : behind;
+  const shown = boundaries.slice(Math.max(0, place - AROUND), last + AROUND);
+  return shown.map((at) => {
+    const where = address(BigInt(elf.loads.addressOf(at)));
+    const { length } = decodeAt(elf.bytes, at, where);
+    return {
+      offset: at,
+      address: where,
+      bytes: Buffer.from(elf.bytes.subarray(at, at + length)).toString('hex'),
+      text: format(elf.bytes, at, where),
+      isDisplaced: at >= offset && at < offset + displacedBytes,
+    };
+  });
+}
+
+/** Instructions of code of ours, and its words of data. */
+function disassemble({ name, address: start, bytes, words }: NamedCode): ExplainedCode {
+  const lines: { address: bigint; text: string }[] = [];
+  for (let at = 0; at < bytes.byteLength;) {
+    const where = address(start + BigInt(at));
+    if (words.includes(where) && at + 8 <= bytes.byteLength) {
+      const view = new DataView(bytes.buffer, bytes.byteOffset + at, 8);
+      lines.push({ address: where, text: `.quad ${hex(view.getBigUint64(0, true))}` });
+      at += 8;
+      continue;
+    }
+    const { length } = decodeAt(bytes, at, where);
+    const text = bytes[at] === 0xcc ? 'int3' : format(bytes, at, where);
+    lines.push({ address: where, text });
+    at += length;
+  }
+  return { name, lines };
+}
