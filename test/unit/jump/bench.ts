@@ -30,8 +30,8 @@ const SHAPE = { contextCount: 2, consumerCapacity: 4, ringBytes: 256 << 10 } as 
 export interface Bench {
   /** Of the site. */
   readonly site: bigint;
-  /** Calls the site with a state. @returns the state behind it. */
-  run(state: readonly bigint[]): bigint[];
+  /** Calls the site with a state, or code that calls it. @returns the state behind it. */
+  run(state: readonly bigint[], goal?: bigint): bigint[];
   /** The fields of the records since the last call of it, slot by slot. */
   drain(): bigint[][];
   /** The events since the last call of it or of `drain`. */
@@ -111,10 +111,10 @@ export function makeBench(
     reader,
     site: base + At.site,
     events: () => Array.from(merger.flush(), (event) => event.toEvent()),
-    run(values) {
+    run(values, goal = base + At.site) {
       values.forEach((value, index) => stateBytes.writeBigUInt64LE(value, index * 8));
       state.bytes.set(stateBytes);
-      callCode(base + At.harness, base + At.site, state.address);
+      callCode(base + At.harness, goal, state.address);
       return values.map((_, index) => Buffer.from(state.bytes).readBigUInt64LE(index * 8));
     },
     drain() {
