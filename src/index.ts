@@ -14,6 +14,7 @@ export type {
   CleanReport,
   EventSummary,
   HeldSession,
+  CommonFile,
   FunctionList,
   KernelCleanReport,
   KernelStatus,
