@@ -44,6 +44,8 @@ interface Case {
   readonly definition: string;
   readonly action: Program['action'];
   readonly passes: readonly Hit[];
+  /** Whether another program records every hit behind it. */
+  readonly isFollowed?: true;
 }
 
 const CASES: readonly Case[] = [
@@ -66,10 +68,11 @@ const CASES: readonly Case[] = [
     passes: ['passes', 'refused'],
   },
   {
-    name: 'a filter on a text, counted',
+    name: 'a filter on a text, counted, before a program that records',
     definition: 't=+0(+0(%di)):string if t ~ "y*"',
     action: 'count',
     passes: ['passes'],
+    isFollowed: true,
   },
   {
     name: 'texts without a filter',
@@ -148,10 +151,9 @@ class Sweep {
 
   /** Asserts the events of some hits: each once, in order of time. @returns the hits' numbers in that order. */
   #events(...hits: readonly (readonly [hit: Hit, number: bigint])[]): bigint[] {
-    const { action, passes } = this.#case;
     const left = new Map(
       hits.flatMap(([hit, number]) =>
-        action === 'record' && passes.includes(hit) ? [[number, TEXTS[hit]] as const] : [],
+        isRecorded(this.#case, hit) ? [[number, TEXTS[hit]] as const] : [],
       ),
     );
     let last = 0n;
@@ -181,7 +183,15 @@ class Sweep {
       filtered: filtered + more.length - passed,
     };
     assert.deepEqual(this.#bench.reader.counts(1), this.#expected);
+    if (this.#case.isFollowed !== true) return;
+    const behind = this.#bench.reader.counts(2);
+    assert.deepEqual([behind.hits, behind.recorded], [hits + more.length, hits + more.length]);
   }
+}
+
+/** Whether an event comes of a hit. */
+function isRecorded({ action, passes, isFollowed }: Case, hit: Hit): boolean {
+  return isFollowed === true || (action === 'record' && passes.includes(hit));
 }
 
 /** Asserts that a list is some of one value, then some of another. */
@@ -205,7 +215,11 @@ for (const one of CASES) {
   test(one.name, (t) => {
     const { arguments: parsed, filter } = parseDefinition(`f@x ${one.definition}`);
     const args = one.action === 'record' ? parsed : [];
-    const bench = makeBench({ arguments: args, filter, action: one.action }, 'memory');
+    const program = { arguments: args, filter, action: one.action };
+    const { arguments: numbers } = parseDefinition('f@x n=%si:u64');
+    const behind = { arguments: numbers, filter: undefined, action: 'record' } as const;
+    const follower = one.isFollowed === true ? behind : undefined;
+    const bench = makeBench(program, 'memory', 'counter', follower);
     using nesting = makeNesting(bench.site);
     const sweep = new Sweep(one, bench, nesting);
     const kept = PAIRS.map(([outer, inner]) => sweepPair(sweep, one, outer, inner));
@@ -225,13 +239,13 @@ function sweepPair(sweep: Sweep, one: Case, outer: Hit, inner: Hit): string {
     bytes.push(seen.bytes);
     order.push(seen.innerFirst);
   }
-  const records = (hit: Hit): boolean => one.action === 'record' && one.passes.includes(hit);
-  if (records(outer) && records(inner)) assertTurnsOnce(order, `${outer}, ${inner}: the order`);
+  const isBoth = isRecorded(one, outer) && isRecorded(one, inner);
+  if (isBoth) assertTurnsOnce(order, `${outer}, ${inner}: the order`);
   // Bytes that could not be given back, since the inner hit had reserved behind them: in one stretch of instructions.
   const kept = bytes.map((each) => each > alone);
   const first = kept.indexOf(true);
   const count = kept.filter(Boolean).length;
-  const isKept = one.definition.includes('+0') && records(inner);
+  const isKept = one.definition.includes('+0') && isRecorded(one, inner);
   assert.equal(count > 0, isKept, `${outer}, ${inner}: kept at ${count} instructions`);
   assert.ok(kept.slice(first, first + count).every(Boolean), `${outer}, ${inner}: in one stretch`);
   assert.ok(bytes.every((each) => each >= alone));
