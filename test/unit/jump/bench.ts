@@ -14,7 +14,13 @@ import { SegmentReader, formatSegment } from '../../../src/events/segment.ts';
 import { layoutOf, type Program } from '../../../src/probe/program.ts';
 import type { EventClock } from '../../../src/sys/clock.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
-import { assembleHarness, callCode, mapRegion, STATE_WORDS } from '../x64/executable.ts';
+import {
+  assembleHarness,
+  callCode,
+  mapRegion,
+  STATE_WORDS,
+  type Region,
+} from '../x64/executable.ts';
 
 /** Where things lie; every test of this file has its own megabytes. */
 const Place = { code: 0x10_0000_0000n, memory: 0x50_0000_0000n } as const;
@@ -31,6 +37,8 @@ const SHAPE = { contextCount: 2, consumerCapacity: 4, ringBytes: 256 << 10 } as 
 export interface Bench {
   /** Of the site. */
   readonly site: bigint;
+  /** Holds the site and all that it runs. */
+  readonly code: Region;
   /** Calls the site with a state, or code that calls it. @returns the state behind it. */
   run(state: readonly bigint[], goal?: bigint): bigint[];
   /** The fields of the records since the last call of it, slot by slot. */
@@ -121,6 +129,7 @@ export function makeBench(
   return {
     reader,
     site: base + At.site,
+    code,
     events: () => Array.from(merger.flush(), (event) => event.toEvent()),
     run(values, goal = base + At.site) {
       values.forEach((value, index) => stateBytes.writeBigUInt64LE(value, index * 8));

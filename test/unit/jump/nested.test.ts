@@ -7,10 +7,9 @@ import { FAULT } from '../../../src/events/event.ts';
 import type { ConsumerCounts } from '../../../src/events/segment.ts';
 import { parseDefinition } from '../../../src/probe/definition.ts';
 import type { Program } from '../../../src/probe/program.ts';
-import { isLong } from '../../harness/features.ts';
 import { mapRegion, STATE_WORDS } from '../x64/executable.ts';
 import { makeBench, type Bench } from './bench.ts';
-import { makeNesting, type Nesting } from './nested.ts';
+import { makeNesting, type Moment, type Nesting } from './nested.ts';
 
 const RDI = 6;
 const RSI = 5;
@@ -109,27 +108,26 @@ class Sweep {
   plain(hit: Hit): number {
     const number = this.#number++;
     const before = this.#head;
-    this.#bench.run(stateOf(hit, number));
+    this.#run(hit, number);
     this.#events([hit, number]);
     this.#count(hit);
     return this.#head - before;
   }
 
-  /** Instructions from the first on at which a signal can come. */
-  instructions(hit: Hit): number {
+  /** The moments of a hit at which a signal can come. */
+  moments(hit: Hit): Moment[] {
     const number = this.#number++;
-    this.#nesting.arm(stateOf(hit, 0n), 0);
-    this.#run(hit, number);
+    const moments = this.#nesting.find((goal) => this.#run(hit, number, goal));
     this.#events([hit, number]);
     this.#count(hit);
-    return this.#nesting.instructions;
+    return moments;
   }
 
   /** One hit within another. @returns what it took of the ring, and whether the inner one came out first. */
-  nested(outer: Hit, inner: Hit, instruction: number): { bytes: number; innerFirst: boolean } {
+  nested(outer: Hit, inner: Hit, moment: Moment): { bytes: number; innerFirst: boolean } {
     const [first, second] = [this.#number++, this.#number++];
     const before = this.#head;
-    this.#nesting.arm(stateOf(inner, second), instruction);
+    this.#nesting.arm(stateOf(inner, second), moment);
     this.#run(outer, first);
     const numbers = this.#events([outer, first], [inner, second]);
     const bytes = this.#head - before;
@@ -143,9 +141,9 @@ class Sweep {
     return this.#bench.reader.contexts[0]?.ring.head ?? 0;
   }
 
-  #run(hit: Hit, number: bigint): void {
+  #run(hit: Hit, number: bigint, goal?: bigint): void {
     const state = stateOf(hit, number);
-    const after = this.#bench.run(state, this.#nesting.goal);
+    const after = this.#bench.run(state, goal);
     assert.deepEqual(after.slice(0, -1), state.slice(0, -1), 'registers');
   }
 
@@ -201,15 +199,7 @@ function assertTurnsOnce(list: readonly boolean[], what: string): void {
 }
 
 const HITS = ['passes', 'refused', 'faults'] as const;
-/** Each instruction costs as many signals as come before it: the long form has all pairs. */
-const PAIRS: readonly (readonly [outer: Hit, inner: Hit])[] = isLong()
-  ? HITS.flatMap((outer) => HITS.map((inner) => [outer, inner] as const))
-  : [
-      ['refused', 'passes'],
-      ['passes', 'passes'],
-      ['passes', 'refused'],
-      ['faults', 'passes'],
-    ];
+const PAIRS = HITS.flatMap((outer) => HITS.map((inner) => [outer, inner] as const));
 
 for (const one of CASES) {
   test(one.name, (t) => {
@@ -220,7 +210,7 @@ for (const one of CASES) {
     const behind = { arguments: numbers, filter: undefined, action: 'record' } as const;
     const follower = one.isFollowed === true ? behind : undefined;
     const bench = makeBench(program, 'memory', 'counter', follower);
-    using nesting = makeNesting(bench.site);
+    using nesting = makeNesting(bench.site, bench.code);
     const sweep = new Sweep(one, bench, nesting);
     const kept = PAIRS.map(([outer, inner]) => sweepPair(sweep, one, outer, inner));
     t.diagnostic(kept.join('; '));
@@ -231,11 +221,11 @@ for (const one of CASES) {
 function sweepPair(sweep: Sweep, one: Case, outer: Hit, inner: Hit): string {
   const bytes: number[] = [];
   const order: boolean[] = [];
-  const instructions = sweep.instructions(outer);
-  assert.ok(instructions > 30);
+  const moments = sweep.moments(outer);
+  assert.ok(moments.length > 30);
   const alone = sweep.plain(outer) + sweep.plain(inner);
-  for (let instruction = 1; instruction <= instructions; instruction++) {
-    const seen = sweep.nested(outer, inner, instruction);
+  for (const moment of moments) {
+    const seen = sweep.nested(outer, inner, moment);
     bytes.push(seen.bytes);
     order.push(seen.innerFirst);
   }
@@ -249,5 +239,5 @@ function sweepPair(sweep: Sweep, one: Case, outer: Hit, inner: Hit): string {
   assert.equal(count > 0, isKept, `${outer}, ${inner}: kept at ${count} instructions`);
   assert.ok(kept.slice(first, first + count).every(Boolean), `${outer}, ${inner}: in one stretch`);
   assert.ok(bytes.every((each) => each >= alone));
-  return `${outer}/${inner}: ${count} of ${instructions}`;
+  return `${outer}/${inner}: ${count} of ${moments.length}`;
 }

@@ -1,13 +1,13 @@
 /**
- * A signal at any instruction of a stub, whose handler hits the same site: the processor's trap flag counts the
- * instructions, and the handler of SIGTRAP calls the site behind the one that was asked for.
+ * A signal at any instruction of a stub, whose handler hits the same site. The processor's trap flag finds the
+ * instructions of one hit; a breakpoint on one of them, passed as often as it has to be, raises the signal.
  */
 
 import koffi from 'koffi';
 import { address } from '../../../src/base/brand.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
-import { mem } from '../../../src/x64/operands.ts';
-import { assembleHarness, mapRegion, STATE_WORDS } from '../x64/executable.ts';
+import { mem, type Memory } from '../../../src/x64/operands.ts';
+import { assembleHarness, mapRegion, STATE_WORDS, type Region } from '../x64/executable.ts';
 
 const sigaction = koffi
   .load('libc.so.6')
@@ -15,54 +15,99 @@ const sigaction = koffi
 const SIGTRAP = 5;
 /** EFLAGS.TF (SDM 3A, 2.3). */
 const TRAP_FLAG = 0x100;
-/** uc_mcontext.eflags of a ucontext_t (asm/sigcontext.h): 40 bytes, then r8 to r15, eight more, rip. */
+/** Of a ucontext_t (asm/sigcontext.h): 40 bytes, then r8 to r15, eight more, rip, eflags. */
+const SAVED_RIP = 40 + 16 * 8;
 const SAVED_FLAGS = 40 + 17 * 8;
+const INT3 = 0xcc;
 /** sizeof(struct sigaction): the handler, 128 bytes of mask, flags, glibc's own restorer. */
 const ACTION_BYTES = 152;
 
 const PLACE = 0x4_0000_0000n;
-const At = { enter: 0n, handler: 0x100n, harness: 0x200n, words: 0x800n, state: 0x900n } as const;
+const At = {
+  enter: 0n,
+  handler: 0x100n,
+  harness: 0x300n,
+  words: 0x900n,
+  state: 0xa00n,
+  log: 0xc00n,
+} as const;
+/** Words that the handler looks at, by their offset. */
+const Word = {
+  /** The instruction with the breakpoint; 0 while instructions are found. */
+  at: 0,
+  /** Its first byte. */
+  byte: 8,
+  /** Times that it is still to be passed. */
+  passes: 16,
+  /** Of the log. */
+  found: 24,
+} as const;
+const MOST_FOUND = 8192;
+const BYTES = Number(At.log) + MOST_FOUND * 8;
+
+/** An instruction that a hit comes to, the so many-th time. */
+export interface Moment {
+  readonly at: bigint;
+  readonly passes: number;
+}
 
 /** Hits within hits. Dispose it before anything else may get a SIGTRAP. */
 export interface Nesting extends Disposable {
-  /** What to call instead of the site: the same, one trap behind each instruction. */
-  readonly goal: bigint;
-  /** The next call of `goal` calls the site with this state behind so many instructions. */
-  arm(state: readonly bigint[], instruction: number): void;
-  /** Instructions since then, of the site and a few around it. */
-  readonly instructions: number;
+  /** The instructions of a hit that `run` makes by calling what it is given, in their order. */
+  find(run: (goal: bigint) => void): Moment[];
+  /** The next hit has another within it, with this state, before it goes on at a moment. */
+  arm(state: readonly bigint[], moment: Moment): void;
 }
 
 let used = 0n;
 
-/** Makes a way to hit a site within hits of it. */
-export function makeNesting(site: bigint): Nesting {
-  const region = mapRegion(PLACE + used, 4096);
-  used += 4096n;
+/**
+ * Makes a way to hit a site within hits of it.
+ * @param code holds the site, its stub and what that calls
+ */
+export function makeNesting(site: bigint, code: Region): Nesting {
+  const region = mapRegion(PLACE + used, BYTES);
+  used += 1n << 20n;
   const base = region.address;
   const put = (at: bigint, bytes: Uint8Array): void => region.bytes.set(bytes, Number(at));
   put(At.enter, assembleEnter(base + At.enter, site));
   put(At.handler, assembleHandler(base, site));
   // One of its own: it keeps what it was called with within its code.
   put(At.harness, assembleHarness(base + At.harness));
-  const words = new BigUint64Array(region.bytes.buffer, region.bytes.byteOffset, 512);
-  const wordAt = Number(At.words / 8n);
+  const all = new BigUint64Array(region.bytes.buffer, region.bytes.byteOffset, BYTES / 8);
+  const word = (which: number): number => (Number(At.words) + which) / 8;
+  const log = Number(At.log) / 8;
   const old = Buffer.alloc(ACTION_BYTES);
   const action = Buffer.alloc(ACTION_BYTES);
   action.writeBigUInt64LE(base + At.handler);
   if (sigaction(SIGTRAP, action, old) !== 0) throw new Error('no handler of SIGTRAP');
   return {
-    goal: base + At.enter,
-    arm(state, instruction) {
-      words[wordAt] = 0n;
-      words[wordAt + 1] = BigInt(instruction);
-      words.set(state.slice(0, STATE_WORDS), Number(At.state / 8n));
+    find(run) {
+      all[word(Word.at)] = 0n;
+      all[word(Word.found)] = 0n;
+      run(base + At.enter);
+      const found = Array.from(all.subarray(log, log + Number(all[word(Word.found)])));
+      const times = new Map<bigint, number>();
+      return found.filter(isIn(code)).map((at) => {
+        const passes = times.get(at) ?? 0;
+        times.set(at, passes + 1);
+        return { at, passes };
+      });
     },
-    get instructions() {
-      return Number(words[wordAt]);
+    arm(state, { at, passes }) {
+      const offset = Number(at - code.address);
+      all[word(Word.at)] = at;
+      all[word(Word.byte)] = BigInt(code.bytes[offset] ?? 0);
+      all[word(Word.passes)] = BigInt(passes);
+      all.set(state.slice(0, STATE_WORDS), Number(At.state) / 8);
+      code.bytes[offset] = INT3;
     },
     [Symbol.dispose]: () => void sigaction(SIGTRAP, old, null),
   };
+}
+
+function isIn({ address: from, bytes }: Region): (at: bigint) => boolean {
+  return (at) => at >= from && at < from + BigInt(bytes.byteLength);
 }
 
 /** Calls the site with the trap flag set, and changes no flag otherwise. */
@@ -79,22 +124,52 @@ function assembleEnter(at: bigint, site: bigint): Uint8Array {
   return code.align(8).bind(goal).u64(site).finish();
 }
 
+/** A word that the handler looks at, whose place is in rax. */
+function of(which: number): Memory {
+  return mem({ base: 'rax', displacement: which, width: 8 });
+}
+
 /**
- * Counts; behind the instruction that was asked for it calls the site, and ends the counting: each trap costs
- * microseconds. The kernel has cleared the trap flag for the handler itself.
+ * Logs where the hit goes on while instructions are found. Else: at the breakpoint, takes it out and calls the site, or
+ * steps over it to put it back. The kernel has cleared the trap flag for the handler itself.
  */
 function assembleHandler(base: bigint, site: bigint): Uint8Array {
   const code = new Assembler(address(base + At.handler));
-  const leave = code.label('leave');
-  code.mov('rax', base + At.words).inc(mem({ base: 'rax', width: 8 }));
-  code.mov('rcx', mem({ base: 'rax' })).cmp('rcx', mem({ base: 'rax', displacement: 8 }));
-  code.jcc('ne', leave);
-  code.and(mem({ base: 'rdx', displacement: SAVED_FLAGS, width: 8 }), ~TRAP_FLAG);
+  const [finding, stepped, hit] = [code.label('finding'), code.label('stepped'), code.label('hit')];
+  const flags = mem({ base: 'rdx', displacement: SAVED_FLAGS, width: 8 });
+  const rip = mem({ base: 'rdx', displacement: SAVED_RIP, width: 8 });
   code
+    .mov('rax', base + At.words)
+    .mov('rcx', of(Word.at))
+    .test('rcx', 'rcx')
+    .jcc('e', finding);
+  code.test(flags, TRAP_FLAG).jcc('ne', stepped);
+  code
+    .mov(rip, 'rcx')
+    .mov('rsi', of(Word.byte))
+    .mov(mem({ base: 'rcx' }), 'sil');
+  code.cmp(of(Word.passes), 0).jcc('e', hit);
+  code.dec(of(Word.passes)).or(flags, TRAP_FLAG).ret();
+  code
+    .bind(stepped)
+    .mov(mem({ base: 'rcx', width: 1 }), INT3)
+    .and(flags, ~TRAP_FLAG)
+    .ret();
+  code
+    .bind(hit)
     .mov('rdi', site)
     .mov('rsi', base + At.state)
     .mov('rax', base + At.harness);
   // The psABI's alignment: the handler was entered as a function is.
-  code.sub('rsp', 8).call('rax').add('rsp', 8);
-  return code.bind(leave).ret().finish();
+  code.sub('rsp', 8).call('rax').add('rsp', 8).ret();
+  code
+    .bind(finding)
+    .mov('rcx', rip)
+    .mov('rsi', of(Word.found))
+    .mov('rdi', base + At.log);
+  code
+    .mov(mem({ base: 'rdi', index: 'rsi', scale: 8 }), 'rcx')
+    .inc(of(Word.found))
+    .ret();
+  return code.finish();
 }
