@@ -19,6 +19,7 @@ export type {
   ExplainRequest,
   Explanation,
   HeldSession,
+  CommonFile,
   FunctionList,
   KernelCleanReport,
   KernelStatus,

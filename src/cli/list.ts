@@ -2,7 +2,7 @@
 
 import { hex } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { listFunctions, type ListedFunction, type ListRequest } from '../index.ts';
+import { listFunctions, type CommonFile, type ListedFunction, type ListRequest } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { renderTable } from '../screen/table.ts';
 import { printable } from '../screen/text.ts';
@@ -16,7 +16,7 @@ import { waitingFor } from './waiting.ts';
  */
 export async function list(name: string, request: ListRequest, json: boolean): Promise<number> {
   const listing = listFunctions(name, request);
-  const { functions, advice } = await waitingFor(`reading ${name}`, listing);
+  const { functions, advice, commonFile } = await waitingFor(`reading ${name}`, listing);
   if (functions.length === 0) throw nothing(name, request.glob, advice);
   const lines = json
     ? functions.map(toJson)
@@ -27,22 +27,33 @@ export async function list(name: string, request: ListRequest, json: boolean): P
   } catch (error) {
     if (!(error instanceof ReaderGone)) throw error; // `trapline list … | head`
   }
-  if (!json) new DescriptorMessages().lines(renderSources(functions, advice));
+  if (!json) new DescriptorMessages().lines(renderSources(functions, advice, commonFile));
   return ExitStatus.good;
 }
 
-/** A line that counts the names of each source, and one that says what would give more. */
+/**
+ * A line that counts the names of each source, one for the common file of the debug file, and one that says what would give
+ * more.
+ */
 export function renderSources(
   functions: readonly ListedFunction[],
-  advice: string | undefined,
+  advice?: string,
+  commonFile?: CommonFile,
 ): string[] {
   const counts = new Map<string, number>();
   for (const { source } of functions) counts.set(source, (counts.get(source) ?? 0) + 1);
   const parts = [...counts].map(([source, count]) => `${count} of ${printable(source)}`);
   return [
     `names: ${parts.join(', ')}`,
+    ...(commonFile === undefined ? [] : [renderCommonFile(commonFile)]),
     ...(advice === undefined ? [] : [`hint: ${printable(advice)}`]),
   ];
+}
+
+function renderCommonFile({ path, buildId, found, problem }: CommonFile): string {
+  if (found) return `common file: ${printable(path)}`;
+  const reason = problem === undefined ? '' : `: ${printable(problem)}`;
+  return `common file: ${printable(path)} (build id ${buildId}) was not found${reason}; no name is missing for that`;
 }
 
 /** A table: offset, size, name as the file has it, and what it means where that differs. */

@@ -1,19 +1,28 @@
 /**
  * Finds separate debug files on this machine: by build id where distributions install them, in the cache that clients of
- * debuginfod keep, and by the name that a stripped file has of its own (gdb's manual, "Separate Debug Files"). Nothing is
- * downloaded.
+ * debuginfod keep, and by the name that a stripped file has of its own (gdb's manual, "Separate Debug Files"). The same for
+ * the common file, which has what `dwz` found in several of them. Nothing is downloaded.
  */
 
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 
 import { debugLog } from '../base/debug.ts';
 import { messageOf, TraplineError } from '../base/errors.ts';
 import { zlib } from '../base/zlib.ts';
 import { DebugFile, type Pieces } from '../symbols/debug-file.ts';
-import { debugLink } from '../symbols/debug-link.ts';
+import { commonLink, debugLink, type CommonLink } from '../symbols/debug-link.ts';
 import type { ElfFile } from '../symbols/elf.ts';
+import type { SectionedFile } from '../symbols/elf-header.ts';
 
 const log = debugLog('session');
 
@@ -34,6 +43,8 @@ export interface FilePlace {
 
 interface Candidate {
   readonly path: string;
+  /** What it is where it is not right. */
+  readonly otherwise: string;
   readonly isRight: (file: DebugFile, size: number, path: string) => boolean;
 }
 
@@ -46,8 +57,22 @@ export class DebugFiles {
    * @throws TraplineError when there is one that is damaged or of another build, and no other.
    */
   find(elf: ElfFile, place: FilePlace): DebugFile | undefined {
+    return this.#first([...byBuildId(elf.buildId, place), ...byDebugLink(elf, place)]);
+  }
+
+  /**
+   * The common file that a debug file names, or a file with debug information of its own; undefined when it is not there.
+   * @param file as we see it: a path that is not absolute begins at its folder
+   * @throws TraplineError when there is one that is damaged or another, and none that is right.
+   */
+  findCommon(file: SectionedFile, root: string): DebugFile | undefined {
+    const link = commonLink(file);
+    return link && this.#first(byCommonLink(link, file.name, root));
+  }
+
+  #first(candidates: readonly Candidate[]): DebugFile | undefined {
     let problem: TraplineError | undefined;
-    for (const candidate of [...byBuildId(elf, place), ...byDebugLink(elf, place)]) {
+    for (const candidate of candidates) {
       try {
         const file = this.#open(candidate);
         if (file !== undefined) return file;
@@ -60,18 +85,17 @@ export class DebugFiles {
     return undefined;
   }
 
-  #open({ path, isRight }: Candidate): DebugFile | undefined {
+  #open({ path, isRight, otherwise }: Candidate): DebugFile | undefined {
     const identity = identityOf(path);
     // Empty: how the clients of debuginfod remember that a server has none.
     if (identity === undefined || identity.size === 0) return undefined;
     const key = `${identity.key} ${path}`;
-    const known = this.#opened.get(key);
-    if (known !== undefined) return known;
-    const file = DebugFile.open(piecesOf(path, identity), path);
+    const file = this.#opened.get(key) ?? DebugFile.open(piecesOf(path, identity), path);
+    // Of a file that was opened for another as well: what is right there need not be right here.
     if (!isRight(file, identity.size, path)) {
       throw new TraplineError({
         code: 'bad-elf',
-        message: `${path} is the debug file of another build`,
+        message: `${path} is ${otherwise}`,
         hint: 'install the debug file of the very version that is installed',
       });
     }
@@ -89,8 +113,9 @@ export function debuginfodCaches(): string[] {
   return [join(folder, 'debuginfod_client'), join(homedir(), '.debuginfod_client_cache')];
 }
 
-function byBuildId(elf: ElfFile, { root }: FilePlace): Candidate[] {
-  const id = elf.buildId;
+const OTHER_BUILD = 'the debug file of another build';
+
+function byBuildId(id: string | undefined, { root }: Pick<FilePlace, 'root'>): Candidate[] {
   if (id === undefined || id.length <= 2) return [];
   const path = `${DEBUG_FOLDER}/.build-id/${id.slice(0, 2)}/${id.slice(2)}.debug`;
   const paths = [
@@ -98,7 +123,38 @@ function byBuildId(elf: ElfFile, { root }: FilePlace): Candidate[] {
     ...debuginfodCaches().map((folder) => join(folder, id, 'debuginfo')),
   ];
   // A file that was found by the id may still be another: the name is only somebody's promise.
-  return paths.map((one) => ({ path: one, isRight: ({ buildId }) => buildId === id }));
+  return paths.map((one) => ({
+    path: one,
+    isRight: ({ buildId }) => buildId === id,
+    otherwise: OTHER_BUILD,
+  }));
+}
+
+/** Where the link leads, then the same below `.dwz` where distributions install it (gdb's dwz.c), then by build id. */
+function byCommonLink({ path, buildId }: CommonLink, from: string, root: string): Candidate[] {
+  const installed = path.includes('/.dwz/')
+    ? DEBUG_FOLDER + path.slice(path.lastIndexOf('/.dwz/'))
+    : path;
+  const paths = path.startsWith('/')
+    ? [root + path, path]
+    : foldersOf(from).map((one) => resolve(one, path));
+  if (installed.startsWith('/')) paths.push(root + installed, installed);
+  const named = [...new Set(paths)].map((one) => ({
+    path: one,
+    isRight: (file: DebugFile): boolean => file.buildId === buildId,
+    otherwise: 'the common file of other debug files',
+  }));
+  return [...named, ...byBuildId(buildId, { root })];
+}
+
+/** By its name, and where links lead: what lies in `.build-id` may be but a link. */
+function foldersOf(path: string): string[] {
+  try {
+    return [dirname(path), dirname(realpathSync(path))];
+  } catch (error) {
+    log('no real path of %s: %s', path, messageOf(error));
+    return [dirname(path)];
+  }
 }
 
 function byDebugLink(elf: ElfFile, { path, root }: FilePlace): Candidate[] {
@@ -113,6 +169,7 @@ function byDebugLink(elf: ElfFile, { path, root }: FilePlace): Candidate[] {
   return [...new Set(folders)].map((one) => ({
     path: join(one, link.file),
     isRight: (_, size, candidate) => checksumOf(candidate, size) === link.checksum,
+    otherwise: OTHER_BUILD,
   }));
 }
 
@@ -138,6 +195,8 @@ function identityOfOpen(fd: number): Identity | undefined {
 
 /** Does something with an open file; undefined if it is none (a pipe, whose open must not wait for a writer). */
 function withFile<T>(path: string, act: (fd: number) => T): T | undefined {
+  // Asked first: a link may lead to a device, whose open does something.
+  if (!statSync(path).isFile()) return undefined;
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     return fstatSync(fd).isFile() ? act(fd) : undefined;

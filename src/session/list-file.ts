@@ -7,7 +7,9 @@ import { hex } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { compileGlob } from '../base/glob.ts';
 import { demangleCpp } from '../sys/demangle.ts';
+import { commonLink } from '../symbols/debug-link.ts';
 import { ElfFile } from '../symbols/elf.ts';
+import type { SectionedFile } from '../symbols/elf-header.ts';
 import type { FunctionSymbol } from '../symbols/function-symbol.ts';
 import type { SymbolSource } from '../symbols/symbol-rows.ts';
 import { symbolSources } from '../symbols/symbol-sources.ts';
@@ -16,7 +18,7 @@ import { unnamedFunctions } from '../symbols/unnamed-functions.ts';
 import { debugFileAdvice } from './debug-advice.ts';
 import { DebugFiles } from './debug-files.ts';
 import { findFile } from './find-file.ts';
-import type { FunctionList, ListedFunction, ListRequest } from './types.ts';
+import type { CommonFile, FunctionList, ListedFunction, ListRequest } from './types.ts';
 
 /**
  * Lists a file's functions by offset, all names of each.
@@ -27,7 +29,8 @@ export function listFile(file: string, { glob, unnamed = false }: ListRequest): 
   const path = findFile(file);
   const elf = ElfFile.open(readFile(path), path);
   const place = { path: realpathSync(path), root: '' };
-  const sources = symbolSources(elf, () => new DebugFiles().find(elf, place));
+  const debugFiles = new DebugFiles();
+  const sources = symbolSources(elf, () => debugFiles.find(elf, place));
   const table = SymbolTable.of(elf, { demangle: demangleCpp });
   const matches = glob === undefined ? (): boolean => true : compileGlob(glob);
   const all = table.functions();
@@ -49,7 +52,25 @@ export function listFile(file: string, { glob, unnamed = false }: ListRequest): 
     functions.sort((a, b) => a.offset - b.offset);
   }
   const advice = debugFileAdvice(elf, sources);
-  return { functions, ...(advice === undefined ? {} : { advice }) };
+  const commonFile = findCommonFile(debugFiles, sources.debugFile ?? elf);
+  return {
+    functions,
+    ...(advice === undefined ? {} : { advice }),
+    ...(commonFile === undefined ? {} : { commonFile }),
+  };
+}
+
+/** The common file that a file names, found or not; undefined when it names none. */
+function findCommonFile(debugFiles: DebugFiles, file: SectionedFile): CommonFile | undefined {
+  const link = commonLink(file);
+  if (link === undefined) return undefined;
+  try {
+    const path = debugFiles.findCommon(file, '')?.name;
+    return { ...link, found: path !== undefined, ...(path === undefined ? {} : { path }) };
+  } catch (error) {
+    if (!(error instanceof TraplineError)) throw error;
+    return { ...link, found: false, problem: error.message };
+  }
 }
 
 function toListed(

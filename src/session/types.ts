@@ -210,6 +210,22 @@ export interface FunctionList {
   readonly functions: readonly ListedFunction[];
   /** What is missing of the names, and what would give them, if so. */
   readonly advice?: string;
+  /** Of the debug file, if it names one. */
+  readonly commonFile?: CommonFile;
+}
+
+/**
+ * What several debug files share, which `dwz` has moved to a file of its own: debug information. Names of functions are in
+ * the debug files themselves.
+ */
+export interface CommonFile {
+  /** Where it was found, else as the debug file names it. */
+  readonly path: string;
+  /** In lower-case hexadecimal. */
+  readonly buildId: string;
+  readonly found: boolean;
+  /** Why what is there was not taken. */
+  readonly problem?: string;
 }
 
 /** A function that can be named in a probe. */

@@ -27,7 +27,11 @@ export class DebugFile implements SectionedFile {
   private constructor(slice: Slice, size: number, name: string) {
     this.name = name;
     this.#slice = slice;
-    this.sections = readSections(slice, readHeader(slice, size, name), name);
+    this.sections = readSections(
+      slice,
+      readHeader(slice, size, name, ['fixed', 'shared', 'object']),
+      name,
+    );
   }
 
   /**

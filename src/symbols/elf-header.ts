@@ -5,8 +5,11 @@ import { badElf, elfReader, type Slice } from './malformed.ts';
 
 /** What the ELF header says, for x86-64 files only. */
 export interface ElfHeader {
-  /** `fixed`: ET_EXEC, linked for one address. `shared`: ET_DYN, a library or a PIE program. */
-  readonly type: 'fixed' | 'shared';
+  /**
+   * `fixed`: ET_EXEC, linked for one address. `shared`: ET_DYN, a library or a PIE program. `object`: ET_REL, which is what
+   * `dwz` makes its common files.
+   */
+  readonly type: 'fixed' | 'shared' | 'object';
   /** The address in the file's own numbering where the program starts; 0 if it has no start. */
   readonly entry: bigint;
   readonly programHeaderOffset: number;
@@ -70,8 +73,8 @@ export const SHN_LORESERVE = 0xff00;
 const HEADER_BYTES = 64;
 const PROGRAM_HEADER_BYTES = 56;
 const SECTION_HEADER_BYTES = 64;
-const ET_EXEC = 2;
-const ET_DYN = 3;
+/** ElfHeader.type by e_type (gABI, figure 4-3): ET_REL, ET_EXEC, ET_DYN. */
+const TYPES = [undefined, 'object', 'fixed', 'shared'] as const;
 const EM_X86_64 = 62;
 const PN_XNUM = 0xffff;
 const SHN_XINDEX = 0xffff;
@@ -80,18 +83,25 @@ const MAX_SECTIONS = 1 << 18;
 
 /**
  * Reads the ELF header.
+ * @param types what the caller can read
  * @throws TraplineError `bad-elf` when it is not ELF or contradicts itself, `unsupported` for other
- * machines, 32-bit files, object files and core dumps.
+ * machines, 32-bit files, other types and core dumps.
  */
-export function readHeader(slice: Slice, fileSize: number, name: string): ElfHeader {
+export function readHeader<T extends ElfHeader['type']>(
+  slice: Slice,
+  fileSize: number,
+  name: string,
+  types: readonly T[],
+): ElfHeader & { readonly type: T } {
   const bytes = slice(0, Math.min(fileSize, HEADER_BYTES), name);
   checkIdentity(bytes, name);
   const reader = elfReader(bytes, `${name} ELF header`, 16);
-  const type = reader.u16();
+  const number = reader.u16();
+  const type = types.find((one) => one === TYPES[number]);
   const machine = reader.u16();
   if (machine !== EM_X86_64) throw unsupported(name, `is for machine ${machine}, not x86-64`);
-  if (type !== ET_EXEC && type !== ET_DYN) {
-    throw unsupported(name, `is neither a program nor a shared library (ELF type ${type})`);
+  if (type === undefined) {
+    throw unsupported(name, `is neither a program nor a shared library (ELF type ${number})`);
   }
   reader.skip(4);
   const entry = reader.u64();
@@ -116,7 +126,7 @@ export function readHeader(slice: Slice, fileSize: number, name: string): ElfHea
       (sectionHeaders === 0 && sectionHeaderOffset > 0),
   });
   return {
-    type: type === ET_EXEC ? 'fixed' : 'shared',
+    type,
     entry,
     programHeaderOffset,
     programHeaderCount: programHeaders === PN_XNUM ? first.info : programHeaders,

@@ -46,7 +46,7 @@ export class ElfFile implements SectionedFile {
   readonly bytes: Uint8Array;
   /** Names the file in errors. */
   readonly name: string;
-  readonly header: ElfHeader;
+  readonly header: ElfHeader & { readonly type: 'fixed' | 'shared' };
   readonly programHeaders: readonly ProgramHeader[];
   readonly loads: LoadMap;
   readonly #slice: Slice;
@@ -58,7 +58,7 @@ export class ElfFile implements SectionedFile {
     this.bytes = bytes;
     this.name = name;
     this.#slice = (offset, size, source) => sliceOf(bytes, offset, size, source);
-    this.header = readHeader(this.#slice, bytes.byteLength, name);
+    this.header = readHeader(this.#slice, bytes.byteLength, name, ['fixed', 'shared']);
     this.programHeaders = readProgramHeaders(this.#slice, this.header, name);
     this.loads = new LoadMap(this.programHeaders, name);
   }

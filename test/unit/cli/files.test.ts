@@ -90,13 +90,23 @@ test('where the names come from', () => {
     ...plain,
     source,
   }));
-  assert.deepEqual(renderSources(listed, undefined), [
-    'names: 2 of .dynsym, 1 of /usr/lib/debug/x.debug',
-  ]);
+  assert.deepEqual(renderSources(listed), ['names: 2 of .dynsym, 1 of /usr/lib/debug/x.debug']);
   assert.deepEqual(renderSources(listed.slice(0, 1), 'more'), [
     'names: 1 of .dynsym',
     'hint: more',
   ]);
+  const common = { path: '../.dwz/x.debug', buildId: 'abcd', found: false };
+  const found = { ...common, path: '/usr/lib/debug/.dwz/x.debug', found: true };
+  assert.deepEqual(
+    [found, common, { ...common, problem: 'it is no\nfile' }].map(
+      (one) => renderSources(listed.slice(0, 1), undefined, one)[1],
+    ),
+    [
+      'common file: /usr/lib/debug/.dwz/x.debug',
+      'common file: ../.dwz/x.debug (build id abcd) was not found; no name is missing for that',
+      'common file: ../.dwz/x.debug (build id abcd) was not found: it is no\\x0afile; no name is missing for that',
+    ],
+  );
 });
 
 const held: ProcessStatus = {

@@ -14,7 +14,13 @@ import { SegmentReader, formatSegment } from '../../../src/events/segment.ts';
 import { layoutOf, type Program } from '../../../src/probe/program.ts';
 import type { EventClock } from '../../../src/sys/clock.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
-import { assembleHarness, callCode, mapRegion, STATE_WORDS } from '../x64/executable.ts';
+import {
+  assembleHarness,
+  callCode,
+  mapRegion,
+  STATE_WORDS,
+  type Region,
+} from '../x64/executable.ts';
 
 /** Where things lie; every test of this file has its own megabytes. */
 const Place = { code: 0x10_0000_0000n, memory: 0x50_0000_0000n } as const;
@@ -24,14 +30,17 @@ const At = {
   stub: 0x2000n,
   runtime: 0x3000n,
   program: 0x4000n,
+  behind: 0x2_0000n,
 } as const;
 const SHAPE = { contextCount: 2, consumerCapacity: 4, ringBytes: 256 << 10 } as const;
 
 export interface Bench {
   /** Of the site. */
   readonly site: bigint;
-  /** Calls the site with a state. @returns the state behind it. */
-  run(state: readonly bigint[]): bigint[];
+  /** Holds the site and all that it runs. */
+  readonly code: Region;
+  /** Calls the site with a state, or code that calls it. @returns the state behind it. */
+  run(state: readonly bigint[], goal?: bigint): bigint[];
   /** The fields of the records since the last call of it, slot by slot. */
   drain(): bigint[][];
   /** The events since the last call of it or of `drain`. */
@@ -50,11 +59,15 @@ let used = 0n;
 /** Where the site is in a file that is not there. */
 export const SITE_OFFSET = 0x340n;
 
-/** A site in our own process, whose stub runs one program on memory of a session's layout. */
+/**
+ * A site in our own process, whose stub runs one program on memory of a session's layout.
+ * @param behind runs at each hit after it, as consumer 2; its events come out of `events`, not of `drain`
+ */
 export function makeBench(
   program: Program,
   threadPointer: 'memory' | 'register',
   clock: EventClock = 'counter',
+  behind?: Program,
 ): Bench {
   const base = Place.code + used;
   const memoryAt = Place.memory + used;
@@ -79,29 +92,35 @@ export function makeBench(
     displace: () => ({ bytes: new Uint8Array(), map: [], fallsThrough: true }),
     back: at(At.site + 5n),
   });
-  const compiled = compileProgram({
-    program,
-    record,
-    session,
-    segment: layout,
-    features: { rdpid: false, clock, threadPointer },
-    origin: at(At.program),
-    site: at(At.site),
-    fileOffset: SITE_OFFSET,
-    redZone: RED_ZONE_BYTES,
-    consumer: 1,
-    next: stub.epilogue,
-  });
+  const compile = (one: Program, consumer: number, origin: bigint, next: bigint) =>
+    compileProgram({
+      program: one,
+      record: layoutOf(one),
+      session,
+      segment: layout,
+      features: { rdpid: false, clock, threadPointer },
+      origin: at(origin),
+      site: at(At.site),
+      fileOffset: SITE_OFFSET,
+      redZone: RED_ZONE_BYTES,
+      consumer,
+      next: address(next),
+    });
   const put = (place: bigint, bytes: Uint8Array): void => code.bytes.set(bytes, Number(place));
   put(At.harness, assembleHarness(base + At.harness));
   put(At.site, new Assembler(at(At.site)).jmp(at(At.stub), 'near').ret().finish());
   put(At.stub, stub.bytes);
   put(At.runtime, emitRuntime(at(At.runtime), session, layout));
-  put(At.program, compiled.bytes);
+  const next = behind === undefined ? stub.epilogue : at(At.behind);
+  put(At.program, compile(program, 1, At.program, next).bytes);
+  if (behind !== undefined) put(At.behind, compile(behind, 2, At.behind, stub.epilogue).bytes);
   const view = new DataView(code.bytes.buffer, code.bytes.byteOffset, code.bytes.byteLength);
   view.setBigUint64(Number(stub.list - base), base + At.program, true);
   const table = new DescriptorTable();
   table.set(1, { name: 'group:event', layout: record, address: base + At.site });
+  if (behind !== undefined) {
+    table.set(2, { name: 'group:behind', layout: layoutOf(behind), address: base + At.site });
+  }
   const reader = new SegmentReader({ buffer, shape: SHAPE, table });
   const stateBytes = Buffer.alloc(STATE_WORDS * 8);
   const state = mapRegion(memoryAt + (1n << 23n) + (1n << 20n), 4096);
@@ -110,11 +129,12 @@ export function makeBench(
   return {
     reader,
     site: base + At.site,
+    code,
     events: () => Array.from(merger.flush(), (event) => event.toEvent()),
-    run(values) {
+    run(values, goal = base + At.site) {
       values.forEach((value, index) => stateBytes.writeBigUInt64LE(value, index * 8));
       state.bytes.set(stateBytes);
-      callCode(base + At.harness, base + At.site, state.address);
+      callCode(base + At.harness, goal, state.address);
       return values.map((_, index) => Buffer.from(state.bytes).readBigUInt64LE(index * 8));
     },
     drain() {

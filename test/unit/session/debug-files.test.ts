@@ -7,7 +7,9 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -16,7 +18,9 @@ import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
 
 import { DebugFiles, debuginfodCaches } from '../../../src/session/debug-files.ts';
+import { listFile } from '../../../src/session/list-file.ts';
 import type { DebugFile } from '../../../src/symbols/debug-file.ts';
+import { commonLink } from '../../../src/symbols/debug-link.ts';
 import { ElfFile } from '../../../src/symbols/elf.ts';
 import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
 import { symbolSources } from '../../../src/symbols/symbol-sources.ts';
@@ -155,19 +159,178 @@ test('a debug file is opened once, and again when it was changed', (t) => {
   assert.throws(() => first.sectionBytes(section), { code: 'no-file', message: /was changed/ });
 });
 
-test('packed and shared debug files have the same names', (t) => {
-  if (lacks(t) || skipUnless(t, 'dwz')) return;
+test('packed debug files have the same names', (t) => {
+  if (lacks(t)) return;
   const made = program();
   const zlib = join(made.root, 'zlib.debug');
   execFileSync('objcopy', ['--compress-debug-sections=zlib', made.debug, zlib]);
   const path = put(zlib, buildIdPath(made));
   assert.equal(find(made)?.name, path);
-  // dwz moves what two files share into a third; symbols stay.
-  const other = put(made.debug, join(made.root, 'other.debug'));
-  const shared = put(made.debug, path);
-  execFileSync('dwz', ['-m', join(made.root, 'common.debug'), shared, other]);
-  const links = execFileSync('readelf', ['-SW', shared], { encoding: 'utf8' });
-  assert.match(links, /\.gnu_debugaltlink/);
   symbolSources(made.elf, () => find(made));
   assert.equal(SymbolTable.of(made.elf).find('kept_inside').length, 1);
+});
+
+test('what is right for one file is not taken for another', (t) => {
+  if (lacks(t)) return;
+  const made = program();
+  const other = program(['-DOTHER', '-O0']);
+  const files = new DebugFiles();
+  put(made.debug, join(made.root, 'app/program.debug'));
+  assert.ok(find(made, files));
+  // The same root, so the same path.
+  assert.throws(() => find({ ...other, root: made.root }, files), { code: 'bad-elf' });
+});
+
+interface Shared {
+  readonly made: Program;
+  readonly debug: DebugFile;
+  readonly common: string;
+}
+
+/**
+ * A program whose debug file shares with another's, by dwz, and where it says that the common file is.
+ * @param link of those that dwz writes: an absolute path, or one from the debug file's folder
+ */
+function shared(link: 'absolute' | 'relative' = 'absolute', below = 'common.debug'): Shared {
+  const made = program();
+  const path = put(made.debug, buildIdPath(made));
+  const other = put(program(['-DOTHER']).debug, join(made.root, 'other.debug'));
+  const common = join(made.root, below);
+  mkdirSync(dirname(common), { recursive: true });
+  const options = link === 'relative' ? ['-r'] : [];
+  execFileSync('dwz', [...options, '-m', common, path, other]);
+  const debug = find(made);
+  assert.ok(debug);
+  return { made, debug, common };
+}
+
+/** The common file that is found for a program. */
+function commonOf(
+  { made, debug }: Shared,
+  files: DebugFiles = new DebugFiles(),
+): string | undefined {
+  return files.findCommon(debug, made.root)?.name;
+}
+
+const lacksDwz = (t: Skippable): boolean => lacks(t) || skipUnless(t, 'dwz', 'readelf');
+
+test('a common file is found where the debug file says, and names are there without it', (t) => {
+  if (lacksDwz(t)) return;
+  for (const link of ['absolute', 'relative'] as const) {
+    const all = shared(link);
+    const said = commonLink(all.debug);
+    assert.ok(said);
+    assert.equal(said.path.startsWith('/'), link === 'absolute', said.path);
+    const notes = execFileSync('readelf', ['-nW', all.common], { encoding: 'utf8' });
+    assert.match(notes, new RegExp(`Build ID: ${said.buildId}`));
+    assert.equal(commonOf(all), all.common);
+    rmSync(all.common);
+    assert.equal(commonOf(all), undefined);
+    symbolSources(all.made.elf, () => all.debug);
+    assert.equal(SymbolTable.of(all.made.elf).find('kept_inside').length, 1);
+  }
+});
+
+test('a common file is found in the program’s own root, below .dwz, by build id and in the cache', (t) => {
+  if (lacksDwz(t)) return;
+  const all = shared('absolute', 'build/.dwz/x86_64-linux-gnu/some.debug');
+  const { root } = all.made;
+  const id = commonLink(all.debug)?.buildId ?? '';
+  const cache = join(root, 'cache');
+  const before = process.env['DEBUGINFOD_CACHE_PATH'];
+  process.env['DEBUGINFOD_CACHE_PATH'] = cache;
+  const kept = put(all.common, join(root, 'kept'));
+  try {
+    for (const place of [
+      join(root, all.common),
+      join(root, 'usr/lib/debug/.dwz/x86_64-linux-gnu/some.debug'),
+      join(root, 'usr/lib/debug/.build-id', id.slice(0, 2), `${id.slice(2)}.debug`),
+      join(cache, id, 'debuginfo'),
+    ]) {
+      rmSync(all.common, { force: true });
+      assert.equal(commonOf(all), undefined);
+      put(kept, place);
+      assert.equal(commonOf(all), place);
+      rmSync(place);
+    }
+  } finally {
+    if (before === undefined) delete process.env['DEBUGINFOD_CACHE_PATH'];
+    else process.env['DEBUGINFOD_CACHE_PATH'] = before;
+  }
+});
+
+test('another common file, a damaged one, a pipe and a device are not taken', (t) => {
+  if (lacksDwz(t)) return;
+  const all = shared();
+  const id = commonLink(all.debug)?.buildId ?? '';
+  const kept = put(all.common, join(all.made.root, 'kept'));
+  // It has a build id as well, of its own.
+  put(all.made.debug, all.common);
+  assert.notEqual(all.made.elf.buildId, id);
+  assert.throws(() => commonOf(all), {
+    code: 'bad-elf',
+    message: `${all.common} is the common file of other debug files`,
+  });
+  // One that is right elsewhere counts.
+  const right = join(
+    all.made.root,
+    'usr/lib/debug/.build-id',
+    id.slice(0, 2),
+    `${id.slice(2)}.debug`,
+  );
+  put(kept, right);
+  const files = new DebugFiles();
+  assert.equal(commonOf(all, files), right);
+  rmSync(right);
+  writeFileSync(all.common, 'no ELF file at all');
+  assert.throws(() => commonOf(all, files), { code: 'bad-elf', message: /not an ELF file/ });
+  rmSync(all.common);
+  execFileSync('mkfifo', [all.common]);
+  assert.equal(commonOf(all, files), undefined);
+  rmSync(all.common);
+  symlinkSync('/dev/zero', all.common);
+  assert.equal(commonOf(all, files), undefined);
+});
+
+test('a link through a symbolic link begins where the file itself is', (t) => {
+  if (lacksDwz(t)) return;
+  const all = shared('relative');
+  const path = all.debug.name;
+  // As distributions have it: `.build-id` holds links to the files.
+  const real = join(all.made.root, 'a/b/c/d/e/f/g/program.debug');
+  mkdirSync(dirname(real), { recursive: true });
+  renameSync(path, real);
+  symlinkSync(real, path);
+  const said = commonLink(all.debug)?.path ?? '';
+  const moved = join(dirname(real), said);
+  assert.ok(moved.startsWith(all.made.root) && moved !== all.common, moved);
+  mkdirSync(dirname(moved), { recursive: true });
+  renameSync(all.common, moved);
+  const debug = find(all.made);
+  assert.ok(debug);
+  assert.equal(commonOf({ ...all, debug }), moved);
+});
+
+test('the list of functions says whether the common file is there', (t) => {
+  if (lacksDwz(t)) return;
+  const all = shared();
+  const path = all.made.elf.name;
+  put(all.debug.name, `${path}.debug`);
+  // The link's checksum is that of the debug file as dwz has left it.
+  execFileSync('objcopy', ['--remove-section=.gnu_debuglink', path]);
+  execFileSync('objcopy', [`--add-gnu-debuglink=${path}.debug`, path]);
+  const buildId = commonLink(all.debug)?.buildId;
+  const found = listFile(path, {});
+  assert.deepEqual(found.commonFile, { path: all.common, buildId, found: true });
+  assert.ok(
+    found.functions.some(
+      ({ name, source }) => name === 'kept_inside' && source === `${path}.debug`,
+    ),
+  );
+  rmSync(all.common);
+  assert.deepEqual(listFile(path, {}).commonFile, { path: all.common, buildId, found: false });
+  writeFileSync(all.common, 'no ELF file at all');
+  const { commonFile } = listFile(path, {});
+  assert.match(commonFile?.problem ?? '', /not an ELF file/);
+  assert.equal(listFile(program().elf.name, {}).commonFile, undefined);
 });

@@ -16,7 +16,7 @@ import { allLandingPads, landingPads } from '../../../src/symbols/landing-pads.t
 import { restartableSequences } from '../../../src/symbols/restartable.ts';
 import { withoutParameters } from '../../../src/symbols/signature.ts';
 import { DebugFile } from '../../../src/symbols/debug-file.ts';
-import { debugLink } from '../../../src/symbols/debug-link.ts';
+import { commonLink, debugLink } from '../../../src/symbols/debug-link.ts';
 import { sectionContents } from '../../../src/symbols/compressed.ts';
 import { goFunctionTable, goSymbols } from '../../../src/symbols/go-functions.ts';
 import { linkageSymbols } from '../../../src/symbols/linkage-table.ts';
@@ -53,7 +53,7 @@ const QUESTIONS: readonly ((elf: ElfFile) => unknown)[] = [
   (elf) => SymbolTable.of(elf).find('rand@plt'),
   (elf) => SymbolTable.of(elf).find('hidden_for_good'),
   (elf) => linkageSymbols(elf),
-  (elf) => debugLink(elf),
+  (elf) => [debugLink(elf), commonLink(elf)],
   (elf) => [goFunctionTable(elf), goSymbols(elf)],
   (elf) => elf.sections.map((section) => sectionContents(elf, section)),
   (elf) => unnamedFunctions(elf, SymbolTable.of(elf).functions()),

@@ -221,19 +221,25 @@ test('near names: case, typing errors, parts', { skip }, () => {
   assert.deepEqual(table.near('x'.repeat(100_000), 5), []);
 });
 
-test('one look-up in a file of 100 MB takes less than 100 ms', () => {
+/** Processor time, whatever else the machine does. */
+function millisecondsSince(start: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(start);
+  return (user + system) / 1000;
+}
+
+test('one look-up in a file of 100 MB takes less than 100 ms of a processor', () => {
   const bytes = readFileSync(process.execPath);
   const demangler = { demangle: (): string | undefined => assert.fail('nothing to demangle here') };
   const best = { raw: Infinity, missing: Infinity };
   for (let round = 0; round < 3; round++) {
-    const started = performance.now();
+    const started = process.cpuUsage();
     const table = SymbolTable.of(ElfFile.open(bytes, 'node'), demangler);
     const found = table.find('uv_run');
-    best.raw = Math.min(best.raw, performance.now() - started);
+    best.raw = Math.min(best.raw, millisecondsSince(started));
     assert.ok(found.length <= 1);
-    const again = performance.now();
+    const again = process.cpuUsage();
     assert.deepEqual(table.find('no_such_function_anywhere'), []);
-    best.missing = Math.min(best.missing, performance.now() - again);
+    best.missing = Math.min(best.missing, millisecondsSince(again));
   }
   assert.ok(best.raw < 100 && best.missing < 100, JSON.stringify(best));
 });
