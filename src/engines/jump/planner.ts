@@ -90,7 +90,7 @@ export class Planner {
       return this.#choose(candidate, [
         ['jump', long[index] ?? 'it was not looked at'],
         ...(shorter === undefined ? [] : [['short-jump', shorter] as const]), // a pair
-        ['pun', this.#judge.pun(candidate)],
+        ...this.#judge.puns(candidate, landings[index] ?? []).map((way) => ['pun', way] as const), // a pair
       ]);
     });
   }

@@ -96,35 +96,50 @@ export class WayJudge {
     bytes: number,
     landings: readonly KnownLanding[],
   ): Judgement {
-    const { offset, bounds } = place;
-    if ((offset % PAGE_BYTES) + bytes > PAGE_BYTES) {
+    if ((place.offset % PAGE_BYTES) + bytes > PAGE_BYTES) {
       return `its ${bytes} bytes would cross a page: they could not be written at once`;
     }
-    const inner: number[] = [];
-    let length = 0;
-    let hasEnded = false;
-    for (const piece of pieces) {
-      if (length >= bytes) break;
-      if (piece.flow === 'invalid')
-        return 'the bytes behind it are not an instruction that is known';
-      const isBehind = hasEnded || offset + piece.at >= bounds.end;
-      if (isBehind && !isFiller(this.#code.elf.bytes, offset + piece.at, piece.length)) {
-        return `other code begins ${piece.at} bytes behind it, and it takes ${bytes}`;
-      }
-      if (piece.at > 0) {
-        const reason = this.#landing(place, pieces, piece, landings);
-        if (reason !== undefined) return `it would replace ${piece.at} bytes on: ${reason}`;
-        inner.push(piece.at);
-      }
-      length += piece.length;
-      hasEnded ||= neverGoesOn(piece.flow);
-    }
-    if (length < bytes) return `there is no room for its ${bytes} bytes`;
+    const { length, inner, end } = this.#free(
+      { kind: 'candidate', place, pieces },
+      bytes,
+      landings,
+    );
+    if (length < bytes) return `it takes ${bytes} bytes, and ${end ?? 'the code ends'}`;
     if (length > MAX_DISPLACED_BYTES) return 'the instructions there are too long';
     const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, length);
     if (moved !== undefined) return moved;
     const displaced = this.#displaced({ kind: 'candidate', place, pieces }, length);
     return { method, patchBytes: bytes, displaced, innerBoundaries: inner, paddings: [] };
+  }
+
+  /** How many bytes of whole instructions can be replaced together, up to the first that have so many. */
+  #free(
+    { place, pieces }: Candidate,
+    bytes: number,
+    landings: readonly KnownLanding[],
+  ): { readonly length: number; readonly inner: number[]; readonly end: string | undefined } {
+    const { offset, bounds } = place;
+    const inner: number[] = [];
+    let length = 0;
+    let hasEnded = false;
+    let end: string | undefined;
+    for (const piece of pieces) {
+      if (length >= bytes) break;
+      const isBehind = hasEnded || offset + piece.at >= bounds.end;
+      if (piece.flow === 'invalid') {
+        end = `what follows ${piece.at} bytes on is no instruction that is known`;
+      } else if (isBehind && !isFiller(this.#code.elf.bytes, offset + piece.at, piece.length)) {
+        end = `other code begins ${piece.at} bytes on`;
+      } else if (piece.at > 0) {
+        const reason = this.#landing(place, pieces, piece, landings);
+        end = reason && `${piece.at} bytes on ${reason}`;
+      }
+      if (end !== undefined) break;
+      if (piece.at > 0) inner.push(piece.at);
+      length += piece.length;
+      hasEnded ||= neverGoesOn(piece.flow);
+    }
+    return { length, inner, end };
   }
 
   /** At least so many bytes of whole instructions; five, if what follows can be moved with them. */
@@ -173,12 +188,36 @@ export class WayJudge {
     return landing?.reason ?? this.#proof.indirect(place, where);
   }
 
-  /** Only bytes of the first instruction are written: nobody else's inside is touched. */
-  pun({ place, pieces }: Candidate): Judgement {
-    const length = pieces[0]?.length ?? 0;
-    const patchBytes = Math.min(length, JUMP_BYTES - 1, PAGE_BYTES - (place.offset % PAGE_BYTES));
-    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, length);
-    return { method: 'pun', patchBytes, displaced, innerBoundaries: [], paddings: [] };
+  /**
+   * Puns: the first writes all bytes that nobody comes to, so that it can lead to as many places as possible; the
+   * last those of the first instruction alone, in whose inside no task stands.
+   */
+  puns(candidate: Candidate, landings: readonly KnownLanding[]): Way[] {
+    const { place, pieces } = candidate;
+    const room = Math.min(JUMP_BYTES - 1, PAGE_BYTES - (place.offset % PAGE_BYTES));
+    const alone = pieces[0]?.length ?? 0;
+    const { length, inner } = this.#free(candidate, JUMP_BYTES, landings);
+    const ways: Way[] = [];
+    const touched = inner.filter((at) => at < Math.min(length, room));
+    const last = touched.at(-1);
+    const whole = pieces.find(({ at }) => at === last);
+    if (whole !== undefined) {
+      const displaced = whole.at + whole.length;
+      if (this.whyNotMoved(place, displaced) === undefined) {
+        ways.push(this.#punOver(candidate, Math.min(length, room), displaced, touched));
+      }
+    }
+    return [...ways, this.#punOver(candidate, Math.min(alone, room), alone, [])];
+  }
+
+  #punOver(
+    candidate: Candidate,
+    patchBytes: number,
+    least: number,
+    innerBoundaries: readonly number[],
+  ): Way {
+    const displaced = this.#displaced(candidate, least);
+    return { method: 'pun', patchBytes, displaced, innerBoundaries, paddings: [] };
   }
 
   /** Bytes of the file. */
