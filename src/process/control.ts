@@ -125,6 +125,10 @@ export interface SiteRow {
   readonly epilogue: Address;
   /** Bytes between the stub's frame and the stack pointer at the hit: 128 over a red zone, else 0. */
   readonly redZone: number;
+  /** A counter of two bytes in the data of the file that is one higher while the site has consumers. */
+  readonly counter: Address | undefined;
+  /** Whether it is higher by us: said after it was raised, and before it is lowered. */
+  readonly isRaised: boolean;
   readonly fileOffset: number;
   readonly deviceMajor: number;
   readonly deviceMinor: number;
@@ -346,7 +350,9 @@ export function encodeSite(row: SiteRow): ControlWrite {
   view.setUint8(81, row.patchBytes);
   view.setUint8(82, row.prefixBytes);
   view.setUint8(83, row.fallsThrough ? 1 : 0);
+  view.setUint8(84, row.isRaised ? 1 : 0);
   view.setBigUint64(88, row.via ?? 0n, true);
+  view.setBigUint64(96, row.counter ?? 0n, true);
   return { offset: SITES_AT + row.index * SITE_BYTES, bytes };
 }
 
@@ -356,6 +362,7 @@ function decodeSite(view: DataView, index: number): SiteRow | undefined {
   const fileOffset = view.getBigUint64(56, true);
   const method = SITE_METHODS[view.getUint8(80)];
   const via = view.getBigUint64(88, true);
+  const counter = view.getBigUint64(96, true);
   if (state === undefined || method === undefined) return undefined;
   if (displacedBytes > MAX_DISPLACED_BYTES) return undefined;
   if (fileOffset > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
@@ -367,6 +374,8 @@ function decodeSite(view: DataView, index: number): SiteRow | undefined {
     prefixBytes: view.getUint8(82),
     fallsThrough: view.getUint8(83) === 1,
     via: via === 0n ? undefined : address(via),
+    counter: counter === 0n ? undefined : address(counter),
+    isRaised: view.getUint8(84) === 1,
     redZone: view.getUint32(4, true),
     address: address(view.getBigUint64(8, true)),
     stub: address(view.getBigUint64(16, true)),

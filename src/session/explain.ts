@@ -148,6 +148,7 @@ function rehearsed(
     probe: 0,
     consumer: 0,
     file: identity,
+    counter: undefined,
   });
 }
 

@@ -64,9 +64,22 @@ export class MappedFile {
 
   /** Where a byte of the file is executable in these mappings; undefined where it is not mapped so. */
   addressIn(maps: readonly MemoryMapping[], offset: FileOffset): Address | undefined {
+    return this.#find(maps, offset, ({ executable }) => executable);
+  }
+
+  /** Where a byte of the file is the process's own data; undefined where it is not mapped so. */
+  counterIn(maps: readonly MemoryMapping[], offset: FileOffset): Address | undefined {
+    return this.#find(maps, offset, ({ writable, shared }) => writable && !shared);
+  }
+
+  #find(
+    maps: readonly MemoryMapping[],
+    offset: FileOffset,
+    suits: (mapping: MemoryMapping) => boolean,
+  ): Address | undefined {
     const mapping = maps.find(
       (candidate) =>
-        candidate.executable &&
+        suits(candidate) &&
         candidate.inode === this.inode &&
         candidate.device === this.device &&
         BigInt(offset) >= candidate.offset &&

@@ -1,12 +1,13 @@
 /** A session's probes by the jump engine: a target for each process, each with its own memory. */
 
-import { pid as brandPid, type Pid } from '../base/brand.ts';
+import { hex, pid as brandPid, type Pid } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
 import type { MachineFeatures } from '../engines/jump/features.ts';
 import { measureProgram } from '../engines/jump/measure.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import type { SitePlan, SiteRefusal } from '../engines/jump/planner.ts';
 import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
+import { readProcessMaps } from '../engines/jump/spaces.ts';
 import type { StopAccount } from '../probe/engine.ts';
 import { layoutOf } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';
@@ -24,7 +25,6 @@ import { PerfMap } from './perf-map.ts';
 import { ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape } from './protocol.ts';
 import type { ResolvedPlace } from './resolve.ts';
-import { refuseReference } from './requested.ts';
 import { selectProcesses } from './selection.ts';
 import type { CommandStart } from './startup.ts';
 import type { AddedProbe, ProbeRequest, Stops, TargetSelection } from './types.ts';
@@ -93,7 +93,6 @@ export class JumpEngine implements SessionEngine {
   }
 
   add(additions: readonly ProbeAddition[]): ProbeAddition[] {
-    for (const { definition } of additions) refuseReference(definition);
     // A file that one target maps is not waited for.
     const lacking = [...this.#targets.values()].map((target) => this.#addTo(target, additions));
     return additions.filter((addition) => lacking.every((some) => some.includes(addition)));
@@ -228,9 +227,20 @@ export class JumpEngine implements SessionEngine {
         continue;
       }
       const { address, file } = place;
+      const { reference } = addition.definition;
+      const counter =
+        reference === undefined
+          ? undefined
+          : file.counterIn(readProcessMaps(target.pid), reference);
+      if (reference !== undefined && counter === undefined) {
+        const where = `the counter's offset ${hex(reference)}`;
+        addition.refuse(target.pid, place, `${where} is in no writable data of the file`);
+        continue;
+      }
       const consumer = target.nextConsumer++;
       const identity = { ...splitDeviceText(file.device), inode: file.inode };
-      const request = { plan, address, program, probe: addition.id, file: identity, consumer };
+      const probe = addition.id;
+      const request = { plan, address, program, probe, file: identity, consumer, counter };
       requests.set(request, place);
     }
     return requests;

@@ -27,13 +27,3 @@ export function refuseLater({ isReturn, text }: ProbeDefinition): void {
     hint: 'Probe the entry of the function, or the places at which it returns (FUNC+OFFSET@FILE).',
   });
 }
-
-/** @throws TraplineError `unsupported` where a counter is to be raised: the kernel does that, we can't yet. */
-export function refuseReference({ reference, text }: ProbeDefinition): void {
-  if (reference === undefined) return;
-  throw new TraplineError({
-    code: 'unsupported',
-    message: `${text}: a reference counter is understood, but the jump engine can't raise it yet`,
-    hint: 'Use --engine kernel, or leave the (REF_CTR) away if the code behind the counter runs without it.',
-  });
-}

@@ -10,6 +10,7 @@ import type { StoppedProcess } from '../../process/stop.ts';
 import { writeCode, type CodePatch } from '../../process/patch.ts';
 import type { SiteRow } from '../../process/control.ts';
 import type { ControlBlock } from './block.ts';
+import { raiseCounters } from './counters.ts';
 import { findObstacles, moveTasks, type FailedSite } from './obstacles.ts';
 import { jumpBytes, PatchMap, patchOf, patchRange } from './patches.ts';
 import type { ListChange, PreparedChange } from './prepare.ts';
@@ -51,6 +52,9 @@ export function applyChange(
   moveTasks(stopped, patched);
   writeCode(stopped, paddingPatches(patched));
   writeCode(stopped, putIn(patched, repunned, before));
+  const used = [...patched, ...change.adopted].map(({ row }) => row);
+  raiseCounters(stopped, maps, block, used);
+  writeRows(stopped, block);
   return failed;
 }
 

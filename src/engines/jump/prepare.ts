@@ -35,6 +35,8 @@ export interface ConsumerRequest extends EngineConsumer {
   readonly plan: SitePlan;
   readonly address: Address; // of the place, in the target
   readonly file: Pick<SiteRow, 'deviceMajor' | 'deviceMinor' | 'inode'>;
+  /** A counter in the target that is to be one higher while the place has consumers. */
+  readonly counter: Address | undefined;
 }
 
 /** The session that the change is made for, as far as its code has to know it. */

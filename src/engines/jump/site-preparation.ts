@@ -106,7 +106,11 @@ export class SitePreparation {
    */
   find(request: ConsumerRequest, text: AddressRange, left: number): FoundSite | string {
     const existing = this.#existing(request);
-    if (existing !== undefined) return { row: existing, isNew: false };
+    if (existing !== undefined) {
+      return existing.counter === request.counter
+        ? { row: existing, isNew: false }
+        : 'another probe at this place has another counter';
+    }
     this.#settlePuns(request.address);
     const { plan, address: at } = request;
     const safe = plan.ways.filter(({ innerBoundaries }) => innerBoundaries.length === 0);
@@ -170,6 +174,8 @@ export class SitePreparation {
       list: stub.list,
       epilogue: stub.epilogue,
       redZone: plan.redZone,
+      counter: request.counter,
+      isRaised: false,
       fileOffset: plan.offset,
       ...request.file,
     });

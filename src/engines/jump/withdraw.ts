@@ -20,6 +20,7 @@ import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { readWord, writeRows, writeWord } from './apply.ts';
 import type { ControlBlock } from './block.ts';
+import { lowerCounters, releaseCounters } from './counters.ts';
 import { unmapAreas, type Area } from './injection.ts';
 import { restorePadding, restoreSites, type RestoreTarget } from './restore.ts';
 import { SPRINGBOARD_BYTES } from './patches.ts';
@@ -56,6 +57,7 @@ export function withdrawPrograms(
   const left = [...block.sites.values()].filter((site) => site.state === 'live' && isLeft(site));
   const { restored, problems } = restoreSites(target, [...block.sites.values()], left);
   for (const site of restored) block.putSite({ ...site, state: 'retired' });
+  const counted = releaseCounters(block, left);
   const released = releaseQuiet(target, block, programs);
   // A stub that stays must not lead into a program that does not; one that goes is not led any more.
   const staying = [...block.sites.values()].filter(({ index }) =>
@@ -63,6 +65,7 @@ export function withdrawPrograms(
   );
   relink(stopped, staying, lists, leaving);
   writeRows(stopped, block);
+  lowerCounters(stopped, target.maps, counted);
   return {
     sitesRestored: restored.length,
     isQuiet: released.isQuiet,
