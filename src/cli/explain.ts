@@ -74,7 +74,7 @@ function whereRows({
   }
   if (known !== undefined) {
     const { start, end, source } = known;
-    const by = source === 'symbol' ? 'its symbol' : 'the unwind tables';
+    const by = { symbol: 'its symbol', fde: 'the unwind tables', section: 'its section' }[source];
     rows.push(['function', `file offsets ${hex(start)} to ${hex(end)}, by ${by}`]);
   }
   return rows;

@@ -287,7 +287,7 @@ export interface Explanation {
   readonly function?: {
     readonly start: FileOffset;
     readonly end: FileOffset;
-    readonly source: 'symbol' | 'fde';
+    readonly source: 'symbol' | 'fde' | 'section';
   };
   /** The instructions of its function around it. */
   readonly code: readonly ExplainedInstruction[];

@@ -1,6 +1,7 @@
 /** Where the function around a byte of the file begins and ends. */
 
 import { fileOffset, type FileOffset } from '../base/brand.ts';
+import { SHT } from './elf-header.ts';
 import type { ElfFile } from './elf.ts';
 import { knownSize, lowerBound, type FunctionIndex } from './function-index.ts';
 import { symbolSources } from './symbol-sources.ts';
@@ -12,13 +13,14 @@ export interface FunctionBounds {
   readonly start: FileOffset;
   /** The first byte behind it. */
   readonly end: FileOffset;
-  readonly source: 'symbol' | 'fde';
+  readonly source: 'symbol' | 'fde' | 'section';
 }
 
 /**
  * The bounds of the function that covers `offset`: by a symbol with a size (the innermost), else
  * by the unwind tables, else by Go's function table, and by symbols of a debug file that a search for names opened
- * already. Part of a function that the compiler moved away (`.cold`) counts as one of its own, and so does each entry of
+ * already; at last by symbols of functions that tell no size, up to the next one, and by the sections that hold one
+ * function each (`.init`, `.fini`). Part of a function that the compiler moved away (`.cold`) counts as one of its own, and so does each entry of
  * the procedure linkage table.
  * @returns undefined when none of them knows.
  * @throws TraplineError `bad-elf`.
@@ -36,7 +38,37 @@ export function functionBounds(elf: ElfFile, offset: FileOffset): FunctionBounds
     const bounds = boundsBySymbol(index, offset);
     if (bounds !== undefined) return bounds;
   }
+  return boundsByNext(sources.own, offset) ?? boundsBySection(elf, offset);
+}
+
+/** Of a function whose symbol has no size: crt files and assembly. Its code goes on to the next symbol at most. */
+function boundsByNext(index: FunctionIndex, offset: FileOffset): FunctionBounds | undefined {
+  const { ids, offsets, ends } = index.order;
+  const last = lowerBound(offsets, offset + 1) - 1;
+  const start = offsets[last] ?? Infinity;
+  for (let at = last; offsets[at] === start; at--) {
+    const { rows, row } = index.locate(ids[at] ?? 0);
+    const end = ends[at] ?? 0;
+    if (rows.type(row) === STT.notype || rows.size(row) !== 0 || end <= offset) continue;
+    return { start: fileOffset(start), end: fileOffset(end), source: 'symbol' };
+  }
   return undefined;
+}
+
+/** gABI, "Initialization and Termination Functions": DT_INIT and DT_FINI, each alone in its section. */
+const FUNCTION_SECTIONS: readonly string[] = ['.init', '.fini'];
+
+function boundsBySection(elf: ElfFile, offset: FileOffset): FunctionBounds | undefined {
+  const section = elf.sections.find(
+    (one) =>
+      FUNCTION_SECTIONS.includes(one.name) &&
+      one.type !== SHT.nobits &&
+      offset >= one.offset &&
+      offset < one.offset + one.size,
+  );
+  if (section === undefined) return undefined;
+  const { offset: start, size } = section;
+  return { start: fileOffset(start), end: fileOffset(start + size), source: 'section' };
 }
 
 function boundsBySymbol(index: FunctionIndex, offset: FileOffset): FunctionBounds | undefined {
