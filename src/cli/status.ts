@@ -69,16 +69,17 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
   const places = counted(sites.length, 'place');
   const style = { indent: '  ', paintHeading: paint.dim };
   const broken = unreadable === undefined ? [] : [`  ${printable(unreadable)}`];
-  const columns = ['place', 'address', 'state', 'in memory', 'sessions'];
+  const columns = ['place', 'address', 'state', 'method', 'in memory', 'sessions'];
   const rows = sites.map((site) => [
     site.name,
     hex(site.address),
     site.state,
+    site.method,
     site.found,
     site.tracers.join(', '),
   ]);
   return [
-    `${name}: ${places}, ${size}`,
+    `${name}: ${places}, ${size}${punsOf(each)}`,
     ...broken,
     ...sessions.map((session) => `  ${sessionLine(session, now, paint)}`),
     ...(rows.length === 0
@@ -89,6 +90,12 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
           style,
         )),
   ];
+}
+
+function punsOf({ puns }: ProcessStatus): string {
+  if (puns === undefined || puns.mappings === 0) return '';
+  const size = `${formatCount(Math.ceil(puns.mappedBytes / 1024))} KiB`;
+  return `, ${size} of it in ${counted(puns.mappings, 'mapping')} for puns`;
 }
 
 function renderKernel({ name, pid, alive, places }: KernelStatus, paint: Painter): string {

@@ -4,6 +4,7 @@ import { fileOffset, hex, pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { ControlBlock, readIfThere, type ReadMemory } from '../engines/jump/block.ts';
 import { depart } from '../engines/jump/depart.ts';
+import { PatchMap, showsPatch } from '../engines/jump/patches.ts';
 import { isOurs } from '../engines/jump/withdraw.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
 import { LIVENESS_NAME, type SessionRow, type SiteRow } from '../process/control.ts';
@@ -73,7 +74,7 @@ function describe(
   maps: readonly MemoryMapping[],
   read: ReadMemory,
   files: FileCache,
-): Pick<ProcessStatus, 'sessions' | 'sites'> {
+): Pick<ProcessStatus, 'sessions' | 'sites' | 'puns'> {
   const block = ControlBlock.read(maps, read);
   const programs = [...block.programs.values()];
   const sessions: HeldSession[] = [...block.sessions.values()].map((row) => ({
@@ -82,7 +83,9 @@ function describe(
     began: row.began,
     programs: programs.filter(({ session }) => session === row.index).length,
   }));
-  const sites = [...block.sites.values()].map((site) => ({
+  const rows = [...block.sites.values()];
+  const live = new PatchMap(rows.filter(({ state }) => state === 'live'));
+  const sites = rows.map((site) => ({
     ...describePlace(pid, maps, site, files),
     address: site.address,
     offset: fileOffset(site.fileOffset),
@@ -90,9 +93,12 @@ function describe(
     tracers: programs
       .filter((program) => program.site === site.index)
       .map(({ session }) => block.sessions.get(session)?.tracer ?? 0),
-    found: whatIsThere(site, maps, read),
+    method: site.method,
+    found: whatIsThere(site, maps, read, live),
   }));
-  return { sessions, sites };
+  const exact = [...block.arenas.values()].filter(({ isExact }) => isExact);
+  const bytes = exact.reduce((sum, arena) => sum + arena.bytes, 0);
+  return { sessions, sites, puns: { mappings: exact.length, mappedBytes: bytes } };
 }
 
 /** A session lives if its liveness word says so; one without a word is dead. */
@@ -125,13 +131,15 @@ function describePlace(
 }
 
 /** What the bytes at a site are, compared with what the block says. */
-function whatIsThere(site: SiteRow, maps: readonly MemoryMapping[], read: ReadMemory): string {
+function whatIsThere(
+  site: SiteRow,
+  maps: readonly MemoryMapping[],
+  read: ReadMemory,
+  live: PatchMap,
+): string {
   if (findMapping(maps, site.address) === undefined) return 'nothing is mapped there any more';
-  const bytes = read(site.address, 5);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, 5);
-  const isJump = bytes[0] === 0xe9;
-  const target = site.address + 5n + BigInt(view.getInt32(1, true));
-  if (isJump && target === site.stub) return 'its jump';
+  const bytes = read(site.address, site.patchBytes);
+  if (showsPatch(bytes, site, live)) return 'its jump';
   return `other bytes: ${Buffer.from(bytes).toString('hex')}`;
 }
 

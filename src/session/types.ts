@@ -156,11 +156,14 @@ export interface ProcessStatus {
     readonly offset: FileOffset;
     readonly name: string;
     readonly state: 'live' | 'retired';
+    readonly method: SiteMethod;
     /** Sessions (by tracer) whose programs run there. */
     readonly tracers: readonly number[];
-    /** Whether the bytes in memory are the jump that belongs there; if not, what was found. */
+    /** Whether the bytes in memory are those that belong there; if not, what was found. */
     readonly found: string;
   }[];
+  /** What was mapped for the addresses to which puns lead; of it, only touched pages are memory. */
+  readonly puns?: { readonly mappings: number; readonly mappedBytes: number };
   /** Bytes of address space that our mappings take. */
   readonly mappedBytes: number;
   /** Why the control block could not be read, if so. */

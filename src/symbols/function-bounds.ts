@@ -56,12 +56,12 @@ function boundsByNext(index: FunctionIndex, offset: FileOffset): FunctionBounds 
 }
 
 /** gABI, "Initialization and Termination Functions": DT_INIT and DT_FINI, each alone in its section. */
-const FUNCTION_SECTIONS: readonly string[] = ['.init', '.fini'];
+const FUNCTION_SECTIONS: ReadonlySet<string> = new Set(['.init', '.fini']);
 
 function boundsBySection(elf: ElfFile, offset: FileOffset): FunctionBounds | undefined {
   const section = elf.sections.find(
     (one) =>
-      FUNCTION_SECTIONS.includes(one.name) &&
+      FUNCTION_SECTIONS.has(one.name) &&
       one.type !== SHT.nobits &&
       offset >= one.offset &&
       offset < one.offset + one.size,

@@ -8,11 +8,10 @@ import type { MemoryMapping } from '../../process/maps.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { writeCode, type CodePatch } from '../../process/patch.ts';
-import type { SiteRow } from '../../process/control.ts';
 import type { ControlBlock } from './block.ts';
 import { raiseCounters } from './counters.ts';
 import { findObstacles, moveTasks, type FailedSite } from './obstacles.ts';
-import { jumpBytes, PatchMap, patchOf, patchRange } from './patches.ts';
+import { jumpBytes, PatchMap, showsPatch } from './patches.ts';
 import type { ListChange, PreparedChange } from './prepare.ts';
 import type { NewSite, Repunned } from './site-preparation.ts';
 import { slotBytes } from './slots.ts';
@@ -28,7 +27,11 @@ export function applyChange(
   block: ControlBlock,
   change: PreparedChange,
 ): readonly FailedSite[] {
-  const unpatched = change.adopted.filter((site) => !isPatched(stopped, site.row, change.before));
+  const live = new PatchMap(change.before);
+  const unpatched = change.adopted.filter(({ row }) => {
+    const [found] = readMany(stopped, [{ address: row.address, length: row.patchBytes }]);
+    return !showsPatch(found, row, live);
+  });
   const sites = [...change.newSites, ...unpatched].sort((one, other) =>
     one.row.address > other.row.address ? -1 : 1,
   );
@@ -80,22 +83,6 @@ export function writeWord(stopped: StoppedProcess, at: Address, value: bigint): 
 function prependProgram(stopped: StoppedProcess, change: ListChange): void {
   writeWord(stopped, change.next, readWord(stopped, change.site.list));
   writeWord(stopped, change.site.list, change.program);
-}
-
-/** Whether a site's patch is there, as far as no lower site lies over it. */
-export function isPatched(
-  stopped: StoppedProcess,
-  row: SiteRow,
-  sites: readonly SiteRow[],
-): boolean {
-  const patch = patchOf(row);
-  const [found] = readMany(stopped, [{ address: row.address, length: patch.byteLength }]);
-  const lower = sites.filter((site) => site.address < row.address);
-  return patch.every((byte, index) => {
-    const at = row.address + BigInt(index);
-    const isCovered = lower.some((site) => patchRange(site).end > at);
-    return isCovered || found?.[index] === byte;
-  });
 }
 
 /** Takes the rows of a site out again; of one that was there before, only those of the change. */

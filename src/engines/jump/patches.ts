@@ -82,6 +82,19 @@ export function patchRange({ address: start, patchBytes }: PatchedSite): Address
   return { start, end: address(start + BigInt(patchBytes)) };
 }
 
+/** Whether a site's patch is in the bytes that were found there, as far as no lower site lies over it. */
+export function showsPatch(
+  found: Uint8Array | undefined,
+  site: PatchedSite,
+  sites: PatchMap<PatchedSite>,
+): boolean {
+  const lower = sites.between(site.address - BigInt(JUMP_BYTES), site.address);
+  return patchOf(site).every((byte, index) => {
+    const at = site.address + BigInt(index);
+    return lower.some((one) => patchRange(one).end > at) || found?.[index] === byte;
+  });
+}
+
 function overlaps(one: AddressRange, other: AddressRange): boolean {
   return one.start < other.end && one.end > other.start;
 }

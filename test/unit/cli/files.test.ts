@@ -123,20 +123,22 @@ const held: ProcessStatus = {
       offset: fileOffset(0x10),
       name: 'zfree',
       state: 'live',
+      method: 'pun',
       tracers: [20, 21],
       found: 'the jump',
     },
   ],
+  puns: { mappings: 1, mappedBytes: 4096 },
   mappedBytes: 5000,
 };
 
 test('status as a page', () => {
   assert.deepEqual(renderStatus([held], 1005), [
-    'zsh (12): 1 place, 5 KiB mapped',
+    'zsh (12): 1 place, 5 KiB mapped, 4 KiB of it in 1 mapping for puns',
     '  session of tracer 20, alive, began 5 s ago, 1 program',
     '  session of tracer 21, dead, began 1m 45s ago, 2 programs',
-    '  place  address  state  in memory  sessions',
-    '  zfree  0x5000   live   the jump   20, 21',
+    '  place  address  state  method  in memory  sessions',
+    '  zfree  0x5000   live   pun     the jump   20, 21',
     '',
     'Dead sessions do no harm; `trapline clean` takes them out.',
     '',
@@ -147,7 +149,7 @@ test('status as a page', () => {
   assert.deepEqual(renderStatus([untouched], 0), ['zsh (12): nothing of Trapline']);
   const broken = { ...held, sessions: [], sites: [], unreadable: 'its table\u0007 ends early' };
   assert.deepEqual(renderStatus([broken], 0), [
-    'zsh (12): 0 places, 5 KiB mapped',
+    'zsh (12): 0 places, 5 KiB mapped, 4 KiB of it in 1 mapping for puns',
     '  its table\\x07 ends early',
   ]);
 });
