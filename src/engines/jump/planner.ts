@@ -86,11 +86,15 @@ export class Planner {
     const short = this.#shortJumps(candidates, long, landings);
     return candidates.map((candidate, index) => {
       if (candidate.kind === 'refused') return candidate;
+      const longer = long[index] ?? 'it was not looked at';
       const shorter = short[index];
+      // Nothing can be in the way of a jump within one instruction.
+      const isAlone = typeof longer !== 'string' && longer.innerBoundaries.length === 0;
+      const puns = isAlone ? [] : this.#judge.puns(candidate, landings[index] ?? []);
       return this.#choose(candidate, [
-        ['jump', long[index] ?? 'it was not looked at'],
+        ['jump', longer],
         ...(shorter === undefined ? [] : [['short-jump', shorter] as const]), // a pair
-        ...this.#judge.puns(candidate, landings[index] ?? []).map((way) => ['pun', way] as const), // a pair
+        ...puns.map((way) => ['pun', way] as const), // a pair
       ]);
     });
   }
