@@ -137,6 +137,18 @@ test('-n ends the trace, not the command', () => {
   assert.match(traced.out, /^line 90$/m);
 });
 
+test('a command’s stubs know their task: behind its first hit they ask the kernel for nothing', () => {
+  const program = compileFixture({ sources: ['sandboxed.c'] });
+  const gettid = '186';
+  // main is reached before the filter that kills for it, poll behind it.
+  const words = ['--count', 'main@sandboxed', 'poll@libc.so.6'];
+  const traced = traceCommand(words, [program, 'kill', gettid]);
+  assert.equal(traced.status, 0, traced.err);
+  assert.match(traced.out, /^ok 0$/m);
+  assert.equal(countOf(traced, 'probe_sandboxed:main'), 1);
+  assert.equal(countOf(traced, 'probe_libc:poll'), 1);
+});
+
 test('a command that is not there, is not to be executed, or has no interpreter', () => {
   withFolder((folder) => {
     writeFileSync(join(folder, 'plain'), 'text');
