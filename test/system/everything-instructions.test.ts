@@ -36,8 +36,8 @@ const SHORT_FUNCTION = 600;
 const NOP5 = '0f1f440000';
 
 for (const [workload, file, few, many] of [
-  [sqlite, 'libsqlite3', 10, 300],
-  [zshAlone, 'program', 6, 200],
+  [sqlite, 'libsqlite3', 6, 300],
+  [zshAlone, 'program', 3, 200],
   [gzip, 'libc.so', 0, 100],
   [encrypt, 'libcrypto', 0, 200],
   [python, 'program', 0, 100],

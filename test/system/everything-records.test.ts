@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { skipUnless } from '../harness/features.ts';
+import { isLong, skipUnless } from '../harness/features.ts';
 import { Stage, totalOf } from './everything-support.ts';
 import { gunzip, sqlite, zsh } from './everything-workloads.ts';
 
@@ -19,6 +19,7 @@ for (const readsLate of [false, true]) {
     [gunzip, 'libc.so'],
   ] as const) {
     test(`${workload.name}: records of every function of ${file}, read ${when}`, (context) => {
+      if (workload === gunzip && !isLong()) return context.skip('long form only');
       if (skipUnless(context, ...workload.needs)) return;
       using stage = new Stage(workload);
       const probes = [{ definition: `*@'${stage.file(file)}'` }];
