@@ -22,9 +22,9 @@ import { hitsOf, Stage } from './everything-support.ts';
 import { encrypt, gzip, python, sqlite, zshAlone } from './everything-workloads.ts';
 
 /** Instructions that may be refused, in a thousand. To be lowered as the planner learns. */
-const REFUSED = 350;
+const REFUSED = 120;
 /** Passes that there may be: 1 where probes may overlap. */
-const PASSES = 15;
+const PASSES = 6;
 /** Definitions of one session: each is looked for in all of the file. */
 const PLACES_OF_A_RUN = isLong() ? 4000 : 400;
 /** Places that are compared with the kernel's counts; it takes 30 ms to let go of each. */
