@@ -1,8 +1,8 @@
 /** What the tests need from a Debian or Ubuntu, and getting it. */
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { accessSync, constants, existsSync, readlinkSync } from 'node:fs';
+import { basename, delimiter, join } from 'node:path';
 
 /** [what is looked for: a program or an absolute path, the package that has it] */
 const needs = [
@@ -22,6 +22,17 @@ const needs = [
   ['dwz', 'dwz'],
   ['eu-readelf', 'elfutils'],
 ];
+
+/** What goes with the release's python, whose version is in the names. */
+function systemPython() {
+  const link = '/usr/bin/python3';
+  if (!existsSync(link)) return [];
+  const python = basename(readlinkSync(link));
+  return [
+    [`/usr/lib/${python}/test/test_list.py`, `lib${python}-testsuite`],
+    [`/usr/lib/x86_64-linux-gnu/lib${python}.so.1.0`, `lib${python}`],
+  ];
+}
 
 function isThere(what) {
   if (what.startsWith('/')) return existsSync(what);
@@ -48,7 +59,12 @@ function apt(...args) {
  * that lack something skip, and the census names them.
  */
 export function provide() {
-  const missing = needs.filter(([what]) => !isThere(what)).map(([, name]) => name);
+  get(needs);
+  get(systemPython());
+}
+
+function get(wanted) {
+  const missing = wanted.filter(([what]) => !isThere(what)).map(([, name]) => name);
   if (missing.length === 0) return;
   const words = missing.join(' ');
   if (process.getuid() !== 0 || !isThere('apt-get')) {

@@ -23,6 +23,7 @@ import {
   TraceEvent,
   TraceOption,
 } from '../sys/ptrace.ts';
+import type { Registers } from '../sys/registers.ts';
 import { sendSignal, Signal } from '../sys/signals.ts';
 import { spawnHeld, type HeldCommand } from '../sys/spawn.ts';
 import { waitFor, type WaitStatus } from '../sys/wait.ts';
@@ -30,6 +31,8 @@ import { waitFor, type WaitStatus } from '../sys/wait.ts';
 const log = debugLog('session');
 
 const SYS_MMAP = 9n;
+const SYS_SET_TID_ADDRESS = 218n;
+const SYS_EXIT_GROUP = 231n;
 const PROT_EXEC = 4n;
 
 type Stopped = WaitStatus & { readonly kind: 'stopped' };
@@ -87,20 +90,27 @@ export class CommandStart implements Disposable {
    * make its first system call; or when the process has ended.
    */
   advance(): boolean {
-    if (this.#loader === undefined) return false;
     for (;;) {
-      const entry = this.#step();
-      if (entry === undefined) return false;
-      const registers = getRegisters(this.#task.tid);
-      const rip = registers.get('rip');
+      const registers = this.#enterFromLoader();
+      if (registers === undefined) return false;
       const isMap =
         registers.get('origRax') === SYS_MMAP && (registers.get('rdx') & PROT_EXEC) !== 0n;
-      if (rip < this.#loader.start || rip >= this.#loader.end) {
-        log('command %d: first system call outside of the dynamic linker', this.pid);
-        return false;
-      }
       if (this.#step() === undefined) return false;
       if (isMap) return true;
+    }
+  }
+
+  /**
+   * Goes on until the first thread has its id where glibc's dynamic linker puts it (`__tls_init_tp`: what
+   * set_tid_address returns), or until the linker is done or gives up.
+   */
+  settleThread(): void {
+    for (let isSet = false; ;) {
+      const call = this.#enterFromLoader()?.get('origRax');
+      if (call === undefined || call === SYS_EXIT_GROUP || isSet) return;
+      // It is stored behind the call: that has happened when the next one begins.
+      isSet = call === SYS_SET_TID_ADDRESS;
+      if (this.#step() === undefined) return;
     }
   }
 
@@ -113,6 +123,16 @@ export class CommandStart implements Disposable {
   [Symbol.dispose](): void {
     if (this.#held) detach(this.#task.tid);
     this.#held = false;
+  }
+
+  /** To the next entry into a system call by the dynamic linker; undefined when it is done, or the process has ended. */
+  #enterFromLoader(): Registers | undefined {
+    if (this.#loader === undefined || this.#step() === undefined) return undefined;
+    const registers = getRegisters(this.#task.tid);
+    const rip = registers.get('rip');
+    if (rip >= this.#loader.start && rip < this.#loader.end) return registers;
+    log('command %d: first system call outside of the dynamic linker', this.pid);
+    return undefined;
   }
 
   /** To the next entry into, or exit from, a system call; signals are passed on. */

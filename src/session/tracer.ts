@@ -92,6 +92,8 @@ export class Tracer implements TracerMethods {
       engine.begin(start);
       const processorTimes = this.#processorTimes();
       const added = this.#probeWhileStarting(start, engine, probes);
+      // What is probed is there, but stubs have to know the task, too: else each hit asks the kernel.
+      start.settleThread();
       engine.started();
       this.#command = { pid: start.pid, end: undefined };
       const targets = this.#describe();

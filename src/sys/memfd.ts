@@ -2,7 +2,8 @@
 
 import { fstatSync, ftruncateSync } from 'node:fs';
 
-import { addressOf, bind, check, systemCall } from './call.ts';
+import { addressOf, check, systemCall } from './call.ts';
+import { fcntl } from './descriptor.ts';
 
 const SYS_CLOSE = 3;
 const SYS_MEMFD_CREATE = 319;
@@ -14,10 +15,6 @@ export const MemoryFileFlag = { closeOnExec: 1, allowSealing: 2, noExecute: 8 } 
 
 /** Seals of fcntl(2). */
 export const Seal = { seal: 1, shrink: 2, grow: 4, write: 8, futureWrite: 16 } as const;
-
-const fcntl: (fd: number, command: number, argument: number) => number = bind(
-  'int fcntl(int fd, int command, int argument)',
-);
 
 /**
  * Creates a file in memory in our own process.

@@ -10,6 +10,7 @@ import { delimiter, resolve } from 'node:path';
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { addressOf, bind, check, systemError, type Pointer } from './call.ts';
+import { inherit } from './descriptor.ts';
 
 const SETPGROUP = 2;
 const SETSIGDEF = 4;
@@ -166,12 +167,15 @@ function start(
 ): Pid {
   const actions = Buffer.alloc(OPAQUE_BYTES);
   const attributes = Buffer.alloc(OPAQUE_BYTES);
+  const inherited = (options.stdio ?? []).map((from) =>
+    from === undefined ? undefined : inherit(from),
+  );
   must(actionsInit(actions));
   must(attributesInit(attributes));
   try {
     if (options.directory !== undefined) must(actionsChdir(actions, options.directory));
-    options.stdio?.forEach((from, to) => {
-      if (from !== undefined) must(actionsDup2(actions, from, to));
+    inherited.forEach((from, to) => {
+      if (from !== undefined) must(actionsDup2(actions, from.descriptor, to));
     });
     must(actionsDup2(actions, gate, GATE));
     // Node ignores SIGPIPE, and what is ignored or blocked would be inherited through exec.
@@ -190,6 +194,7 @@ function start(
     void [argvText, envpText];
     return brandPid(child.readInt32LE());
   } finally {
+    for (const one of inherited) one?.[Symbol.dispose]();
     actionsDestroy(actions);
     attributesDestroy(attributes);
   }

@@ -50,6 +50,8 @@ export type FeatureName =
   | 'root'
   | 'rust'
   | 'libsqlite3-dev'
+  | 'python3-testsuite'
+  | 'libpython3'
   | 'tracefs'
   | 'unprivileged-ptrace'
   | 'fsgsbase'
@@ -62,6 +64,12 @@ const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, (
   root: () => ({ present: process.getuid?.() === 0, detail: `uid ${process.getuid?.()}` }),
   rust: () => runs('rustc', ['--version']),
   'libsqlite3-dev': () => file('/usr/include/sqlite3.h', constants.R_OK),
+  // The system's own python: others may come without symbols.
+  'python3-testsuite': () => runs('/usr/bin/python3', ['-c', 'import test.test_list']),
+  libpython3: () => {
+    const library = findLibpython();
+    return { present: library !== undefined, detail: library ?? 'no libpython3.*.so.1.0' };
+  },
   tracefs: () => file('/sys/kernel/tracing/uprobe_events', constants.W_OK),
   'unprivileged-ptrace': ptraceOfSiblings,
   fsgsbase,
@@ -122,6 +130,13 @@ export function findProgram(name: string): string | undefined {
     if (folder !== '' && file(path, constants.X_OK).present) return path;
   }
   return undefined;
+}
+
+/** The name of the library that has the system's python, if it is installed. */
+export function findLibpython(): string | undefined {
+  const { stdout } = spawnSync('/usr/bin/python3', ['-V'], { encoding: 'utf8' });
+  const name = `libpython${/^Python (3\.\d+)/.exec(stdout ?? '')?.[1] ?? '3'}.so.1.0`;
+  return existsSync(`/usr/lib/x86_64-linux-gnu/${name}`) ? name : undefined;
 }
 
 function ask(name: FeatureName): Feature {

@@ -62,6 +62,11 @@ const extensions: Readonly<Record<string, Language>> = {
 /** `test/fixtures/`: the compiled harness lies three folders below the root, in any out folder. */
 const fixtureFolder = fileURLToPath(new URL('../../../test/fixtures/', import.meta.url));
 
+/** The path of a fixture that is not compiled: a script. */
+export function fixturePath(name: string): string {
+  return join(fixtureFolder, name);
+}
+
 const versions = new Map<Language, string>();
 
 /**

@@ -1,7 +1,7 @@
 /** Where a process may be: gone from its path, in a container, in another root, another user's. */
 
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -22,7 +22,7 @@ import { requireProgram } from '../harness/fixtures.ts';
 import { assertClean, snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { Running, run, selfCheck } from './cli-support.ts';
-import { inFolder, parseEvents, type TracedEvent } from './real-support.ts';
+import { inFolder, librariesOf, parseEvents, type TracedEvent } from './real-support.ts';
 
 const PACED = ['2', '1000'];
 
@@ -261,9 +261,3 @@ test('--perf-map follows no link and waits for no pipe that somebody left in /tm
     }
   });
 });
-
-/** What the dynamic linker maps for a program, itself included. */
-function librariesOf(program: string): string[] {
-  const { stdout } = spawnSync(requireProgram('ldd'), [program], { encoding: 'utf8' });
-  return [...stdout.matchAll(/(\/\S+) \(0x/g)].map(([, path = '']) => path);
-}

@@ -1,7 +1,7 @@
 /** Commands that are started: what runs first is seen, and the command finds everything as a shell gives it. */
 
 import assert from 'node:assert/strict';
-import { chmodSync, copyFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, constants, copyFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 
@@ -9,6 +9,7 @@ import { compileFixture, requireProgram } from '../harness/fixtures.ts';
 import {
   countOf,
   earlyProgram,
+  main,
   runPlain,
   traceCommand,
   trapline,
@@ -135,6 +136,33 @@ test('-n ends the trace, not the command', () => {
   assert.equal(traced.status, 5, traced.err);
   assert.equal(traced.events.length, 1);
   assert.match(traced.out, /^line 90$/m);
+});
+
+test('a command waits for who reads its output, whatever we do: a pipe, a socket', () => {
+  const program = requireProgram('grep');
+  const files = [0, 1, 2].map((descriptor) => `/proc/self/fdinfo/${descriptor}`);
+  const words = ['trace', '-v', '--count', 'write@libc.so.6', '--', program, 'flags:', ...files];
+  // Node gives its children sockets; a shell gives them pipes.
+  const piped = runPlain('sh', ['-c', '"$@" 2>&1 | cat', 'sh', process.execPath, main, ...words]);
+  for (const { out, err } of [trapline(words), piped]) {
+    const flags = [...out.matchAll(/^.*fdinfo\/\d:flags:\s*(\d+)$/gm)].map(([, octal = '']) =>
+      Number.parseInt(octal, 8),
+    );
+    assert.equal(flags.length, files.length, `${out}\n${err}`);
+    for (const one of flags) assert.equal(one & constants.O_NONBLOCK, 0, one.toString(8));
+  }
+});
+
+test('a command’s stubs know their task: behind its first hit they ask the kernel for nothing', () => {
+  const program = compileFixture({ sources: ['sandboxed.c'] });
+  const gettid = '186';
+  // main is reached before the filter that kills for it, poll behind it.
+  const words = ['--count', 'main@sandboxed', 'poll@libc.so.6'];
+  const traced = traceCommand(words, [program, 'kill', gettid]);
+  assert.equal(traced.status, 0, traced.err);
+  assert.match(traced.out, /^ok 0$/m);
+  assert.equal(countOf(traced, 'probe_sandboxed:main'), 1);
+  assert.equal(countOf(traced, 'probe_libc:poll'), 1);
 });
 
 test('a command that is not there, is not to be executed, or has no interpreter', () => {

@@ -147,3 +147,9 @@ export function earlyProgram(): { readonly program: string; readonly library: st
   });
   return { program, library };
 }
+
+/** What the dynamic linker maps for a program, itself included. */
+export function librariesOf(program: string): string[] {
+  const { out } = runPlain(requireProgram('ldd'), [program]);
+  return [...out.matchAll(/(\/\S+) \(0x/g)].map(([, path = '']) => path);
+}

@@ -1,0 +1,52 @@
+/** What fcntl(2) says and changes of a descriptor. */
+
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+
+import { bind, check } from './call.ts';
+
+const F_GETFL = 3;
+const F_SETFL = 4;
+/** O_RDONLY, O_WRONLY and O_RDWR are numbers, not bits. */
+const O_ACCMODE = 3;
+
+/** fcntl(2) with a number. */
+export const fcntl: (fd: number, command: number, argument: number) => number = bind(
+  'int fcntl(int fd, int command, int argument)',
+);
+
+/** A descriptor of ours that a command is to inherit. Disposing it closes what was opened for that. */
+export interface Inherited extends Disposable {
+  readonly descriptor: number;
+}
+
+/**
+ * Prepares a descriptor for a command that knows nothing of us. Node writes to pipes and sockets without waiting,
+ * and that is a property of the open file, which all share who have it (libuv, uv_pipe_open): a command that writes
+ * faster than somebody reads would get EAGAIN, and lose what it wrote. A pipe is opened once more; a socket
+ * can't be, and is made to wait for us as well.
+ * @throws TraplineError `system`.
+ */
+export function inherit(descriptor: number): Inherited {
+  const flags = check(fcntl(descriptor, F_GETFL, 0), 'read the flags of a descriptor');
+  const status = fstatSync(descriptor);
+  const again = status.isFIFO() ? reopen(descriptor, flags & O_ACCMODE) : undefined;
+  const taken = again ?? descriptor;
+  if (again !== undefined || (status.isSocket() && (flags & constants.O_NONBLOCK) !== 0)) {
+    check(fcntl(taken, F_SETFL, flags & ~constants.O_NONBLOCK), 'make a descriptor wait');
+  }
+  return {
+    descriptor: taken,
+    [Symbol.dispose](): void {
+      if (again !== undefined) closeSync(again);
+    },
+  };
+}
+
+/** A pipe, opened once more; undefined where it is another user's, or nobody is at its other end. */
+function reopen(descriptor: number, access: number): number | undefined {
+  try {
+    return openSync(`/proc/self/fd/${descriptor}`, access | constants.O_NONBLOCK);
+  } catch {
+    return undefined; // as it is, then
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Every instruction of functions that real programs execute is probed while they work. Probes may not overlap yet, so
+ * that a function is gone through in passes; `everything-places.ts` has the switch.
+ */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+
+import { refuseInstruction } from '../../src/engines/kernel/instruction.ts';
+import type { ListedFunction } from '../../src/index.ts';
+import { feature, isLong, skipUnless } from '../harness/features.ts';
+import {
+  countingAt,
+  functionsOf,
+  instructionsOf,
+  passesOf,
+  plansFor,
+  spread,
+} from './everything-places.ts';
+import { hitsOf, Stage } from './everything-support.ts';
+import { encrypt, gzip, python, sqlite, zshAlone } from './everything-workloads.ts';
+
+/** Instructions that may be refused, in a thousand. To be lowered as the planner learns. */
+const REFUSED = 120;
+/** Passes that there may be: 1 where probes may overlap. */
+const PASSES = 6;
+/** Definitions of one session: each is looked for in all of the file. */
+const PLACES_OF_A_RUN = isLong() ? 4000 : 400;
+/** Places that are compared with the kernel's counts; it takes 30 ms to let go of each. */
+const COMPARED = isLong() ? 300 : 30;
+/** In bytes: larger functions are for the long form. */
+const SHORT_FUNCTION = 600;
+
+/** The kernel makes a call of this nop, which is refused. */
+const NOP5 = '0f1f440000';
+
+for (const [workload, file, few, many] of [
+  [sqlite, 'libsqlite3', 6, 300],
+  [zshAlone, 'program', 3, 200],
+  [gzip, 'libc.so', 0, 100],
+  [encrypt, 'libcrypto', 0, 200],
+  [python, 'program', 0, 100],
+] as const) {
+  test(`${workload.name}: every instruction of functions of ${file}`, async (context) => {
+    const count = isLong() ? many : few;
+    if (count === 0) return context.skip('long form only');
+    if (skipUnless(context, ...workload.needs)) return;
+    using stage = new Stage(workload);
+    const path = stage.file(file);
+    const entries = hitsOf(
+      stage.trace({ probes: [{ definition: `*@'${path}'`, action: 'count' }] }),
+    );
+    const chosen = spread(
+      (await functionsOf(path)).filter((one) => isWanted(one, entries)),
+      count,
+    );
+    const offsets = instructionsOf(path, chosen);
+    const { accepted, refused } = plansFor(path, offsets);
+    assert.ok(
+      refused.length * 1000 <= offsets.length * REFUSED,
+      `${refused.length} of ${offsets.length} refused`,
+    );
+    const passes = passesOf(accepted);
+    assert.ok(passes.length <= PASSES, `${passes.length} passes`);
+    const hits = new Map<number, number>();
+    for (const pass of passes) {
+      for (let at = 0; at < pass.length; at += PLACES_OF_A_RUN) {
+        const places = pass.slice(at, at + PLACES_OF_A_RUN);
+        for (const one of hitsOf(stage.trace({ probes: countingAt(path, places) })))
+          hits.set(...one);
+      }
+    }
+    assert.equal(hits.size, accepted.length);
+    // The functions at work are the same: as often as in the first run.
+    const again = chosen.filter(({ offset }) => hits.has(offset));
+    const differing = again.filter(({ offset }) => hits.get(offset) !== entries.get(offset));
+    assert.deepEqual(
+      differing.map(({ name }) => name),
+      [],
+    );
+    if (feature('tracefs').present) compareWithKernel(stage, path, hits);
+  });
+}
+
+/** Those that were executed. */
+function isWanted(one: ListedFunction, entries: ReadonlyMap<number, number>): boolean {
+  return (entries.get(one.offset) ?? 0) > 0 && (isLong() || one.size <= SHORT_FUNCTION);
+}
+
+function compareWithKernel(stage: Stage, path: string, hits: ReadonlyMap<number, number>): void {
+  const code = readFileSync(path);
+  const possible = [...hits].flatMap(([offset, count]) => {
+    const bytes = code.subarray(offset, offset + 15);
+    const isNop = bytes.toString('hex').startsWith(NOP5);
+    return count > 0 && !isNop && refuseInstruction(bytes) === undefined ? [{ offset }] : [];
+  });
+  const places = spread(possible, COMPARED);
+  const counted = hitsOf(stage.trace({ engine: 'kernel', probes: countingAt(path, places) }));
+  assert.equal(counted.size, places.length);
+  for (const [offset, count] of counted) {
+    assert.equal(hits.get(offset), count, `0x${offset.toString(16)}`);
+  }
+}

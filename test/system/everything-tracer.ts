@@ -1,0 +1,61 @@
+/**
+ * A session of its own on a command, whose output is nobody's but the command's. Arguments: a file with the
+ * {@link Job} in JSON, and one where the {@link Traced} is written.
+ */
+
+import { readFileSync, writeFileSync } from 'node:fs';
+
+import { spawn, type SpawnOptions } from '../../src/index.ts';
+import { assertExact } from './jump-support.ts';
+
+/** What is to be started, with which probes. */
+export interface Job extends SpawnOptions {
+  readonly command: readonly string[];
+  /** Whether events are read only when the command has ended: rings that are full stay so. */
+  readonly readsLate?: boolean;
+}
+
+/** A place that was probed, and its counts. */
+export interface TracedPlace {
+  readonly name: string;
+  readonly offset: number;
+  readonly hits: number;
+  readonly recorded: number;
+  /** For a full ring: the only reason that is none of a defect. */
+  readonly missed: number;
+}
+
+/** What became of a {@link Job}; every sum is exact. */
+export interface Traced {
+  readonly places: readonly TracedPlace[];
+  readonly refused: readonly { readonly name: string; readonly reason: string }[];
+  /** Events that were delivered. */
+  readonly events: number;
+}
+
+const [, , jobPath = '', resultPath = ''] = process.argv;
+// What runCommand of everything-support.ts has written.
+const { command, readsLate = false, ...options } = JSON.parse(readFileSync(jobPath, 'utf8')) as Job;
+await using session = await spawn(command, options);
+const { probes } = session;
+if (readsLate) await session.ended;
+let events = 0;
+for await (const batch of session.batches()) events += batch.count;
+const [end] = await session.ended;
+const summary = await session.stop();
+assertExact(summary);
+const accounts = new Map(summary.events.map((account) => [account.event, account]));
+const places = probes
+  .flatMap(({ sites }) => sites)
+  .map(({ name, event, offset }): TracedPlace => {
+    const account = accounts.get(event);
+    if (account === undefined) throw new Error(`no counts of ${event}`);
+    const { hits, recorded, missed } = account;
+    return { name, offset, hits, recorded, missed: missed.ringFull };
+  });
+const refused = probes.flatMap((probe) =>
+  probe.refused.map(({ name, reason }) => ({ name, reason })),
+);
+writeFileSync(resultPath, JSON.stringify({ places, refused, events } satisfies Traced));
+// As a shell says it; signals are not expected and their names no numbers.
+process.exitCode = end?.status?.code ?? 128;
