@@ -1,4 +1,4 @@
-/** All places of a file: its functions, and the instructions of each; which of them can be probed, and together. */
+/** All places of a file: its functions, and the instructions of each; which of them can be probed. */
 
 import { readFileSync } from 'node:fs';
 
@@ -8,19 +8,9 @@ import { listFunctions, type ListedFunction, type ProbeRequest } from '../../src
 import { ElfFile } from '../../src/symbols/elf.ts';
 import { decodeAll } from '../../src/x64/decode.ts';
 
-/** Whether probes may overlap: then all instructions of a function are probed at once. */
-const OVERLAP_IS_SUPPORTED = false;
-
-/** A place that the planner takes. */
-export interface Place {
-  readonly offset: number;
-  /** Bytes of the instructions that a stub executes. */
-  readonly bytes: number;
-}
-
 /** What the planner says of places. */
 export interface Plans {
-  readonly accepted: readonly Place[];
+  readonly accepted: readonly { readonly offset: number }[];
   readonly refused: readonly { readonly offset: number; readonly reason: string }[];
 }
 
@@ -50,24 +40,9 @@ export function plansFor(file: string, offsets: readonly number[]): Plans {
   const planner = new Planner(ElfFile.open(readFileSync(file), file));
   const plans = planner.plan(offsets.map((offset) => fileOffset(offset)));
   return {
-    accepted: plans.flatMap((plan) =>
-      plan.kind === 'plan' ? [{ offset: plan.offset, bytes: plan.displaced.byteLength }] : [],
-    ),
+    accepted: plans.filter(({ kind }) => kind === 'plan'),
     refused: plans.flatMap((plan) => (plan.kind === 'refused' ? [plan] : [])),
   };
-}
-
-/** Divides places, in their order, into as few groups as can be in which none displaces another's bytes. */
-export function passesOf(places: readonly Place[]): Place[][] {
-  if (OVERLAP_IS_SUPPORTED) return [[...places]];
-  const passes: { readonly places: Place[]; end: number }[] = [];
-  for (const place of places) {
-    let pass = passes.find(({ end }) => end <= place.offset);
-    if (pass === undefined) passes.push((pass = { places: [], end: 0 }));
-    pass.places.push(place);
-    pass.end = place.offset + place.bytes;
-  }
-  return passes.map((pass) => pass.places);
 }
 
 /** Counts the hits of places of a file, each by itself. */

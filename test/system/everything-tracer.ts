@@ -5,7 +5,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 
-import { spawn, type SpawnOptions } from '../../src/index.ts';
+import { spawn, TraplineError, type Session, type SpawnOptions } from '../../src/index.ts';
 import { assertExact } from './jump-support.ts';
 
 /** What is to be started, with which probes. */
@@ -36,7 +36,8 @@ export interface Traced {
 const [, , jobPath = '', resultPath = ''] = process.argv;
 // What runCommand of everything-support.ts has written.
 const { command, readsLate = false, ...options } = JSON.parse(readFileSync(jobPath, 'utf8')) as Job;
-await using session = await spawn(command, options);
+const notPlaced: { name: string; reason: string }[] = [];
+await using session = await begin();
 const { probes } = session;
 if (readsLate) await session.ended;
 let events = 0;
@@ -53,9 +54,30 @@ const places = probes
     const { hits, recorded, missed } = account;
     return { name, offset, hits, recorded, missed: missed.ringFull };
   });
-const refused = probes.flatMap((probe) =>
-  probe.refused.map(({ name, reason }) => ({ name, reason })),
+const refused = [...notPlaced, ...probes.flatMap((probe) => probe.refused)].map(
+  ({ name, reason }) => ({ name, reason }),
 );
 writeFileSync(resultPath, JSON.stringify({ places, refused, events } satisfies Traced));
 // As a shell says it; signals are not expected and their names no numbers.
 process.exitCode = end?.status?.code ?? 128;
+
+/** Begins without the definitions that no method serves in this process: such a session does not begin. */
+async function begin(): Promise<Session> {
+  const left = [...(options.probes ?? [])];
+  for (;;) {
+    try {
+      return await spawn(command, { ...options, probes: left });
+    } catch (error) {
+      if (!(error instanceof TraplineError) || error.code !== 'refused') throw error;
+      const { message } = error;
+      const at = left.findIndex((probe) => message.startsWith(`${textOf(probe)}:`));
+      if (at < 0) throw error;
+      notPlaced.push({ name: message, reason: error.render() });
+      left.splice(at, 1);
+    }
+  }
+}
+
+function textOf(probe: string | { readonly definition: string }): string {
+  return typeof probe === 'string' ? probe : probe.definition;
+}

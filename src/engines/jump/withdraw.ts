@@ -160,7 +160,12 @@ export function unmapUnused(
   block: ControlBlock,
 ): boolean {
   const unused = findUnused(maps, block);
-  const code = unused.filter(({ executable }) => executable);
+  // What rows described was found quiet before its row went. A word that only looks like an address of an arena is
+  // no reason to keep it for ever: the target may have had other memory there, whose address is on a stack still.
+  const described = [...block.arenas.values()].map((row) => range(row.address, row.bytes));
+  const isDescribed = ({ start, end }: MemoryMapping): boolean =>
+    described.some((arena) => arena.start <= start && arena.end >= end);
+  const code = unused.filter((mapping) => mapping.executable && !isDescribed(mapping));
   const isFree = isQuiet(stopped, maps, code);
   // Their rows go first: nobody may believe in an arena that is not there any more.
   if (isFree && block.isEmpty) {
