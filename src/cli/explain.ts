@@ -82,7 +82,12 @@ function whereRows({
 
 function methodRows(one: Explanation): string[][] {
   const { refused, method, patch = '', displacedBytes = 0, isThere, mapped = [] } = one;
-  if (method === undefined) return [['refused', refused ?? 'no method serves']];
+  if (method === undefined) {
+    const near = (one.nearest ?? []).map((at) => `${one.file}:${hex(at)}`).join(' and ');
+    const advice =
+      near === '' ? [] : [['instead', `the nearest instructions that can be probed: ${near}`]];
+    return [['refused', refused ?? 'no method serves'], ...advice];
+  }
   const bytes = patch.replaceAll(/(..)(?=.)/g, '$1 ');
   const rows = [
     ['method', `${method}${isThere === true ? ', which is there already' : ''}`],

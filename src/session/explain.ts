@@ -29,6 +29,8 @@ import { modelOf } from './whole-file.ts';
 
 /** Instructions that are shown before and behind those that matter. */
 const AROUND = 3;
+/** Instructions on either side of a refused place that are tried. */
+const MOST_TRIED = 16;
 
 interface View {
   readonly pid: Pid;
@@ -81,8 +83,8 @@ export function explainProbe(
 
 function viewOf(pid: Pid): View {
   const maps = readProcessMaps(pid);
-  using reader = new MemoryReader(pid);
-  return { pid, maps, block: ControlBlock.read(maps, reader.read), base: undefined };
+  const view = { pid, maps, base: undefined };
+  return { ...view, block: blockOf(view) };
 }
 
 /** The file alone, at addresses that a process might have. */
@@ -116,7 +118,10 @@ function explainPlace(
   const site = plan.kind === 'refused' ? plan.reason : rehearsed(view, place, plan, program, files);
   const known = { name: place.name, file: file.path, offset, ...describe(place, plan, site) };
   const where = view.base !== undefined ? {} : { pid: view.pid, processAddress: place.address };
-  if (typeof site === 'string') return { ...known, ...where, refused: site };
+  if (typeof site === 'string') {
+    const nearest = nearestPlaces(view, place, program, files);
+    return { ...known, ...where, refused: site, nearest };
+  }
   return {
     ...known,
     ...where,
@@ -129,6 +134,35 @@ function explainPlace(
     costNanoseconds: costOf(program, files),
     ...(stub ? { stub: site.code.map((code) => disassemble(code)) } : {}),
   };
+}
+
+/** The instructions of the function that are nearest to a place and can be probed, before it and behind it. */
+function nearestPlaces(
+  view: View,
+  place: ResolvedPlace,
+  program: Program,
+  files: FileCache,
+): FileOffset[] {
+  const { file, offset } = place;
+  const boundaries = file.planner.boundaries(offset);
+  const canBe = (at: FileOffset): boolean => {
+    const [plan] = file.planner.plan([at]);
+    if (plan === undefined || plan.kind === 'refused') return false;
+    const there = address(place.address + BigInt(at - offset));
+    const other = { ...place, offset: at, address: there };
+    // A rehearsal adds rows: each has a block of its own.
+    const fresh = { ...view, block: blockOf(view) };
+    return typeof rehearsed(fresh, other, plan, program, files) !== 'string';
+  };
+  const before = boundaries.filter((at) => at < offset).toReversed();
+  const behind = boundaries.filter((at) => at > offset);
+  return [before, behind].flatMap((list) => list.slice(0, MOST_TRIED).find(canBe) ?? []);
+}
+
+function blockOf({ pid, maps, base }: Omit<View, 'block'>): ControlBlock {
+  if (base !== undefined) return ControlBlock.empty();
+  using reader = new MemoryReader(pid);
+  return ControlBlock.read(maps, reader.read);
 }
 
 function rehearsed(

@@ -298,6 +298,8 @@ export interface Explanation {
   readonly landings: readonly { readonly at: number; readonly reason: string }[];
   /** Why it can't be probed by a jump. */
   readonly refused?: string;
+  /** Of a refused place: the nearest instructions of its function that can be probed, before it and behind it, if any. */
+  readonly nearest?: readonly FileOffset[];
   readonly method?: SiteMethod;
   /** Whether the site is there already. */
   readonly isThere?: boolean;

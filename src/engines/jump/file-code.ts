@@ -48,8 +48,8 @@ export class FileCode {
     this.segments = elf.executableSegments();
   }
 
-  /** The place in its function, if an instruction begins there; else why that is not so, or not proved. */
-  place(offset: FileOffset): CodePlace | string {
+  /** The function around a byte of the file; else why none is known. */
+  functionAround(offset: FileOffset): Pick<CodePlace, 'bounds' | 'segment'> | string {
     const segment = this.segments.find(
       ({ fileOffset: start, fileSize }) => offset >= start && offset < start + fileSize,
     );
@@ -58,6 +58,14 @@ export class FileCode {
     if (bounds === undefined) {
       return 'the bounds of its function are not known: neither symbols nor unwind tables have it';
     }
+    return { bounds, segment };
+  }
+
+  /** The place in its function, if an instruction begins there; else why that is not so, or not proved. */
+  place(offset: FileOffset): CodePlace | string {
+    const known = this.functionAround(offset);
+    if (typeof known === 'string') return known;
+    const { bounds, segment } = known;
     const problem = this.#refuseBoundary(bounds, segment, offset);
     return problem ?? { offset, address: this.addressOf(segment, offset), segment, bounds };
   }

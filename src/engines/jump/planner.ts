@@ -4,7 +4,7 @@
  * for a pun is found, and who has patched the bytes around, is known only in a target: see place-site.ts.
  */
 
-import type { Address, FileOffset } from '../../base/brand.ts';
+import { fileOffset, type Address, type FileOffset } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../events/layout.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
@@ -125,9 +125,11 @@ export class Planner {
   }
 
   /** The offsets of all instructions of the function around a place, as far as it decodes; none where it is unknown. */
-  boundaries(offset: FileOffset): readonly number[] {
-    const place = this.#code.place(offset);
-    return typeof place === 'string' ? [] : this.#code.boundaries(place);
+  boundaries(offset: FileOffset): readonly FileOffset[] {
+    const known = this.#code.functionAround(offset);
+    return typeof known === 'string'
+      ? []
+      : this.#code.boundaries(known).map((at) => fileOffset(at));
   }
 
   #candidate(offset: FileOffset): Candidate | SiteRefusal {
