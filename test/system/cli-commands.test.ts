@@ -17,7 +17,7 @@ test('--version and --help', async () => {
   for (const words of [
     ['--help'],
     ['help', 'trace'],
-    ...['trace', 'list', 'doctor', 'status', 'clean'].map((name) => [name, '--help']),
+    ...['trace', 'list', 'explain', 'doctor', 'status', 'clean'].map((name) => [name, '--help']),
   ]) {
     const { status, out, err } = await run(...words);
     assert.equal(status, 0, words.join(' '));
@@ -35,6 +35,7 @@ test('words that are not understood are a mistake of usage', async () => {
     ['trace', PROBE],
     ['list'],
     ['list', 'zsh', 'a', 'b'],
+    ['explain'],
     ['status', '-p', 'x'],
     ['doctor', '--', 'ls'],
   ]) {
