@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+
+import { fileOffset, type FileOffset } from '../../../src/base/brand.ts';
+import { Planner, type SitePlan } from '../../../src/engines/jump/planner.ts';
+import { ElfFile } from '../../../src/symbols/elf.ts';
+import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
+import { skipUnless } from '../../harness/features.ts';
+import { compileFixture } from '../../harness/fixtures.ts';
+
+const FLAGS = ['-nostdlib', '-static-pie', '-fPIE'];
+
+function parts(flags: readonly string[]): ElfFile {
+  const path = compileFixture({ sources: ['parts.S'], language: 'asm', flags });
+  return ElfFile.open(readFileSync(path), path);
+}
+
+function offsetOf(elf: ElfFile, name: string): FileOffset {
+  const [symbol] = SymbolTable.of(elf, { demangle: () => undefined }).find(name);
+  return symbol?.offset ?? assert.fail(`no ${name}`);
+}
+
+function planAt(elf: ElfFile, offset: number): SitePlan {
+  const [plan] = new Planner(elf).plan([fileOffset(offset)]);
+  return plan?.kind === 'plan' ? plan : assert.fail(plan?.reason);
+}
+
+function whyNoJump({ ways, rejected }: SitePlan): string {
+  assert.ok(ways.every(({ method }) => method !== 'jump'));
+  return rejected.find(({ method }) => method === 'jump')?.reason ?? '';
+}
+
+test('the table of a function leads into the part of it that was moved away', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const elf = parts(FLAGS);
+  const cold = offsetOf(elf, 'pick.cold');
+  // Two bytes on, where the table leads.
+  assert.match(whyNoJump(planAt(elf, cold)), /2 bytes on a jump table leads there/);
+  const [way] = planAt(elf, cold + 2).ways;
+  assert.equal(way?.method, 'jump', 'nothing comes behind it');
+});
+
+test('the same in a file without names: the unwind tables alone have the parts', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const whole = parts(FLAGS);
+  const cold = offsetOf(whole, 'pick.cold');
+  const elf = parts([...FLAGS, '-s']);
+  assert.deepEqual(elf.bytes.subarray(cold, cold + 6), whole.bytes.subarray(cold, cold + 6));
+  assert.match(whyNoJump(planAt(elf, cold)), /2 bytes on a jump table leads there/);
+});
+
+test('a jump of the moved part into its function is seen, and who comes is told', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const elf = parts(FLAGS);
+  const planner = new Planner(elf);
+  const pick = offsetOf(elf, 'pick');
+  const boundaries = planner.boundaries(pick);
+  const caseZero = boundaries.at(-3) ?? assert.fail();
+  const landings = planner.examine(fileOffset(caseZero))?.landings ?? [];
+  const reasons = landings.map(({ at, reason }) => `${at - caseZero}: ${reason}`);
+  assert.ok(reasons.includes('0: a jump table leads there'), reasons.join('\n'));
+  assert.ok(
+    reasons.some((reason) => /^2: the branch at file offset 0x[0-9a-f]+ goes there$/.test(reason)),
+    reasons.join('\n'),
+  );
+  assert.match(whyNoJump(planAt(elf, caseZero)), /2 bytes on the branch at file offset/);
+});
