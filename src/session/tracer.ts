@@ -1,7 +1,7 @@
 /** The tracer: owns ptrace, everything in targets, and what is known of files. Runs in its own thread. */
 
 import { address, pid as brandPid, type Pid } from '../base/brand.ts';
-import { ensure } from '../base/errors.ts';
+import { ensure, TraplineError } from '../base/errors.ts';
 import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
 import { usableTracefs } from '../engines/kernel/tracefs.ts';
 import { EventNames } from '../probe/names.ts';
@@ -68,7 +68,7 @@ export class Tracer implements TracerMethods {
       const targets = this.#describe();
       const additions = this.#additions(probes);
       engine.add(additions);
-      const added = additions.map((addition) => this.#reply(addition));
+      const added = this.#replies(additions);
       const { isEndless } = engine;
       const stops = engine.stops();
       return { processorTimes, isCommand: false, isEndless, targets, added, stops };
@@ -110,7 +110,7 @@ export class Tracer implements TracerMethods {
     const additions = this.#additions([request]);
     try {
       this.#engine.add(additions);
-      const [reply] = additions.map((addition) => this.#reply(addition));
+      const [reply] = this.#replies(additions);
       ensure(reply !== undefined, 'one request, one reply');
       return reply;
     } catch (error) {
@@ -221,13 +221,29 @@ export class Tracer implements TracerMethods {
     do {
       waiting = engine.add(waiting);
     } while (waiting.length > 0 && start.advance());
-    return additions.map((addition) => this.#reply(addition));
+    return this.#replies(additions);
   }
 
   #additions(requests: readonly ProbeRequest[]): ProbeAddition[] {
     return requests.map(
       (request) => new ProbeAddition(this.#nextProbe++, request, this.#files, this.#names),
     );
+  }
+
+  /** @throws TraplineError for all probes that can't be at once: whoever names hundreds asks once. */
+  #replies(additions: readonly ProbeAddition[]): AddReply[] {
+    const refusals: TraplineError[] = [];
+    const replies = additions.flatMap((addition) => {
+      try {
+        return [this.#reply(addition)];
+      } catch (error) {
+        if (!(error instanceof TraplineError) || error.code !== 'refused') throw error;
+        refusals.push(error);
+        return [];
+      }
+    });
+    if (refusals.length > 0) throw allOf(refusals, additions.length);
+    return replies;
   }
 
   #reply(addition: ProbeAddition): AddReply {
@@ -246,4 +262,21 @@ export class Tracer implements TracerMethods {
   #describe(): OpenReply['targets'] {
     return this.#engine.pids.map((pid) => describeTarget(pid));
   }
+}
+
+/** Refusals that are shown; there may be thousands. */
+const MOST_SHOWN = 20;
+
+function allOf(refusals: readonly TraplineError[], probes: number): TraplineError {
+  const [first] = refusals;
+  if (refusals.length === 1 && first !== undefined) return first;
+  const shown = refusals
+    .slice(0, MOST_SHOWN)
+    .map((error) => `${error.message}: ${error.hint ?? ''}`);
+  const more = refusals.length - shown.length;
+  return new TraplineError({
+    code: 'refused',
+    message: `${refusals.length} of ${probes} probes can't be made, and so none is`,
+    hint: [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join('\n'),
+  });
 }

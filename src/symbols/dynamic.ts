@@ -20,6 +20,8 @@ export interface Dynamic {
   readonly versionDefinitions: CountedTable | undefined;
   /** DT_RELA. */
   readonly relocations: Uint8Array;
+  /** Whether there are others, packed (DT_RELR): their words hold what is added to the load base. */
+  readonly hasPackedRelocations: boolean;
   /** DT_JMPREL: those of the procedure linkage table. */
   readonly linkageRelocations: Uint8Array;
 }
@@ -46,6 +48,7 @@ const DT = {
   rpath: 15,
   runpath: 29,
   gnuHash: 0x6ffffef5,
+  packedRelocations: 36,
   versionIndexes: 0x6ffffff0,
   versionDefinitions: 0x6ffffffc,
   versionDefinitionCount: 0x6ffffffd,
@@ -88,6 +91,7 @@ export function readDynamic(elf: ElfFile): Dynamic | undefined {
     versionIndexes: versionIndexes(elf, single, count),
     versionDefinitions: chained(elf, single, DT.versionDefinitions, DT.versionDefinitionCount),
     relocations: sizedTable(elf, single, DT.rela, DT.relaSize, 'relocations'),
+    hasPackedRelocations: single.has(DT.packedRelocations),
     linkageRelocations: sizedTable(
       elf,
       single,

@@ -29,18 +29,48 @@ export function relativeRelocations(
 }
 
 /**
- * Every address (in the file's own numbering) that the loader will write into a word, in ascending order.
+ * Every address of the file's code (in its own numbering) that a word of its data will hold, in ascending order: by
+ * relative relocations; and where words hold addresses in the file itself (programs that lie where they were
+ * linked to lie, packed relocations), every aligned word that could be one.
  * @throws TraplineError `bad-elf`.
  */
-export function relativeTargets(elf: ElfFile): Float64Array {
+export function codePointers(elf: ElfFile): Float64Array {
   const table = elf.dynamic?.relocations ?? new Uint8Array();
+  const found = relocated(table);
+  const hasAddresses = elf.type === 'fixed' || elf.dynamic?.hasPackedRelocations === true;
+  const all = hasAddresses ? [...found, ...wordsInData(elf)] : found;
+  return Float64Array.from(all).sort();
+}
+
+function relocated(table: Uint8Array): number[] {
   const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
-  const found = new Float64Array(Math.floor(table.byteLength / RELA_BYTES));
-  let count = 0;
-  for (let row = 0; row < found.length; row++) {
-    const at = row * RELA_BYTES;
+  const found: number[] = [];
+  for (let at = 0; at + RELA_BYTES <= table.byteLength; at += RELA_BYTES) {
     if (view.getUint32(at + 8, true) !== Number(R_X86_64_RELATIVE)) continue;
-    found[count++] = Number(view.getBigInt64(at + 16, true));
+    found.push(Number(view.getBigInt64(at + 16, true)));
   }
-  return found.subarray(0, count).sort();
+  return found;
+}
+
+const WORD_BYTES = 8;
+
+function wordsInData(elf: ElfFile): number[] {
+  const code = elf.loads.segments.filter(({ executable }) => executable);
+  const lowest = Math.min(...code.map(({ address }) => address));
+  const highest = Math.max(...code.map(({ address, fileSize }) => address + fileSize));
+  const found: number[] = [];
+  for (const { executable, offset, fileSize, address } of elf.loads.segments) {
+    if (executable) continue;
+    const end = Math.min(offset + fileSize, elf.bytes.byteLength);
+    const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset, elf.bytes.byteLength);
+    const first = offset + ((WORD_BYTES - (address % WORD_BYTES)) % WORD_BYTES);
+    for (let at = first; at + WORD_BYTES <= end; at += WORD_BYTES) {
+      // Code lies below 2^48: two halves make the number without a bigint for each.
+      const high = view.getUint32(at + 4, true);
+      if (high > 0xffff) continue;
+      const value = high * 0x1_0000_0000 + view.getUint32(at, true);
+      if (value >= lowest && value < highest) found.push(value);
+    }
+  }
+  return found;
 }

@@ -8,6 +8,7 @@
  */
 
 import { unreachable } from '../base/errors.ts';
+import type { Flow } from './decode.ts';
 import { readTables, type Table, type TableImage } from './table-entries.ts';
 import {
   FunctionGraph,
@@ -75,7 +76,8 @@ export function findJumpTargets(code: Uint8Array, start: bigint, image: Image): 
     for (const origin of originsOf(graph, position)) {
       const found = resolve(origin, graph, image);
       const isPointer = found === 'pointer';
-      if (isPointer && leaves(graph, position, { start, end }, image)) continue;
+      const isSpilled = origin.kind === 'pointer' && origin.spilled;
+      if (isPointer && leaves(graph, position, { start, end }, image, isSpilled)) continue;
       if (isPointer || typeof found === 'string') {
         const reason = isPointer ? 'a jump through a pointer may stay inside' : found;
         return { kind: 'unknown', at: graph.addressOf(position), reason };
@@ -236,22 +238,32 @@ function isText(target: bigint, { text }: Image): boolean {
 
 /**
  * Whether a jump through a pointer leaves the function: nothing may point inside it, but at its
- * entry. Its own code is asked, then the file; or else the stack must be as it was at the entry, as
- * a tail call leaves it and a computed goto does not.
+ * entry. Its own code is asked, then the file; or else the stack must be given back right before it, as
+ * a tail call does and a computed goto does not. A pointer that the function itself had put into its frame
+ * may be anything that it has worked out from an address.
  */
 function leaves(
   graph: FunctionGraph,
   position: number,
   { start, end }: { readonly start: bigint; readonly end: bigint },
   image: Image,
+  isSpilled: boolean,
 ): boolean {
   if (graph.taken.some((at) => at > start && at < end)) return false;
-  if (image.hasPointerInto !== undefined) return !image.hasPointerInto(start + 1n, end);
-  const moves = (from: number, to: number, way: 'up' | 'down'): boolean => {
-    for (let at = from; at < to; at++) if (graph.at(at)?.stack === way) return true;
-    return false;
-  };
-  // What is near the jump is asked first: every instruction that is asked about costs.
-  if (moves(Math.max(0, position - EPILOGUE), position, 'up')) return true;
-  return !moves(0, graph.count, 'down');
+  if (isSpilled && graph.taken.length > 0) return false;
+  const isPointedInto = image.hasPointerInto?.(start + 1n, end);
+  if (isPointedInto === false) return true;
+  if (isSpilled) return false;
+  // Only within its block: what stands before a return is another path's.
+  for (let at = position - 1; at >= Math.max(0, position - EPILOGUE); at--) {
+    if (graph.at(at)?.stack === 'up') return true;
+    if (endsBlock(graph.flows[at])) break;
+  }
+  if (isPointedInto === true) return false;
+  for (let at = 0; at < graph.count; at++) if (graph.at(at)?.stack === 'down') return false;
+  return true;
+}
+
+function endsBlock(flow: Flow | undefined): boolean {
+  return flow === 'jump' || flow === 'indirect-jump' || flow === 'return' || flow === 'exception';
 }

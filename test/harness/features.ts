@@ -24,6 +24,7 @@ export interface Skippable {
 const programs = [
   'gcc',
   'g++',
+  'clang',
   'go',
   'rustc',
   'zsh',

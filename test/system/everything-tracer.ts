@@ -69,11 +69,15 @@ async function begin(): Promise<Session> {
       return await spawn(command, { ...options, probes: left });
     } catch (error) {
       if (!(error instanceof TraplineError) || error.code !== 'refused') throw error;
-      const { message } = error;
-      const at = left.findIndex((probe) => message.startsWith(`${textOf(probe)}:`));
-      if (at < 0) throw error;
-      notPlaced.push({ name: message, reason: error.render() });
-      left.splice(at, 1);
+      const lines = error.render().split('\n');
+      const named = left.filter((probe) =>
+        lines.some((line) => line.trim().startsWith(`${textOf(probe)}:`)),
+      );
+      if (named.length === 0) throw error;
+      for (const probe of named) {
+        notPlaced.push({ name: textOf(probe), reason: error.render() });
+        left.splice(left.indexOf(probe), 1);
+      }
     }
   }
 }

@@ -9,9 +9,10 @@
 import { address, fileOffset, hex, type Address } from '../../base/brand.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
+import { lowerBound } from '../../symbols/function-index.ts';
 import { landingPads } from '../../symbols/landing-pads.ts';
 import { isWholeFunction } from '../../symbols/parts.ts';
-import { relativeTargets } from '../../symbols/relocated-words.ts';
+import { codePointers } from '../../symbols/relocated-words.ts';
 import { findJumpTargets, type JumpTargets } from '../../x64/jump-tables.ts';
 import { findLandings, type Bounds, type Landing, type Window } from '../../x64/landings.ts';
 import type { WordSummaries } from '../../x64/table-entries.ts';
@@ -125,7 +126,8 @@ export class LandingProof {
     }
     const reason = known.places.get(at) ?? known.unknown;
     if (reason !== undefined) return reason;
-    return this.#isPointedTo(this.#code.addressOf(segment, at))
+    const where = this.#code.addressOf(segment, at);
+    return this.#isPointedInto(where, where + 1n)
       ? 'a pointer in the data of the file leads there'
       : undefined;
   }
@@ -204,6 +206,7 @@ export class LandingProof {
     const code = this.#elf.bytes.subarray(part.start, part.end);
     return findJumpTargets(code, this.#code.addressOf(segment, part.start), {
       read: (from, length) => this.#code.image(from, length),
+      hasPointerInto: (from, to) => this.#isPointedInto(from, to),
       summaries: this.#summaries,
       text,
       wanted,
@@ -237,18 +240,11 @@ export class LandingProof {
     return functionBounds(this.#elf, fileOffset(offset));
   }
 
-  /** Whether the loader will write this address into a word of the file's data. */
-  #isPointedTo(at: bigint): boolean {
-    this.#pointers ??= relativeTargets(this.#elf);
-    const wanted = Number(at);
-    let low = 0;
-    let high = this.#pointers.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#pointers[middle] ?? 0) < wanted) low = middle + 1;
-      else high = middle;
-    }
-    return this.#pointers[low] === wanted;
+  /** Whether a word of the file's data will hold an address of start ≤ address < end. */
+  #isPointedInto(start: bigint, end: bigint): boolean {
+    this.#pointers ??= codePointers(this.#elf);
+    const next = this.#pointers[lowerBound(this.#pointers, Number(start))];
+    return next !== undefined && next < Number(end);
   }
 }
 

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { address } from '../../../src/base/brand.ts';
 import { decodeAll } from '../../../src/x64/decode.ts';
 import { findJumpTargets, type Image, type JumpTargets } from '../../../src/x64/jump-tables.ts';
+import { skipUnless } from '../../harness/features.ts';
 import { gnuAssemble, withFolder } from './oracles.ts';
 
 /** Each case of each switch is marked by a global label of its own. */
@@ -111,13 +112,13 @@ function readLinked(path: string): Linked {
   return { image: { read, text: bounds }, symbols: new Map(symbols) };
 }
 
-function build(options: readonly string[]): Linked {
+function build(options: readonly string[], compiler = 'gcc'): Linked {
   return withFolder((folder) => {
     const source = join(folder, 'cases.c');
     const output = join(folder, 'cases');
     writeFileSync(source, SOURCE);
     const linking = ['-nostdlib', '-Wl,-e0', '-Wl,--unresolved-symbols=ignore-all'];
-    execFileSync('gcc', ['-w', ...options, ...linking, '-o', output, source]);
+    execFileSync(compiler, ['-w', ...options, ...linking, '-o', output, source]);
     return readLinked(output);
   });
 }
@@ -146,11 +147,21 @@ const BUILDS: readonly (readonly string[])[] = ['-O0', '-O1', '-O2', '-O3', '-Os
 );
 
 void test('the cases of switches and computed gotos are found in what gcc makes of them', () => {
+  findsCases('gcc');
+});
+
+void test('the same in what clang makes of them', (t) => {
+  if (!skipUnless(t, 'clang')) findsCases('clang');
+});
+
+function findsCases(compiler: string): void {
   for (const options of BUILDS) {
-    const linked = build(options);
+    const linked = build(options, compiler);
     for (const name of ['dense', 'looping', 'labels', 'offsets']) {
       const found = targetsIn(linked, name);
-      const what = `${name} with ${options.join(' ')}`;
+      const what = `${compiler}: ${name} with ${options.join(' ')}`;
+      // Without optimization, clang keeps where it goes in the frame: every place may be meant.
+      if (compiler === 'clang' && options[0] === '-O0' && found.kind === 'unknown') continue;
       assert.equal(found.kind, 'known', `${what}: ${'reason' in found ? found.reason : ''}`);
       assert.ok(found.kind === 'known');
       // For size, gcc compares instead of jumping through a table: then nothing is to be found.
@@ -166,7 +177,7 @@ void test('the cases of switches and computed gotos are found in what gcc makes 
       }
     }
   }
-});
+}
 
 void test('tail calls leave, and functions without indirect jumps have no targets', () => {
   for (const options of BUILDS) {
