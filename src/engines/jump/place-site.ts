@@ -10,7 +10,16 @@ import { mem } from '../../x64/operands.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { HALF_REACH, reaches, type TextRange } from './arena.ts';
 import type { CodeSpace } from './code-space.ts';
-import { JUMP_BYTES, jumpBytes, jumpReaches, SPRINGBOARD_BYTES, type PatchMap } from './patches.ts';
+import {
+  JUMP_BYTES,
+  jumpBytes,
+  jumpReaches,
+  patchRange,
+  restOf,
+  SPRINGBOARD_BYTES,
+  type PatchMap,
+} from './patches.ts';
+import type { AddressRange } from '../../process/free-space.ts';
 import type { SitePlan } from './planner.ts';
 import type { Way } from './ways.ts';
 import { punGoals, type PunGoals } from './pun.ts';
@@ -68,17 +77,13 @@ export function placeSite(request: SitePlaceRequest, around: Surroundings): Plac
 function tryWay(request: SitePlaceRequest, way: Way, around: Surroundings): PlacedSite | string {
   const covered = coversReturn(request.address, way, around);
   if (covered !== undefined) return covered;
+  if (touchesPadding(request.address, way.patchBytes, around)) {
+    return 'the jump of another site lies in the padding that it would replace';
+  }
   switch (way.method) {
     case 'nop':
-    case 'jump': {
-      const end = request.address + BigInt(way.patchBytes);
-      for (let at = request.address - 4n; at < end; at++) {
-        // A brand of the same number.
-        if (around.paddings.has(at as Address))
-          return 'a jump of another site lies in the padding behind it';
-      }
+    case 'jump':
       return placed(way, stubNear(request, way, around));
-    }
     case 'short-jump':
       return placeShort(request, way, around);
     case 'pun':
@@ -157,14 +162,29 @@ function placeShort(
   return placed(way, stubNear(request, way, around), { via });
 }
 
-function isUnused(slot: Address, { all, paddings }: Surroundings): boolean {
-  const end = slot + BigInt(JUMP_BYTES);
-  if (all.between(slot - BigInt(JUMP_BYTES - 1), end).length > 0) return false;
-  for (let at = slot - 4n; at < end; at++) {
+/** Whether bytes have a part of a jump that lies in padding. */
+function touchesPadding(
+  at: Address,
+  bytes: number,
+  { paddings }: Pick<Surroundings, 'paddings'>,
+): boolean {
+  const end = at + BigInt(bytes);
+  for (let slot = at - BigInt(JUMP_BYTES - 1); slot < end; slot++) {
     // A brand of the same number.
-    if (paddings.has(at as Address)) return false;
+    if (paddings.has(slot as Address)) return true;
   }
-  return true;
+  return false;
+}
+
+/** Whether nobody has written a part of a slot in padding, nor has a pun whose jump ends with its bytes. */
+function isUnused(slot: Address, around: Surroundings): boolean {
+  const range = { start: slot, end: address(slot + BigInt(JUMP_BYTES)) };
+  const overlaps = (one: AddressRange | undefined): boolean =>
+    one !== undefined && one.start < range.end && one.end > range.start;
+  return (
+    !touchesPadding(slot, JUMP_BYTES, around) &&
+    !around.all.near(range).some((site) => overlaps(patchRange(site)) || overlaps(restOf(site)))
+  );
 }
 
 /** The stub where the pun leads, or a jump to it where that is too far or too narrow. */
@@ -199,10 +219,13 @@ export function goalsOf(
   at: Address,
   { patchBytes }: Pick<Way, 'patchBytes'>,
   bytes: Uint8Array,
-  { live }: Pick<Surroundings, 'live'>,
+  { live, paddings }: Pick<Surroundings, 'live' | 'paddings'>,
 ): PunGoals[] {
   const rest = live.overlay(address(at + BigInt(patchBytes)), bytes.subarray(patchBytes), at + 1n);
-  return punGoals(at, patchBytes, rest);
+  // Padding that holds a jump is given back when that one's site goes: nothing can rest on it.
+  return punGoals(at, patchBytes, rest).filter(
+    ({ prefixBytes }) => !touchesPadding(at, prefixBytes + JUMP_BYTES, { paddings }),
+  );
 }
 
 /** A jump to a stub, where a pun leads. */

@@ -59,6 +59,16 @@ const LOOK_BYTES = MAX_DISPLACED_BYTES;
 const SHORT_BACK = 128;
 const SHORT_ON = 127;
 
+/** Bytes of padding that a jump at the end of the function before it may replace. */
+const WANTED_BYTES = JUMP_BYTES - 1;
+
+/** The short jumps of a place. */
+interface ShortJumps {
+  /** To padding that nobody else wants, or why there is none. */
+  readonly apart: Judgement;
+  readonly anywhere: Way;
+}
+
 /** Plans the sites of one file. Holds what was read of the file; plans are not kept. */
 export class Planner {
   readonly #code: FileCode;
@@ -91,11 +101,12 @@ export class Planner {
       // Nothing can be in the way of a jump within one instruction.
       const isAlone = typeof longer !== 'string' && longer.innerBoundaries.length === 0;
       const puns = isAlone ? [] : this.#judge.puns(candidate, landings[index] ?? []);
-      return this.#choose(candidate, [
-        ['jump', longer],
-        ...(shorter === undefined ? [] : [['short-jump', shorter] as const]), // a pair
-        ...puns.map((way) => ['pun', way] as const), // a pair
-      ]);
+      const judgements: (readonly [SiteMethod, Judgement])[] = [['jump', longer]];
+      if (typeof shorter === 'string') judgements.push(['short-jump', shorter]);
+      else if (shorter !== undefined) judgements.push(['short-jump', shorter.apart]);
+      for (const way of puns) judgements.push(['pun', way]);
+      if (typeof shorter === 'object') judgements.push(['short-jump', shorter.anywhere]);
+      return this.#choose(candidate, judgements);
     });
   }
 
@@ -159,13 +170,16 @@ export class Planner {
     return { segment, start: offset, end: offset + JUMP_BYTES };
   }
 
-  /** Short jumps for the places that no long one serves, with the padding around them. */
+  /**
+   * Short jumps for the places that no long one serves: to padding that nobody else wants, and to any. What is right
+   * behind a function is wanted by a jump at its end, which may come later.
+   */
   #shortJumps(
     candidates: readonly (Candidate | SiteRefusal)[],
     long: readonly Judgement[],
     landings: readonly (readonly KnownLanding[])[],
-  ): (Judgement | undefined)[] {
-    const ways = candidates.map((candidate, index) => {
+  ): (ShortJumps | string | undefined)[] {
+    const alone = candidates.map((candidate, index) => {
       if (candidate.kind === 'refused' || typeof long[index] !== 'string') return undefined;
       return this.#judge.overWhole(
         candidate,
@@ -175,22 +189,31 @@ export class Planner {
       );
     });
     const around = candidates.map((candidate, index): readonly Padding[] => {
-      if (candidate.kind === 'refused' || typeof (ways[index] ?? '') === 'string') return [];
+      if (candidate.kind === 'refused' || typeof (alone[index] ?? '') === 'string') return [];
       const behind = candidate.place.offset + SHORT_JUMP_BYTES;
       return this.#code.paddingNear(candidate.place, behind - SHORT_BACK, behind + SHORT_ON);
     });
     const unused = this.#withoutLandings(around.flat());
-    return ways.map((way, index) => {
+    return alone.map((way, index) => {
       const candidate = candidates[index];
-      if (way === undefined || typeof way === 'string' || candidate?.kind !== 'candidate')
-        return way;
+      if (way === undefined || typeof way === 'string') return way;
+      if (candidate?.kind !== 'candidate') return undefined;
       const behind = candidate.place.offset + SHORT_JUMP_BYTES;
-      const paddings = (around[index] ?? [])
-        .filter((padding) => unused.has(padding.start))
-        .flatMap((padding) => this.#slots(padding))
-        .filter((slot) => slot >= behind - SHORT_BACK && slot <= behind + SHORT_ON)
-        .map((slot) => this.#code.addressOf(candidate.place.segment, slot));
-      return paddings.length > 0 ? { ...way, paddings } : 'no padding in its reach holds a jump';
+      const free = (around[index] ?? []).filter((padding) => unused.has(padding.start));
+      const reached = (from: number): Address[] =>
+        free
+          .flatMap((padding) => this.#slots(padding, from))
+          .filter((slot) => slot >= behind - SHORT_BACK && slot <= behind + SHORT_ON)
+          .map((slot) => this.#code.addressOf(candidate.place.segment, slot));
+      const [apart, anywhere] = [reached(WANTED_BYTES), reached(0)];
+      if (anywhere.length === 0) return 'no padding in its reach holds a jump';
+      return {
+        apart:
+          apart.length > 0
+            ? { ...way, paddings: apart }
+            : 'the padding in its reach may be wanted by a jump at the end of a function',
+        anywhere: { ...way, paddings: anywhere },
+      };
     });
   }
 
@@ -203,10 +226,10 @@ export class Planner {
     return new Set(free.map(({ start }) => start));
   }
 
-  /** Where in padding a jump of five bytes can lie, none of them across a page's end. */
-  #slots({ start, end }: Padding): number[] {
+  /** Where in padding, so many bytes from its start on, a jump of five bytes can lie, none across a page's end. */
+  #slots({ start, end }: Padding, from: number): number[] {
     const slots: number[] = [];
-    for (let at = start; at + JUMP_BYTES <= end;) {
+    for (let at = start + from; at + JUMP_BYTES <= end;) {
       const left = PAGE_BYTES - (at % PAGE_BYTES);
       if (left >= JUMP_BYTES) slots.push(at);
       at += Math.min(left, JUMP_BYTES);
