@@ -30,7 +30,10 @@ export async function spaceWith(elf: ElfFile): Promise<ModelSpace> {
   const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset);
   const isFixed = view.getUint16(16, true) === ET_EXEC;
   const isProgram = isFixed || elf.programHeaders.some(({ type }) => type === PT_INTERP);
-  const own = maps.slice(0, maps.findIndex(({ path }) => path === '[heap]'));
+  const own = maps.slice(
+    0,
+    maps.findIndex(({ path }) => path === '[heap]'),
+  );
   const others = maps.slice(own.length);
   const { start: lowest, end: highest } = extentOf(elf);
   if (!isProgram) {

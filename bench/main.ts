@@ -10,6 +10,7 @@ import { measureHits } from './hit.ts';
 import { measureIdle } from './idle.ts';
 import { measureLatency } from './latency.ts';
 import { describeMachine, isQuiet, readMachine } from './machine.ts';
+import { measureMethods } from './methods.ts';
 import { measurePrograms } from './programs.ts';
 import { measureReader } from './reader.ts';
 import { reaches, renderMarkdown, renderText, type Row } from './rows.ts';
@@ -18,6 +19,7 @@ const DEFAULT_ROUNDS = 7;
 
 const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   hit: measureHits,
+  methods: measureMethods,
   programs: measurePrograms,
   latency: measureLatency,
   reader: measureReader,
