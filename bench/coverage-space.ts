@@ -37,7 +37,7 @@ export async function spaceWith(elf: ElfFile): Promise<ModelSpace> {
   const others = maps.slice(own.length);
   const { start: lowest, end: highest } = extentOf(elf);
   if (!isProgram) {
-    const [first] = others.filter(({ path }) => path !== '[heap]');
+    const first = others.find(({ path }) => path !== '[heap]');
     const base = (first?.start ?? 0n) - highest;
     return { maps: inOrder([...maps, ...mappingsOf(elf, base)]), base };
   }

@@ -148,7 +148,7 @@ class FileCoverage {
 }
 
 /** The method by which a place is probed that is the only one, or why there is none. */
-function place(plan: SitePlan, space: ModelSpace): { readonly method: string } | string {
+export function place(plan: SitePlan, space: ModelSpace): { readonly method: string } | string {
   const [best] = plan.ways;
   // They need memory near the text and nothing else, and the model has it.
   if (best?.method === 'nop' || best?.method === 'jump') return best;

@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util';
 
 import { measureCoverage } from './coverage.ts';
+import { measureEverything } from './everything.ts';
 import { measureHits } from './hit.ts';
 import { measureIdle } from './idle.ts';
 import { measureLatency } from './latency.ts';
@@ -24,6 +25,7 @@ const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   latency: measureLatency,
   reader: measureReader,
   idle: measureIdle,
+  everything: measureEverything,
   coverage: () => measureCoverage({ files, isWhole: values.all }),
 };
 
