@@ -47,6 +47,8 @@ export interface SessionBurst {
   readonly probe: string;
   /** Whether the hits become events; else the filter refuses all. */
   readonly isRecorded: boolean;
+  /** Throws if the probe is not as it should be. */
+  readonly inspect?: ((session: Session) => void) | undefined;
 }
 
 /**
@@ -54,9 +56,10 @@ export interface SessionBurst {
  * @throws Error when an event is missing, or one too many.
  */
 export async function sessionCost(burst: SessionBurst): Promise<number> {
-  const { program, what, threads, calls, probe, isRecorded } = burst;
+  const { program, what, threads, calls, probe, isRecorded, inspect } = burst;
   const without = await bare(program, threads, calls, what);
   await using session = await attach({ pids: [program.pid] }, { probes: [probe] });
+  inspect?.(session);
   const reader = new CountingReader(session);
   let due = 0;
   const cost = await bursts(async () => {
@@ -68,6 +71,29 @@ export async function sessionCost(burst: SessionBurst): Promise<number> {
   const summary = await session.stop();
   await reader.done;
   verify(summary.events[0], due, isRecorded, reader.count);
+  return cost - without;
+}
+
+/**
+ * What a probe of ours that only counts adds to a call, in nanoseconds.
+ * @throws Error when a hit is missing, or one too many.
+ */
+export async function countCost(
+  burst: Pick<SessionBurst, 'program' | 'what' | 'threads' | 'inspect'> & {
+    readonly definition: string;
+  },
+): Promise<number> {
+  const { program, what, threads, definition, inspect } = burst;
+  const without = await bare(program, threads, COUNTED_CALLS, what);
+  await using session = await attach(
+    { pids: [program.pid] },
+    { probes: [{ definition, action: 'count' }] },
+  );
+  inspect?.(session);
+  const cost = await bursts(() => program.run(what, threads, COUNTED_CALLS));
+  const { events } = await session.stop();
+  const due = (BURSTS + WARM_BURSTS) * threads * COUNTED_CALLS;
+  if (events[0]?.hits !== due) throw new Error(`${due} hits, ${events[0]?.hits} were counted`);
   return cost - without;
 }
 

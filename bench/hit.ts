@@ -1,15 +1,14 @@
 /** What a hit costs: the call with the probe less the call without, on the target's own clock. */
 
-import { attach, listFunctions } from '../src/index.ts';
+import { listFunctions } from '../src/index.ts';
 import {
   bare,
   bursts,
-  BURSTS,
+  countCost,
   COUNTED_CALLS,
   EMULATED_CALLS,
   RECORDED_CALLS,
   sessionCost,
-  WARM_BURSTS,
 } from './bursts.ts';
 import { KernelProbes } from './kernel.ts';
 import { compileTarget, MeasuredTarget } from './targets.ts';
@@ -116,17 +115,8 @@ function ourRecord({ program, file }: Subject, threads: number): Promise<number>
   });
 }
 
-async function ourCount({ program, file }: Subject, threads: number): Promise<number> {
-  const without = await bare(program, threads);
-  await using session = await attach(
-    { pids: [program.pid] },
-    { probes: [{ definition: `work@${file}`, action: 'count' }] },
-  );
-  const cost = await bursts(() => program.run('work', threads, COUNTED_CALLS));
-  const { events } = await session.stop();
-  const due = (BURSTS + WARM_BURSTS) * threads * COUNTED_CALLS;
-  if (events[0]?.hits !== due) throw new Error(`${due} hits, ${events[0]?.hits} were counted`);
-  return cost - without;
+function ourCount({ program, file }: Subject, threads: number): Promise<number> {
+  return countCost({ program, what: 'work', threads, definition: `work@${file}` });
 }
 
 async function kernelProbe(

@@ -59,8 +59,8 @@ async function watch(rows: Rows, file: string, sites: number): Promise<void> {
   }
 }
 
-/** VmRSS, in bytes. */
-function residentBytes(pid: number): number {
+/** VmRSS of a process, in bytes. */
+export function residentBytes(pid: number): number {
   const match = /^VmRSS:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
   return Number(match?.[1]) * 1024;
 }

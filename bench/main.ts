@@ -1,11 +1,17 @@
-/** `npm run bench -- [hit|programs|latency|reader|idle|all] [--rounds N] [--json | --markdown]` */
+/**
+ * `npm run bench -- [GROUP]… [--rounds N] [--json | --markdown]`; for the group `coverage` also `--all`, or paths of
+ * files.
+ */
 
 import { parseArgs } from 'node:util';
 
+import { measureCoverage } from './coverage.ts';
+import { measureEverything } from './everything.ts';
 import { measureHits } from './hit.ts';
 import { measureIdle } from './idle.ts';
 import { measureLatency } from './latency.ts';
 import { describeMachine, isQuiet, readMachine } from './machine.ts';
+import { measureMethods } from './methods.ts';
 import { measurePrograms } from './programs.ts';
 import { measureReader } from './reader.ts';
 import { reaches, renderMarkdown, renderText, type Row } from './rows.ts';
@@ -14,10 +20,13 @@ const DEFAULT_ROUNDS = 7;
 
 const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   hit: measureHits,
+  methods: measureMethods,
   programs: measurePrograms,
   latency: measureLatency,
   reader: measureReader,
   idle: measureIdle,
+  everything: measureEverything,
+  coverage: () => measureCoverage({ files, isWhole: values.all }),
 };
 
 const { values, positionals } = parseArgs({
@@ -26,14 +35,19 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: String(DEFAULT_ROUNDS) },
     json: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
+    all: { type: 'boolean', default: false },
   },
 });
 const rounds = Number(values.rounds);
-const asked = positionals.length === 0 || positionals.includes('all') ? undefined : positionals;
+const files = positionals.filter((word) => word.includes('/'));
+const names = positionals.filter((word) => !word.includes('/'));
+const asked = names.length === 0 || names.includes('all') ? undefined : names;
 const unknown = asked?.find((name) => !(name in groups));
 if (unknown !== undefined || !Number.isInteger(rounds) || rounds < 1) {
-  const names = [...Object.keys(groups), 'all'].join('|');
-  process.stderr.write(`usage: bench [${names}]... [--rounds N] [--json | --markdown]\n`);
+  const known = [...Object.keys(groups), 'all'].join('|');
+  process.stderr.write(
+    `usage: bench [${known}]... [--rounds N] [--json | --markdown]\n       bench coverage [--all | FILE...]\n`,
+  );
   process.exit(2);
 }
 await main();

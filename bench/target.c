@@ -10,7 +10,7 @@
  *         -> ticked
  *
  * FUNCTION: work, recorded, counted; pointed: work() whose second argument is a pointer to `subject`, not 7;
- * traced: where one of the other tools' files is linked in. All go through one loop and one pointer, so that
+ * traced: where one of the other tools' files is linked in; method_...: where methods.S is. All go through one loop and one pointer, so that
  * the call costs the same. Time is the thread's own processor time: what other programs take of the machine is not in it.
  */
 
@@ -31,6 +31,13 @@ struct ring;
 extern function work_recorded, work_counted;
 /* lttng.c or gdb.c */
 extern function work_traced __attribute__((weak));
+/* methods.S */
+extern function method_nop __attribute__((weak));
+extern function method_jump __attribute__((weak));
+extern function method_jump_several __attribute__((weak));
+extern function method_short_jump __attribute__((weak));
+extern function method_pun __attribute__((weak));
+extern function method_springboard __attribute__((weak));
 extern struct ring *hand_ring_of_thread(void);
 extern uint64_t hand_drain(struct ring *ring, uint64_t *full);
 
@@ -49,6 +56,30 @@ static struct {
   char eight[16];
   char two_hundred[208];
 } subject;
+
+/* What commands call functions; those that are not linked in are null. */
+static const struct {
+  const char *name;
+  function *what;
+} functions[] = {
+    {"work", work},
+    {"pointed", work},
+    {"recorded", work_recorded},
+    {"counted", work_counted},
+    {"traced", work_traced},
+    {"method_nop", method_nop},
+    {"method_jump", method_jump},
+    {"method_jump_several", method_jump_several},
+    {"method_short_jump", method_short_jump},
+    {"method_pun", method_pun},
+    {"method_springboard", method_springboard},
+};
+
+static function *function_of(const char *name) {
+  for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)
+    if (strcmp(name, functions[i].name) == 0) return functions[i].what;
+  return NULL;
+}
 
 struct worker {
   sem_t start, done;
@@ -166,11 +197,12 @@ int main(void) {
     int threads, milliseconds;
     uint64_t calls;
     if (sscanf(line, "run %31s %d %lu", name, &threads, &calls) == 3 && threads <= MAX_THREADS) {
-      run(strcmp(name, "recorded") == 0                   ? work_recorded
-          : strcmp(name, "counted") == 0                  ? work_counted
-          : strcmp(name, "traced") == 0 && work_traced    ? work_traced
-                                                          : work,
-          strcmp(name, "pointed") == 0 ? (uint64_t)&subject : 7, threads, calls);
+      function *what = function_of(name);
+      if (what == NULL) {
+        printf("unknown: %s\n", name);
+        continue;
+      }
+      run(what, strcmp(name, "pointed") == 0 ? (uint64_t)&subject : 7, threads, calls);
     } else if (sscanf(line, "flood %d %d", &threads, &milliseconds) == 2 && threads <= MAX_THREADS) {
       flood(threads, milliseconds);
     } else if (sscanf(line, "tick %d", &milliseconds) == 1) {

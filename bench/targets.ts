@@ -15,7 +15,17 @@ const folder = fileURLToPath(new URL('../../bench/', import.meta.url));
 export const LARGE_FUNCTIONS = 3000;
 
 /** Functions that the program calls in a loop: the commands of bench/target.c. */
-export type MeasuredFunction = 'work' | 'recorded' | 'counted' | 'pointed' | 'traced';
+export type MeasuredFunction =
+  | 'work'
+  | 'recorded'
+  | 'counted'
+  | 'pointed'
+  | 'traced'
+  | MethodFunction;
+
+/** Those of bench/methods.S. */
+export type MethodFunction =
+  `method_${'nop' | 'jump' | 'jump_several' | 'short_jump' | 'pun' | 'springboard'}`;
 
 /** bench/target.c with bench/hand.c. */
 export function compileTarget(): string {
@@ -32,6 +42,11 @@ export function compileForLttng(): string | undefined {
 /** The same at a fixed address, `traced` being a function whose first instruction a jump can replace. */
 export function compileForGdb(): string {
   return compileWith({ name: 'trapline-bench-gdb', sources: ['gdb.c'], flags: ['-no-pie'] });
+}
+
+/** The same with the functions of bench/methods.S. */
+export function compileMethods(): string {
+  return compileWith({ name: 'trapline-bench-methods', sources: ['methods.S'] });
 }
 
 function compileWith(more: {
