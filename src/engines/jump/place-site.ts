@@ -10,7 +10,18 @@ import { mem } from '../../x64/operands.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { HALF_REACH, reaches, type TextRange } from './arena.ts';
 import type { CodeSpace } from './code-space.ts';
-import { JUMP_BYTES, jumpBytes, jumpReaches, SPRINGBOARD_BYTES, type PatchMap } from './patches.ts';
+import type { AddressRange } from '../../process/free-space.ts';
+import {
+  JUMP_BYTES,
+  jumpBytes,
+  jumpReaches,
+  overlaps,
+  patchRange,
+  restOf,
+  SPRINGBOARD_BYTES,
+  type PatchMap,
+} from './patches.ts';
+import { exitsOf } from './slots.ts';
 import type { SitePlan } from './planner.ts';
 import type { Way } from './ways.ts';
 import { punGoals, type PunGoals } from './pun.ts';
@@ -66,19 +77,16 @@ export function placeSite(request: SitePlaceRequest, around: Surroundings): Plac
 }
 
 function tryWay(request: SitePlaceRequest, way: Way, around: Surroundings): PlacedSite | string {
-  const covered = coversReturn(request.address, way, around);
+  const covered = coversReturn(request, way, around) ?? returnsInto(request.address, way, around);
   if (covered !== undefined) return covered;
+  const end = request.address + BigInt(way.patchBytes);
+  if (holdsJump(around, request.address, end)) {
+    return 'a jump of another site lies in the padding behind it';
+  }
   switch (way.method) {
     case 'nop':
-    case 'jump': {
-      const end = request.address + BigInt(way.patchBytes);
-      for (let at = request.address - 4n; at < end; at++) {
-        // A brand of the same number.
-        if (around.paddings.has(at as Address))
-          return 'a jump of another site lies in the padding behind it';
-      }
+    case 'jump':
       return placed(way, stubNear(request, way, around));
-    }
     case 'short-jump':
       return placeShort(request, way, around);
     case 'pun':
@@ -96,14 +104,49 @@ function placed(
 }
 
 /** A stub that goes back into the bytes that are about to be written would land in the middle of a jump. */
-function coversReturn(at: Address, { patchBytes }: Way, { all }: Surroundings): string | undefined {
-  const end = at + BigInt(patchBytes);
-  const inside = all
-    .between(at + 1n, end)
-    .some((site) => site.fallsThrough && site.address + BigInt(site.displacedBytes) < end);
+function coversReturn(
+  { address: at, plan }: SitePlaceRequest,
+  { patchBytes }: Way,
+  { all }: Surroundings,
+): string | undefined {
+  const range = { start: at, end: address(at + BigInt(patchBytes)) };
+  const inside = all.between(at + 1n, range.end).some((site) => {
+    const from = Number(site.address - at);
+    const displaced = plan.bytes.subarray(from, from + site.displacedBytes);
+    return exitsOf(displaced, site.address).some((exit) => isBehindFirst(exit, range));
+  });
   return inside
     ? 'the stub of another probe goes back into the bytes that it would replace'
     : undefined;
+}
+
+/** The same for the stub of a site that would lie in the bytes of another's jump. */
+function returnsInto(at: Address, { displaced }: Way, { live }: Surroundings): string | undefined {
+  const exits = exitsOf(displaced, at);
+  const inside = live
+    .between(at - BigInt(JUMP_BYTES), at)
+    .map((site) => patchRange(site))
+    .some((range) => range.end > at && exits.some((exit) => isBehindFirst(exit, range)));
+  return inside
+    ? 'its stub would go back into the bytes that another probe has replaced'
+    : undefined;
+}
+
+function isBehindFirst(at: bigint, { start, end }: AddressRange): boolean {
+  return at > start && at < end;
+}
+
+/** Whether the jump of a site lies in padding of which a byte is in start ≤ at < end. */
+function holdsJump(
+  { paddings }: Pick<Surroundings, 'paddings'>,
+  start: bigint,
+  end: bigint,
+): boolean {
+  for (let at = start - BigInt(JUMP_BYTES - 1); at < end; at++) {
+    // A brand of the same number.
+    if (paddings.has(at as Address)) return true;
+  }
+  return false;
 }
 
 function stubNear(
@@ -157,14 +200,13 @@ function placeShort(
   return placed(way, stubNear(request, way, around), { via });
 }
 
-function isUnused(slot: Address, { all, paddings }: Surroundings): boolean {
-  const end = slot + BigInt(JUMP_BYTES);
-  if (all.between(slot - BigInt(JUMP_BYTES - 1), end).length > 0) return false;
-  for (let at = slot - 4n; at < end; at++) {
-    // A brand of the same number.
-    if (paddings.has(at as Address)) return false;
-  }
-  return true;
+function isUnused(slot: Address, around: Surroundings): boolean {
+  const range = { start: slot, end: address(slot + BigInt(JUMP_BYTES)) };
+  const isUsed = around.all.near(range).some((site) => {
+    const rest = restOf(site);
+    return overlaps(patchRange(site), range) || (rest !== undefined && overlaps(rest, range));
+  });
+  return !isUsed && !holdsJump(around, range.start, range.end);
 }
 
 /** The stub where the pun leads, or a jump to it where that is too far or too narrow. */
@@ -199,10 +241,14 @@ export function goalsOf(
   at: Address,
   { patchBytes }: Pick<Way, 'patchBytes'>,
   bytes: Uint8Array,
-  { live }: Pick<Surroundings, 'live'>,
+  around: Pick<Surroundings, 'live' | 'paddings'>,
 ): PunGoals[] {
-  const rest = live.overlay(address(at + BigInt(patchBytes)), bytes.subarray(patchBytes), at + 1n);
-  return punGoals(at, patchBytes, rest);
+  const start = address(at + BigInt(patchBytes));
+  const rest = around.live.overlay(start, bytes.subarray(patchBytes), at + 1n);
+  // A jump in padding goes when its site goes: no pun may rest on it.
+  return punGoals(at, patchBytes, rest).filter(
+    ({ prefixBytes }) => !holdsJump(around, start, at + BigInt(prefixBytes + JUMP_BYTES)),
+  );
 }
 
 /** A jump to a stub, where a pun leads. */

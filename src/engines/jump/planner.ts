@@ -78,7 +78,7 @@ export class Planner {
       return this.#choose(candidate, [
         ['jump', long[index] ?? 'it was not looked at'],
         ['short-jump', short[index] ?? 'a jump of five bytes is as cheap'],
-        ['pun', this.#judge.pun(candidate)],
+        ['pun', this.#judge.pun(candidate, landings[index] ?? [])],
       ]);
     });
   }
@@ -117,8 +117,7 @@ export class Planner {
   #askedOf(candidate: Candidate | SiteRefusal): AskedBytes | undefined {
     if (candidate.kind === 'refused') return undefined;
     const { offset, segment } = candidate.place;
-    // One instruction has no inside that anybody could come to.
-    if ((candidate.pieces[0]?.length ?? 0) >= JUMP_BYTES) return undefined;
+    // Of one instruction, too: glibc jumps over lock prefixes.
     return { segment, start: offset, end: offset + JUMP_BYTES };
   }
 
@@ -166,13 +165,16 @@ export class Planner {
     return new Set(free.map(({ start }) => start));
   }
 
-  /** Where in padding a jump of five bytes can lie, none of them across a page's end. */
+  /**
+   * Where in padding a jump of five bytes can lie, none of them across a page's end. The last first: those behind
+   * the function's end are wanted by jumps at its last instructions.
+   */
   #slots({ start, end }: Padding): number[] {
     const slots: number[] = [];
-    for (let at = start; at + JUMP_BYTES <= end;) {
-      const left = PAGE_BYTES - (at % PAGE_BYTES);
-      if (left >= JUMP_BYTES) slots.push(at);
-      at += Math.min(left, JUMP_BYTES);
+    for (let at = end - JUMP_BYTES; at >= start;) {
+      const over = (at % PAGE_BYTES) + JUMP_BYTES - PAGE_BYTES;
+      if (over <= 0) slots.push(at);
+      at -= over > 0 ? over : JUMP_BYTES;
     }
     return slots;
   }

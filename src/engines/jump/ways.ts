@@ -9,14 +9,17 @@ import { isFiller, isNop, neverGoesOn, type CodePlace, type FileCode } from './f
 import type { KnownLanding, LandingProof } from './landing-proof.ts';
 import { JUMP_BYTES } from './patches.ts';
 
+const LOCK = 0xf0;
+
 /** One way in which a place can be probed. */
 export interface Way {
   readonly method: SiteMethod;
   /** Bytes that are written at the place: whole instructions but the last, all in one page. */
   readonly patchBytes: number;
   /**
-   * The whole instructions that the stub executes in their stead, and some more where that can be: a stub that
-   * goes back at least five bytes on leaves room for a jump at any instruction before the place.
+   * The whole instructions that the stub executes in their stead, without filler behind the function, and some
+   * more where that can be: a stub that goes back at least five bytes on leaves room for a jump at any instruction
+   * before the place.
    */
   readonly displaced: Uint8Array;
   /** Where instructions begin within the bytes that are written. Nobody comes there but from before. */
@@ -100,8 +103,14 @@ export class WayJudge {
     if ((offset % PAGE_BYTES) + bytes > PAGE_BYTES) {
       return `its ${bytes} bytes would cross a page: they could not be written at once`;
     }
+    const entered = this.#enteredInside(place, pieces, landings);
+    if (entered !== undefined && entered.at < bytes) {
+      return `it would replace ${entered.at} bytes on: ${entered.reason}`;
+    }
     const inner: number[] = [];
     let length = 0;
+    /** Without the filler behind the function: it is never executed, and others may use it. */
+    let executed = 0;
     let hasEnded = false;
     for (const piece of pieces) {
       if (length >= bytes) break;
@@ -117,28 +126,59 @@ export class WayJudge {
         inner.push(piece.at);
       }
       length += piece.length;
+      if (!hasEnded || offset + piece.at < bounds.end) executed = length;
       hasEnded ||= neverGoesOn(piece.flow);
     }
     if (length < bytes) return `there is no room for its ${bytes} bytes`;
     if (length > MAX_DISPLACED_BYTES) return 'the instructions there are too long';
-    const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, length);
+    const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, executed);
     if (moved !== undefined) return moved;
-    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, length);
+    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, executed);
     return { method, patchBytes: bytes, displaced, innerBoundaries: inner, paddings: [] };
   }
 
-  /** At least so many bytes of whole instructions; five, if what follows can be moved with them. */
+  /**
+   * At least so many bytes of whole instructions; five, if what follows can be moved with them and is come to from
+   * them: a branch that stayed would lead into what another site's jump may cover.
+   */
   #displaced({ place, pieces }: Candidate, least: number): Uint8Array {
     let length = least;
+    let farthest = 0;
     for (const piece of pieces) {
       const end = piece.at + piece.length;
       if (piece.at >= least) {
         if (length >= JUMP_BYTES || !this.#canFollow(place, piece)) break;
         length = end;
       }
-      if (neverGoesOn(piece.flow)) break;
+      if (piece.target !== undefined && piece.target < JUMP_BYTES) {
+        farthest = Math.max(farthest, piece.target);
+      }
+      if (neverGoesOn(piece.flow) && farthest < end) break;
     }
     return this.bytes(place.offset, length);
+  }
+
+  /**
+   * Where something comes to the middle of an instruction, in bytes from the place on: glibc jumps over the lock
+   * prefix of one where a thread is alone. What only may be a branch counts where such a prefix stands.
+   */
+  #enteredInside(
+    { offset }: CodePlace,
+    pieces: readonly Piece[],
+    landings: readonly KnownLanding[],
+  ): { readonly at: number; readonly reason: string } | undefined {
+    const [first] = landings
+      .map(({ at, from, certain, reason }) => ({ at: at - offset, from, certain, reason }))
+      .filter(({ at, from, certain }) => {
+        const piece = pieces.find((one) => at > one.at && at < one.at + one.length);
+        if (piece === undefined) return false;
+        // Of the bytes that move with it.
+        if (from >= offset && from < offset + piece.at) return false;
+        const isLock = at === piece.at + 1 && this.#code.elf.bytes[offset + piece.at] === LOCK;
+        return certain || isLock;
+      })
+      .sort((one, other) => one.at - other.at);
+    return first;
   }
 
   /** Whether an instruction can be executed in a stub together with those before it. */
@@ -174,9 +214,14 @@ export class WayJudge {
   }
 
   /** Only bytes of the first instruction are written: nobody else's inside is touched. */
-  pun({ place, pieces }: Candidate): Judgement {
+  pun({ place, pieces }: Candidate, landings: readonly KnownLanding[]): Judgement {
     const length = pieces[0]?.length ?? 0;
-    const patchBytes = Math.min(length, JUMP_BYTES - 1, PAGE_BYTES - (place.offset % PAGE_BYTES));
+    const patchBytes = Math.min(
+      length,
+      JUMP_BYTES - 1,
+      PAGE_BYTES - (place.offset % PAGE_BYTES),
+      this.#enteredInside(place, pieces, landings)?.at ?? JUMP_BYTES,
+    );
     const displaced = this.#displaced({ kind: 'candidate', place, pieces }, length);
     return { method: 'pun', patchBytes, displaced, innerBoundaries: [], paddings: [] };
   }
