@@ -7,7 +7,8 @@ import type { Pid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
 import { TraplineError } from '../base/errors.ts';
 import type { MemoryMapping } from '../process/maps.ts';
-import { isFile, leadsTo, type FileCache, type MappedFile } from './files.ts';
+import { isFile, type FileCache, type MappedFile } from './files.ts';
+import { leadsTo } from './same-file.ts';
 
 const log = debugLog('session');
 

@@ -3,6 +3,7 @@
 import { hex, type FileOffset, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
+import { JUMP_BYTES, restOf } from '../engines/jump/patches.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
 import { isOurs } from '../engines/jump/withdraw.ts';
 import type { MemoryMapping } from '../process/maps.ts';
@@ -45,8 +46,7 @@ export class JumpSites {
         site.inode === file.inode &&
         site.deviceMajor === deviceMajor &&
         site.deviceMinor === deviceMinor &&
-        offset >= site.fileOffset &&
-        offset < site.fileOffset + site.displacedBytes,
+        usedRanges(site).some(({ start, end }) => offset >= start && offset < end),
     );
     if (held === undefined) return this.#refuseUnknown(file);
     return `process ${held.pid} has a jump of Trapline there (at file offset ${hex(held.site.fileOffset)}), which a breakpoint of the kernel would break`;
@@ -59,6 +59,18 @@ export class JumpSites {
     }
     return undefined;
   }
+}
+
+/** File offsets that must stay as they are: what is replaced and rested on, and a jump in padding. */
+function usedRanges(site: SiteRow): { readonly start: number; readonly end: number }[] {
+  const { address: at, fileOffset: start, displacedBytes, patchBytes, method, via } = site;
+  const rest = Number((restOf(site)?.end ?? at) - at);
+  const ranges = [{ start, end: start + Math.max(displacedBytes, patchBytes, rest) }];
+  if (method === 'short-jump' && via !== undefined) {
+    const padding = start + Number(via - at);
+    ranges.push({ start: padding, end: padding + JUMP_BYTES });
+  }
+  return ranges;
 }
 
 function holderOf(pid: Pid): Holder {

@@ -100,31 +100,67 @@ interface FoundJump {
   readonly bytes: number;
 }
 
+/** Bytes of an opcode and the displacement behind it, less one: so far before a changed byte the opcode is. */
+const BEFORE = JUMP_BYTES - 1;
+
 /**
- * Jumps that the file does not have and that lead to where `leads` says, with their prefixes, and the short jumps
- * to those. In an order in which each may be the last that is taken out: a short jump before what it leads to,
- * then the lowest first, since the bytes of one can be the end of another's displacement.
+ * Jumps that the file does not have and that lead to where `leads` says, with their prefixes, the short jumps to
+ * those, and what follows of others that they lie over, whose first bytes are not there: each with all that touches
+ * it, as one. A short jump comes before what it leads to.
  */
 function foreignJumps(
   found: Buffer,
   file: Uint8Array,
   leads: (target: number) => boolean,
 ): FoundJump[] {
+  const changed = [...differences(found, file)];
   const near = new Map<number, FoundJump>();
   const short: FoundJump[] = [];
-  for (const at of differences(found, file)) {
-    if (found[at] !== JUMP_OPCODE || at + JUMP_BYTES > found.length) continue;
+  // The opcode may be the file's own: of a jump that was probed itself.
+  for (const at of opcodesBefore(found, changed, JUMP_OPCODE, JUMP_BYTES)) {
     if (!leads(at + JUMP_BYTES + found.readInt32LE(at + 1))) continue;
     let first = at;
     while (first > 0 && found[first - 1] === PREFIX && file[first - 1] !== PREFIX) first--;
     near.set(at, { at: first, bytes: at + JUMP_BYTES - first });
   }
-  for (const at of near.size === 0 ? [] : differences(found, file)) {
-    if (found[at] !== SHORT_JUMP_OPCODE || at + SHORT_JUMP_BYTES > found.length) continue;
+  if (near.size === 0) return [];
+  for (const at of opcodesBefore(found, changed, SHORT_JUMP_OPCODE, SHORT_JUMP_BYTES)) {
     const leadsToOne = near.has(at + SHORT_JUMP_BYTES + found.readInt8(at + 1));
     if (leadsToOne) short.push({ at, bytes: SHORT_JUMP_BYTES });
   }
-  return [...short, ...near.values()];
+  const all = joinTouching([...near.values(), ...short], new Set(changed));
+  const isShort = (jump: FoundJump): boolean =>
+    short.some(({ at }) => at >= jump.at && at < jump.at + jump.bytes);
+  return [...all.filter(isShort), ...all.filter((jump) => !isShort(jump))];
+}
+
+/** Where an opcode stands of which, or of whose displacement, a byte was changed. */
+function opcodesBefore(
+  found: Buffer,
+  changed: readonly number[],
+  opcode: number,
+  bytes: number,
+): Set<number> {
+  const places = changed.flatMap((at) => Array.from({ length: bytes }, (_, back) => at - back));
+  const isThere = (at: number): boolean =>
+    at >= 0 && at + bytes <= found.length && found[at] === opcode;
+  return new Set(places.filter(isThere));
+}
+
+/** Jumps that touch each other or changed bytes close behind them, as one each, in order. */
+function joinTouching(jumps: readonly FoundJump[], changed: ReadonlySet<number>): FoundJump[] {
+  const joined: { at: number; bytes: number }[] = [];
+  for (const { at, bytes } of jumps.toSorted((one, other) => one.at - other.at)) {
+    const last = joined.at(-1);
+    const end = last === undefined ? -1 : last.at + last.bytes;
+    const current = last !== undefined && at <= end ? last : { at, bytes: 0 };
+    if (current !== last) joined.push(current);
+    let behind = Math.max(end === -1 || current !== last ? 0 : end, at + bytes);
+    for (let next = behind; next < behind + BEFORE; next++)
+      if (changed.has(next)) behind = next + 1;
+    current.bytes = behind - current.at;
+  }
+  return joined;
 }
 
 /** Where bytes are others than the file's. */

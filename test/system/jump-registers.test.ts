@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { attach, type ProbeRequest } from '../../src/index.ts';
+import { attach, type ProbedSite, type ProbeRequest, type Session } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget } from '../harness/target.ts';
 import {
@@ -31,6 +31,77 @@ function requestsFor(place: string): ProbeRequest[] {
       : { definition: `${place} ${args}`, action: 'record' },
   );
 }
+
+/** The functions of bare.h, and the places in its leaves; what they can only be made by. */
+const BARE: readonly (readonly [string, ProbedSite['method']])[] = [
+  ['bare_jump', 'nop'],
+  ['bare_short', 'short-jump'],
+  ['bare_pun_1', 'pun'],
+  ['bare_pun_2', 'pun'],
+  ['bare_pun_3', 'pun'],
+  ['bare_pun_4', 'pun'],
+];
+const MIDDLES: readonly (readonly [string, ProbedSite['method']])[] = [
+  ['middle_short', 'short-jump'],
+  ['middle_pun_1', 'pun'],
+  ['middle_pun_2', 'pun'],
+  ['middle_pun_3', 'pun'],
+  ['middle_pun_4', 'pun'],
+];
+
+function assertMethods(session: Session, places: typeof BARE): void {
+  const made = session.probes.flatMap(({ sites }) => sites);
+  for (const [name, method] of places) {
+    const methods = made.filter((site) => site.event.includes(name)).map((site) => site.method);
+    assert.deepEqual(
+      methods,
+      ARGUMENTS.map(() => method),
+      name,
+    );
+  }
+}
+
+test('the extended state and the red zone, for every method', async () => {
+  await using target = await startTarget(compileFixture({ sources: ['vectors.c'] }));
+  await target.waitForLine('ready');
+  const rounds = async (count: number) => {
+    target.send(String(count));
+    return countsOf(await target.waitForLine(/^(rounds|bad)/, 60_000));
+  };
+  await leavingClean(target, async () => {
+    const before = await rounds(100);
+    const places = [...BARE, ...MIDDLES];
+    const probes = places.flatMap(([name]) => requestsFor(`${name}@vectors`));
+    await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 8 << 20 });
+    assertMethods(session, places);
+    const events = new Reading(session);
+    const calls = difference(before, await rounds(500));
+    const summary = await session.stop();
+    await events.done;
+    assertExact(summary);
+    for (const { event, hits } of summary.events) {
+      assert.equal(hits, countOf(calls, 'bare_call'), event);
+    }
+  });
+});
+
+test('general registers and flags, for every method', async () => {
+  await using target = await startSelfCheck(2);
+  await leavingClean(target, async () => {
+    const before = await step(target, 1);
+    const probes = BARE.flatMap(([name]) => requestsFor(`${name}@self-check`));
+    await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 8 << 20 });
+    assertMethods(session, BARE);
+    const events = new Reading(session);
+    const calls = difference(before, await step(target, 200));
+    const summary = await session.stop();
+    await events.done;
+    assertExact(summary);
+    for (const { event, hits } of summary.events) {
+      assert.equal(hits, countOf(calls, 'bare_target'), event);
+    }
+  });
+});
 
 test('x87, MXCSR, xmm, ymm, zmm, masks and the red zone are equal before and after a hit', async () => {
   await using target = await startTarget(compileFixture({ sources: ['vectors.c'] }));

@@ -14,6 +14,7 @@ import {
   Reading,
   type Counts,
 } from './jump-support.ts';
+import { hitsAt, runsOf, startMethods, stepMethods, surePlaces } from './methods-support.ts';
 
 /** Starts timer-storm: a handler at 10 kHz, and a main loop that never rests. */
 async function startStorm(...more: 'wait'[]) {
@@ -117,6 +118,31 @@ test('under a 10 kHz timer every hit is counted, as the program counts it', asyn
     assert.equal(eventOf(summary, `${name}_1`).hits, countOf(counts, name), name);
   }
   assert.ok(countOf(counts, 'handler_work') > 100);
+});
+
+test('a 10 kHz timer interrupts stubs and what lies before them, for every method, sites over each other', async () => {
+  await using target = await startMethods(2, 100);
+  const places = surePlaces();
+  await leavingClean(target, async () => {
+    const before = await stepMethods(target, 3);
+    const probes = places.flatMap(({ definition }, at): ProbeRequest[] => [
+      { definition, action: 'count' },
+      // Some with records, so that all that a stub does is interrupted.
+      ...(at % 5 === 0 ? [{ definition: `${definition} a=%di:u64 b=$stack0` }] : []),
+    ]);
+    await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 1 << 20 });
+    const events = new Reading(session);
+    const calls = difference(before, await stepMethods(target, 60_000));
+    // Handlers made rounds, too.
+    assert.ok(countOf(calls, 'm_nop') > 2 * 60_000 + 100, `${countOf(calls, 'm_nop')} rounds`);
+    const hits = await hitsAt(session, places);
+    places.forEach((place, at) => {
+      assert.equal(hits[at], runsOf(place, calls), place.definition);
+    });
+    const summary = await session.stop();
+    await events.done;
+    assertExact(summary);
+  });
 });
 
 const AFTER = 'probe_signal_jump:after_work';

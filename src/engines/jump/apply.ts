@@ -5,15 +5,15 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
-import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { writeCode, type CodePatch } from '../../process/patch.ts';
 import type { ControlBlock } from './block.ts';
 import { raiseCounters } from './counters.ts';
 import { findObstacles, moveTasks, type FailedSite } from './obstacles.ts';
-import { jumpBytes, PatchMap, showsPatch } from './patches.ts';
+import { jumpBytes, MAX_REACH, PatchMap } from './patches.ts';
 import type { ListChange, PreparedChange } from './prepare.ts';
 import type { NewSite, Repunned } from './site-preparation.ts';
+import { findAbsent } from './presence.ts';
 import { slotBytes } from './slots.ts';
 
 /**
@@ -27,16 +27,19 @@ export function applyChange(
   block: ControlBlock,
   change: PreparedChange,
 ): readonly FailedSite[] {
-  const live = new PatchMap(change.before);
-  const unpatched = change.adopted.filter(({ row }) => {
-    const [found] = readMany(stopped, [{ address: row.address, length: row.patchBytes }]);
-    return !showsPatch(found, row, live);
+  const rows = [
+    ...[...change.newSites, ...change.adopted].map(({ row }) => row),
+    ...change.repunned.map(({ before: row }) => row),
+  ];
+  const places = rows.map(({ address: start }) => {
+    return { start, end: address(start + BigInt(MAX_REACH)) };
   });
+  const absent = findAbsent(stopped, new PatchMap(change.before), places);
+  const unpatched = change.adopted.filter(({ row }) => absent.has(row));
   const sites = [...change.newSites, ...unpatched].sort((one, other) =>
     one.row.address > other.row.address ? -1 : 1,
   );
-  const lacking = new Set(unpatched.map(({ row }) => row));
-  const before = new PatchMap(change.before.filter((row) => !lacking.has(row)));
+  const before = new PatchMap(change.before.filter((row) => !absent.has(row)));
   const { failed, repunned } = findObstacles(stopped, maps, { ...change, sites, before });
   for (const write of change.code) stopped.write(write.address, write.bytes);
   writeCode(stopped, takeOut(repunned, before));
@@ -105,7 +108,7 @@ function takeOut(repunned: readonly Repunned[], before: PatchMap): CodePatch[] {
   return ascending.map(({ before: row, original }) => {
     const bytes = original.subarray(0, row.patchBytes);
     const expected = before.overlay(row.address, bytes);
-    before.delete(row.address);
+    before.delete(row);
     return { address: row.address, expected, bytes: before.overlay(row.address, bytes) };
   });
 }

@@ -107,7 +107,7 @@ export class ArenaSpace {
     hole.start = start + BigInt(bytes);
     hole.end = end;
     // What an exact place leaves in front of it serves others.
-    if (start - before < ALIGNMENT) return;
+    if (start === before || (!isExact && start - before < ALIGNMENT)) return;
     this.#holes.push({ isExact, start: before, end: start });
     this.#sort();
   }

@@ -31,6 +31,8 @@ export interface KnownLanding {
   readonly at: number;
   /** The file offset of the opcode that leads there. */
   readonly from: number;
+  /** Whether an instruction is known to lead there; else it may be data. */
+  readonly certain: boolean;
   readonly reason: string;
 }
 
@@ -146,6 +148,7 @@ export class LandingProof {
     return {
       at: this.#code.offsetOf(segment, target),
       from: this.#code.offsetOf(segment, from),
+      certain,
       reason: certain
         ? `${what} at file offset ${where} ${does}`
         : `what may be a branch at file offset ${where} goes there`,

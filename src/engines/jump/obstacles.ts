@@ -7,7 +7,17 @@ import { readMany } from '../../process/read-many.ts';
 import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { StoppedTask } from '../../process/stopped-task.ts';
-import { PatchMap, patchRange, restOf, restsOn } from './patches.ts';
+import { SLOT_BYTES } from '../../x64/relocate.ts';
+import {
+  goalOf,
+  jumpBytes,
+  PatchMap,
+  patchRange,
+  restOf,
+  restsOn,
+  SPRINGBOARD_BYTES,
+} from './patches.ts';
+import type { Passage } from './passages.ts';
 import type { NewSite, Repunned } from './site-preparation.ts';
 
 /** A site that could not be patched in this stop. */
@@ -22,6 +32,7 @@ export interface FailedSite {
 export interface IntendedChange {
   readonly sites: readonly NewSite[];
   readonly repunned: readonly Repunned[];
+  readonly passages: readonly Passage<NewSite>[];
   /** What is patched now. */
   readonly before: PatchMap;
 }
@@ -34,28 +45,89 @@ export interface IntendedChange {
 export function findObstacles(
   stopped: StoppedProcess,
   maps: readonly MemoryMapping[],
-  { sites, repunned, before }: IntendedChange,
+  { sites, repunned, passages, before }: IntendedChange,
 ): { readonly failed: readonly FailedSite[]; readonly repunned: readonly Repunned[] } {
   const failed = new Map<NewSite, FailedSite>();
   findForeign(stopped, sites, before, failed);
-  const inner = sites
-    .filter((site) => site.way.innerBoundaries.length > 0 && !failed.has(site))
-    .map((site) => ({ ...insideOf(site), site }));
   for (const { task, site } of tasksInside(stopped, sites)) {
     if (failed.has(site) || placeInStub(task, site) !== undefined) continue;
     const reason = `task ${task.tid} stands at ${hex(address(task.registers.get('rip')))}, not at the start of an instruction`;
     failed.set(site, { site, kind: 'busy', reason });
   }
-  if (inner.length > 0) {
-    for (const word of findWords(stopped, inner, maps)) {
-      const range = inner.find(({ start, end }) => word.value >= start && word.value < end);
-      if (range === undefined || failed.has(range.site)) continue;
-      const reason = `the stack of task ${word.tid} holds an address inside the bytes to be replaced`;
-      failed.set(range.site, { site: range.site, kind: 'busy', reason });
+  const lost = new Set<Repunned>();
+  const watched = [
+    ...sites
+      .filter((site) => site.way.innerBoundaries.length > 0)
+      .map((site) => ({ ...insideOf(site), site, pun: undefined })),
+    ...passages.map(({ range, site }) => ({ ...range, site, pun: undefined })),
+    ...repunned.flatMap((pun) => boardOf(pun).map((range) => ({ ...range, site: undefined, pun }))),
+  ];
+  for (const { value, reason } of whereTasksAre(stopped, maps, watched)) {
+    for (const { start, end, site, pun } of watched) {
+      if (value < start || value >= end) continue;
+      if (pun !== undefined) lost.add(pun);
+      // What stands in the bytes themselves was looked at: it is moved.
+      const isMoved = site !== undefined && reason === STANDS && start === site.row.address + 1n;
+      if (site === undefined || isMoved || failed.has(site)) continue;
+      failed.set(site, { site, kind: 'busy', reason });
     }
   }
-  const left = failDependents(sites, repunned, failed);
-  return { failed: [...failed.values()], repunned: left };
+  failDependents(sites, repunned, failed, lost);
+  for (const site of misledPuns(sites, repunned, before, failed, lost)) {
+    const reason = 'the bytes on which its jump rests are not those that it was made for';
+    failed.set(site, { site, kind: 'foreign', reason });
+  }
+  failDependents(sites, repunned, failed, lost);
+  return { failed: [...failed.values()], repunned: repunned.filter((pun) => !lost.has(pun)) };
+}
+
+const STANDS = 'a task stands in code that goes on inside the bytes to be replaced';
+
+/** Where tasks stand, and what their stacks hold, of some ranges. */
+function whereTasksAre(
+  stopped: StoppedProcess,
+  maps: readonly MemoryMapping[],
+  ranges: readonly AddressRange[],
+): { readonly value: bigint; readonly reason: string }[] {
+  if (ranges.length === 0) return [];
+  return [
+    ...stopped.tasks.map(({ registers }) => ({ value: registers.get('rip'), reason: STANDS })),
+    ...findWords(stopped, ranges, maps).map(({ tid, value }) => {
+      const reason = `the stack of task ${tid} holds an address inside the bytes to be replaced`;
+      return { value, reason };
+    }),
+  ];
+}
+
+/** The jump to which a pun leads that is to lead elsewhere: its memory is free afterwards. */
+function boardOf({ before: { via } }: Repunned): AddressRange[] {
+  return via === undefined ? [] : [{ start: via, end: address(via + BigInt(SPRINGBOARD_BYTES)) }];
+}
+
+/** Puns about to be written that would not lead where their rows say: those of a tracer that was killed. */
+function misledPuns(
+  sites: readonly NewSite[],
+  repunned: readonly Repunned[],
+  before: PatchMap,
+  failed: ReadonlyMap<NewSite, FailedSite>,
+  lost: ReadonlySet<Repunned>,
+): NewSite[] {
+  const then = before.copy();
+  const left = sites.filter((site) => !failed.has(site));
+  for (const { row } of left) then.add(row);
+  for (const pun of repunned) {
+    if (lost.has(pun)) continue;
+    then.delete(pun.before);
+    then.add(pun.after);
+  }
+  return left.filter(({ row, plan }) => {
+    const rest = restOf(row);
+    if (rest === undefined) return false;
+    const from = Number(rest.start - row.address);
+    const original = plan.bytes.subarray(from, Number(rest.end - row.address));
+    const needed = jumpBytes(row.address, goalOf(row), row.prefixBytes).subarray(from);
+    return Buffer.compare(then.overlay(rest.start, original, row.address + 1n), needed) !== 0;
+  });
 }
 
 function findForeign(
@@ -67,7 +139,10 @@ function findForeign(
   const ranges = sites.map(({ row, way }) => {
     const end = restOf(row)?.end ?? row.address;
     const rest = Number(end - row.address);
-    return { address: row.address, length: Math.max(way.displaced.byteLength, rest) };
+    return {
+      address: row.address,
+      length: Math.max(way.displaced.byteLength, row.patchBytes, rest),
+    };
   });
   const paddings = sites.flatMap((site) => {
     const { via } = site.row;
@@ -96,14 +171,13 @@ function findForeign(
 /**
  * A pun leads where the bytes that it rests on let it: it fails with a site that would have written some. A pun
  * that stays as it was keeps sites from being that would have changed what it rests on.
- * @returns the puns that can be led anew
  */
 function failDependents(
   sites: readonly NewSite[],
   repunned: readonly Repunned[],
   failed: Map<NewSite, FailedSite>,
-): Repunned[] {
-  const lost = new Set<Repunned>();
+  lost: Set<Repunned>,
+): void {
   for (let known = -1; known !== failed.size + lost.size;) {
     known = failed.size + lost.size;
     const missing = [
@@ -114,16 +188,15 @@ function failDependents(
       if (missing.some((row) => restsOn(pun.after, row))) lost.add(pun);
     }
     const [cause] = failed.values();
-    if (cause === undefined) break;
     for (const site of sites) {
       const isLost =
         missing.some((row) => restsOn(site.row, row)) ||
         [...lost].some((pun) => restsOn(pun.before, site.row));
       if (!isLost || failed.has(site)) continue;
-      failed.set(site, { site, kind: cause.kind, reason: `a site beside it: ${cause.reason}` });
+      const reason = `a site beside it: ${cause?.reason ?? 'a task is about to pass it'}`;
+      failed.set(site, { site, kind: cause?.kind ?? 'busy', reason });
     }
   }
-  return repunned.filter((pun) => !lost.has(pun));
 }
 
 function describeForeign(found: Uint8Array, expected: Uint8Array): string {
@@ -158,11 +231,22 @@ function tasksInside(
   });
 }
 
-/** Where a task goes on that stands inside; undefined when it is in the middle of an instruction. */
-function placeInStub(task: StoppedTask, { row, map }: NewSite): Address | undefined {
-  const inside = task.registers.get('rip') - row.address;
-  const place = map.find(({ from }) => BigInt(from) === inside);
-  return place === undefined ? undefined : address(row.displaced + BigInt(place.to));
+/**
+ * Where a task goes on that stands inside; undefined when it is in the middle of an instruction, or where the
+ * kernel would not find the system call right before it that it has to repeat.
+ */
+function placeInStub(task: StoppedTask, { row, map, plan }: NewSite): Address | undefined {
+  const inside = Number(task.registers.get('rip') - row.address);
+  const index = map.findIndex(({ from }) => from === inside);
+  const place = map[index];
+  if (place === undefined) return undefined;
+  const before = map[index - 1];
+  const isBehindCall = plan.bytes[inside - 2] === 0x0f && plan.bytes[inside - 1] === 0x05;
+  if (before !== undefined && isBehindCall) {
+    const copied = place.to - before.to - (index > 1 ? SLOT_BYTES : 0);
+    if (copied !== place.from - before.from) return undefined;
+  }
+  return address(row.displaced + BigInt(place.to));
 }
 
 /** Behind the first byte to be replaced, to the last. */

@@ -95,7 +95,8 @@ export function showsPatch(
   });
 }
 
-function overlaps(one: AddressRange, other: AddressRange): boolean {
+/** Whether two ranges have a byte in common. */
+export function overlaps(one: AddressRange, other: AddressRange): boolean {
   return one.start < other.end && one.end > other.start;
 }
 
@@ -123,10 +124,10 @@ export class PatchMap<Site extends PatchedSite = SiteRow> {
     else bucket.push(site);
   }
 
-  /** Takes the site at an address out. */
-  delete(at: Address): void {
-    const bucket = this.#buckets.get(bucketOf(at)) ?? [];
-    const index = bucket.findIndex((site) => site.address === at);
+  /** Takes a site out. There may be others at its address: retired ones. */
+  delete(site: Site): void {
+    const bucket = this.#buckets.get(bucketOf(site.address)) ?? [];
+    const index = bucket.indexOf(site);
     if (index >= 0) bucket.splice(index, 1);
   }
 

@@ -10,16 +10,18 @@ import { mem } from '../../x64/operands.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { HALF_REACH, reaches, type TextRange } from './arena.ts';
 import type { CodeSpace } from './code-space.ts';
+import type { AddressRange } from '../../process/free-space.ts';
 import {
   JUMP_BYTES,
   jumpBytes,
   jumpReaches,
+  overlaps,
   patchRange,
   restOf,
   SPRINGBOARD_BYTES,
   type PatchMap,
 } from './patches.ts';
-import type { AddressRange } from '../../process/free-space.ts';
+import { exitsOf } from './slots.ts';
 import type { SitePlan } from './planner.ts';
 import type { Way } from './ways.ts';
 import { punGoals, type PunGoals } from './pun.ts';
@@ -75,10 +77,11 @@ export function placeSite(request: SitePlaceRequest, around: Surroundings): Plac
 }
 
 function tryWay(request: SitePlaceRequest, way: Way, around: Surroundings): PlacedSite | string {
-  const covered = coversReturn(request.address, way, around);
+  const covered = coversReturn(request, way, around) ?? returnsInto(request.address, way, around);
   if (covered !== undefined) return covered;
-  if (touchesPadding(request.address, way.patchBytes, around)) {
-    return 'the jump of another site lies in the padding that it would replace';
+  const end = request.address + BigInt(way.patchBytes);
+  if (holdsJump(around, request.address, end)) {
+    return 'a jump of another site lies in the padding behind it';
   }
   switch (way.method) {
     case 'nop':
@@ -101,14 +104,49 @@ function placed(
 }
 
 /** A stub that goes back into the bytes that are about to be written would land in the middle of a jump. */
-function coversReturn(at: Address, { patchBytes }: Way, { all }: Surroundings): string | undefined {
-  const end = at + BigInt(patchBytes);
-  const inside = all
-    .between(at + 1n, end)
-    .some((site) => site.fallsThrough && site.address + BigInt(site.displacedBytes) < end);
+function coversReturn(
+  { address: at, plan }: SitePlaceRequest,
+  { patchBytes }: Way,
+  { all }: Surroundings,
+): string | undefined {
+  const range = { start: at, end: address(at + BigInt(patchBytes)) };
+  const inside = all.between(at + 1n, range.end).some((site) => {
+    const from = Number(site.address - at);
+    const displaced = plan.bytes.subarray(from, from + site.displacedBytes);
+    return exitsOf(displaced, site.address).some((exit) => isBehindFirst(exit, range));
+  });
   return inside
     ? 'the stub of another probe goes back into the bytes that it would replace'
     : undefined;
+}
+
+/** The same for the stub of a site that would lie in the bytes of another's jump. */
+function returnsInto(at: Address, { displaced }: Way, { live }: Surroundings): string | undefined {
+  const exits = exitsOf(displaced, at);
+  const inside = live
+    .between(at - BigInt(JUMP_BYTES), at)
+    .map((site) => patchRange(site))
+    .some((range) => range.end > at && exits.some((exit) => isBehindFirst(exit, range)));
+  return inside
+    ? 'its stub would go back into the bytes that another probe has replaced'
+    : undefined;
+}
+
+function isBehindFirst(at: bigint, { start, end }: AddressRange): boolean {
+  return at > start && at < end;
+}
+
+/** Whether the jump of a site lies in padding of which a byte is in start ≤ at < end. */
+function holdsJump(
+  { paddings }: Pick<Surroundings, 'paddings'>,
+  start: bigint,
+  end: bigint,
+): boolean {
+  for (let at = start - BigInt(JUMP_BYTES - 1); at < end; at++) {
+    // A brand of the same number.
+    if (paddings.has(at as Address)) return true;
+  }
+  return false;
 }
 
 function stubNear(
@@ -162,29 +200,13 @@ function placeShort(
   return placed(way, stubNear(request, way, around), { via });
 }
 
-/** Whether bytes have a part of a jump that lies in padding. */
-function touchesPadding(
-  at: Address,
-  bytes: number,
-  { paddings }: Pick<Surroundings, 'paddings'>,
-): boolean {
-  const end = at + BigInt(bytes);
-  for (let slot = at - BigInt(JUMP_BYTES - 1); slot < end; slot++) {
-    // A brand of the same number.
-    if (paddings.has(slot as Address)) return true;
-  }
-  return false;
-}
-
-/** Whether nobody has written a part of a slot in padding, nor has a pun whose jump ends with its bytes. */
 function isUnused(slot: Address, around: Surroundings): boolean {
   const range = { start: slot, end: address(slot + BigInt(JUMP_BYTES)) };
-  const overlaps = (one: AddressRange | undefined): boolean =>
-    one !== undefined && one.start < range.end && one.end > range.start;
-  return (
-    !touchesPadding(slot, JUMP_BYTES, around) &&
-    !around.all.near(range).some((site) => overlaps(patchRange(site)) || overlaps(restOf(site)))
-  );
+  const isUsed = around.all.near(range).some((site) => {
+    const rest = restOf(site);
+    return overlaps(patchRange(site), range) || (rest !== undefined && overlaps(rest, range));
+  });
+  return !isUsed && !holdsJump(around, range.start, range.end);
 }
 
 /** The stub where the pun leads, or a jump to it where that is too far or too narrow. */
@@ -219,12 +241,13 @@ export function goalsOf(
   at: Address,
   { patchBytes }: Pick<Way, 'patchBytes'>,
   bytes: Uint8Array,
-  { live, paddings }: Pick<Surroundings, 'live' | 'paddings'>,
+  around: Pick<Surroundings, 'live' | 'paddings'>,
 ): PunGoals[] {
-  const rest = live.overlay(address(at + BigInt(patchBytes)), bytes.subarray(patchBytes), at + 1n);
-  // Padding that holds a jump is given back when that one's site goes: nothing can rest on it.
+  const start = address(at + BigInt(patchBytes));
+  const rest = around.live.overlay(start, bytes.subarray(patchBytes), at + 1n);
+  // A jump in padding goes when its site goes: no pun may rest on it.
   return punGoals(at, patchBytes, rest).filter(
-    ({ prefixBytes }) => !touchesPadding(at, prefixBytes + JUMP_BYTES, { paddings }),
+    ({ prefixBytes }) => !holdsJump(around, start, at + BigInt(prefixBytes + JUMP_BYTES)),
   );
 }
 

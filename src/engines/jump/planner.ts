@@ -98,9 +98,7 @@ export class Planner {
       if (candidate.kind === 'refused') return candidate;
       const longer = long[index] ?? 'it was not looked at';
       const shorter = short[index];
-      // Nothing can be in the way of a jump within one instruction.
-      const isAlone = typeof longer !== 'string' && longer.innerBoundaries.length === 0;
-      const puns = isAlone ? [] : this.#judge.puns(candidate, landings[index] ?? []);
+      const puns = this.#judge.puns(candidate, landings[index] ?? []);
       const judgements: (readonly [SiteMethod, Judgement])[] = [['jump', longer]];
       if (typeof shorter === 'string') judgements.push(['short-jump', shorter]);
       else if (shorter !== undefined) judgements.push(['short-jump', shorter.apart]);
@@ -165,8 +163,7 @@ export class Planner {
   #askedOf(candidate: Candidate | SiteRefusal): AskedBytes | undefined {
     if (candidate.kind === 'refused') return undefined;
     const { offset, segment } = candidate.place;
-    // One instruction has no inside that anybody could come to.
-    if ((candidate.pieces[0]?.length ?? 0) >= JUMP_BYTES) return undefined;
+    // Of one instruction, too: glibc jumps over lock prefixes.
     return { segment, start: offset, end: offset + JUMP_BYTES };
   }
 
@@ -226,13 +223,16 @@ export class Planner {
     return new Set(free.map(({ start }) => start));
   }
 
-  /** Where in padding, so many bytes from its start on, a jump of five bytes can lie, none across a page's end. */
+  /**
+   * Where in padding, so many bytes from its start on, a jump of five bytes can lie, none of them across a page's
+   * end; the last first.
+   */
   #slots({ start, end }: Padding, from: number): number[] {
     const slots: number[] = [];
-    for (let at = start + from; at + JUMP_BYTES <= end;) {
-      const left = PAGE_BYTES - (at % PAGE_BYTES);
-      if (left >= JUMP_BYTES) slots.push(at);
-      at += Math.min(left, JUMP_BYTES);
+    for (let at = end - JUMP_BYTES; at >= start + from;) {
+      const over = (at % PAGE_BYTES) + JUMP_BYTES - PAGE_BYTES;
+      if (over <= 0) slots.push(at);
+      at -= over > 0 ? over : JUMP_BYTES;
     }
     return slots;
   }

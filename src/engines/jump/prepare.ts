@@ -18,6 +18,7 @@ import type { ControlBlock } from './block.ts';
 import { CodeSpace } from './code-space.ts';
 import { compileProgram, type ProgramCode } from './compile.ts';
 import type { StubFeatures } from './features.ts';
+import type { Passage } from './passages.ts';
 import type { SitePlan } from './planner.ts';
 import type { OriginalBytes } from './restore.ts';
 import { emitRuntime, type SessionAddresses } from './runtime.ts';
@@ -76,6 +77,7 @@ export interface PreparedChange {
   readonly listChanges: readonly ListChange[];
   readonly slots: readonly SlotChange[];
   readonly repunned: readonly Repunned[];
+  readonly passages: readonly Passage<NewSite>[];
   readonly refused: readonly RefusedRequest[];
   /** Where each consumer's program is run. */
   readonly sites: ReadonlyMap<ConsumerRequest, SiteRow>;

@@ -1,12 +1,13 @@
 /** Putting the file's bytes back where our jumps are. */
 
-import { hex, type Address } from '../../base/brand.ts';
+import { address, hex, type Address } from '../../base/brand.ts';
 import type { SiteRow } from '../../process/control.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { JUMP_BYTES, jumpBytes, PatchMap, restsOn } from './patches.ts';
-import { copiersOf, copyMapOf, slotBytes, slotsOf } from './slots.ts';
+import { JUMP_BYTES, jumpBytes, MAX_REACH, PatchMap, restsOn } from './patches.ts';
+import { findAbsent } from './presence.ts';
+import { copiersOf, slotBytes, slotsIn } from './slots.ts';
 
 /** The file's own bytes at an address, or undefined when the file can't be read any more. */
 export type OriginalBytes = (
@@ -44,16 +45,23 @@ export function restoreSites(
   const gone = sites.filter((site) => !isThere(site));
   const present = rows.filter(isThere);
   const left = new PatchMap(present.filter(({ state }) => state === 'live'));
+  const places = sites.map(({ address: start }) => {
+    return { start, end: address(start + BigInt(MAX_REACH)) };
+  });
+  // Their maker died before it wrote the patch, or after it took it out.
+  const gaps = findAbsent(target.stopped, left, places, target.original);
+  for (const site of gaps) left.delete(site);
   const problems: string[] = [];
   const restored: SiteRow[] = [...gone];
-  const checked = check(target, sites.filter(isThere), left, problems);
-  for (const site of checked.absent) left.delete(site.address);
+  const absent = sites.filter((site) => gaps.has(site));
+  const asked = sites.filter((site) => isThere(site) && !gaps.has(site));
+  const patched = check(target, asked, left, problems);
   const stubs = new PatchMap(present);
-  for (const site of ascending([...checked.absent, ...checked.patched])) {
+  for (const site of ascending([...absent, ...patched])) {
     const below = left.between(site.address - BigInt(2 * JUMP_BYTES), site.address);
     if (below.some((pun) => restsOn(pun, site))) continue;
-    if (!checked.absent.includes(site)) {
-      left.delete(site.address);
+    if (!gaps.has(site)) {
+      left.delete(site);
       putBack(target, site, left);
     }
     emptySlots(target, site, stubs);
@@ -79,24 +87,18 @@ export function restorePadding(target: RestoreTarget, site: SiteRow): string | u
   return undefined;
 }
 
-interface Checked {
-  readonly patched: readonly SiteRow[];
-  /** Their maker died before it wrote the patch. */
-  readonly absent: readonly SiteRow[];
-}
-
+/** @returns those that hold what they should. */
 function check(
   target: RestoreTarget,
   sites: readonly SiteRow[],
   live: PatchMap,
   problems: string[],
-): Checked {
+): SiteRow[] {
   const found = readMany(
     target.stopped,
     sites.map((site) => ({ address: site.address, length: site.patchBytes })),
   );
   const patched: SiteRow[] = [];
-  const absent: SiteRow[] = [];
   sites.forEach((site, index) => {
     const bytes = found[index] ?? new Uint8Array();
     const original = target.original(site, site.patchBytes);
@@ -104,18 +106,11 @@ function check(
       problems.push(unreadable(target, site));
       return;
     }
-    if (Buffer.compare(bytes, live.overlay(site.address, original)) === 0) {
-      patched.push(site);
-      return;
-    }
-    live.delete(site.address);
-    const without = live.overlay(site.address, original);
-    live.add(site);
-    if (Buffer.compare(bytes, without) === 0) absent.push(site);
+    if (Buffer.compare(bytes, live.overlay(site.address, original)) === 0) patched.push(site);
     // Whoever changed the bytes may put our jump back: its stub stays, and does nothing.
     else problems.push(foreign(target, site.address, bytes));
   });
-  return { patched, absent };
+  return patched;
 }
 
 function putBack({ stopped, original }: RestoreTarget, site: SiteRow, left: PatchMap): void {
@@ -126,9 +121,7 @@ function putBack({ stopped, original }: RestoreTarget, site: SiteRow, left: Patc
 /** The slots that led to a site lead on to the instruction behind them, of which they are a copy. */
 function emptySlots({ stopped, original }: RestoreTarget, site: SiteRow, stubs: PatchMap): void {
   for (const copier of copiersOf(site.address, stubs)) {
-    const bytes = original(copier, copier.displacedBytes);
-    const map = bytes === undefined ? undefined : copyMapOf(copier, bytes);
-    const slot = slotsOf(copier, map ?? []).find(({ boundary }) => boundary === site.address);
+    const slot = slotsIn(copier, original).find(({ boundary }) => boundary === site.address);
     if (slot !== undefined) stopped.write(slot.at, slotBytes(slot.at, undefined));
   }
 }

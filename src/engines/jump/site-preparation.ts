@@ -16,7 +16,8 @@ import {
 import type { SitePlan } from './planner.ts';
 import type { Way } from './ways.ts';
 import type { ConsumerRequest, PreparationTarget, PreparedChange } from './prepare.ts';
-import { copiersOf, copyMapOf, slotsOf, type CopyMap, type Slot } from './slots.ts';
+import { findPassages } from './passages.ts';
+import { copiersOf, copyMapOf, slotsIn, slotsOf, type CopyMap, type Slot } from './slots.ts';
 import type { CodeWrite } from './writes.ts';
 
 /** A site that is to lead to its stub. */
@@ -49,7 +50,7 @@ export interface Repunned {
 /** The sites of a change. */
 export type PreparedSites = Pick<
   PreparedChange,
-  'newSites' | 'adopted' | 'slots' | 'repunned' | 'before'
+  'newSites' | 'adopted' | 'slots' | 'repunned' | 'before' | 'passages'
 > & {
   /** Sites that had a row, and can't be: a pun that was there could not be led anew. */
   readonly dropped: ReadonlySet<SiteRow>;
@@ -128,6 +129,7 @@ export class SitePreparation {
       newSites: this.#newSites,
       adopted: this.#adopted,
       slots: this.#slots(),
+      passages: findPassages(this.#fresh(), this.#all, this.#target.original),
       repunned: [...this.#repunned.values()],
       before: [...this.#before],
       dropped: this.#dropped,
@@ -218,7 +220,7 @@ export class SitePreparation {
       const { after } = led;
       this.#repunned.set(site.address, led);
       for (const map of [this.#live, this.#all]) {
-        map.delete(site.address);
+        map.delete(site);
         map.add(after);
       }
       this.#noteStale(after);
@@ -241,7 +243,7 @@ export class SitePreparation {
     if (this.#dropped.has(site.row)) return;
     this.#dropped.add(site.row);
     this.#newSites.splice(this.#newSites.indexOf(site), 1);
-    for (const map of [this.#live, this.#all]) map.delete(site.row.address);
+    for (const map of [this.#live, this.#all]) map.delete(site.row);
     const resting = this.#newSites.filter(({ row }) => restsOn(row, site.row));
     for (const other of resting) this.#drop(other);
   }
@@ -258,24 +260,23 @@ export class SitePreparation {
   /** The slots of new stubs that lead to sites, and those of others that lead to new ones. */
   #slots(): SlotChange[] {
     const slots = new Map<Address, SlotChange>();
-    const fresh = [...this.#newSites, ...this.#adopted];
-    for (const { row, map } of fresh) {
+    for (const { row, map } of this.#fresh()) {
       for (const slot of slotsOf(row, map)) {
         const to = this.#live.at(slot.boundary);
         if (to !== undefined) slots.set(slot.at, changeOf(slot, row, to));
       }
       for (const from of copiersOf(row.address, this.#all)) {
-        const slot = this.#slotsOf(from).find(({ boundary }) => boundary === row.address);
+        const slot = slotsIn(from, this.#target.original).find(
+          ({ boundary }) => boundary === row.address,
+        );
         if (slot !== undefined) slots.set(slot.at, changeOf(slot, from, row));
       }
     }
     return [...slots.values()];
   }
 
-  #slotsOf(row: SiteRow): Slot[] {
-    const original = this.#target.original(row, row.displacedBytes);
-    const map = original === undefined ? undefined : copyMapOf(row, original);
-    return map === undefined ? [] : slotsOf(row, map);
+  #fresh(): NewSite[] {
+    return [...this.#newSites, ...this.#adopted];
   }
 
   #surroundings(): Surroundings {

@@ -7,7 +7,10 @@
 import { address, type Address } from '../../base/brand.ts';
 import type { SiteRow } from '../../process/control.ts';
 import { Assembler } from '../../x64/assembler.ts';
+import { decodeAll } from '../../x64/decode.ts';
 import { relocate, SLOT_BYTES } from '../../x64/relocate.ts';
+import { neverGoesOn } from './file-code.ts';
+import type { OriginalBytes } from './restore.ts';
 import { jumpBytes, MAX_REACH, type PatchMap } from './patches.ts';
 
 /** A slot of a stub. */
@@ -44,6 +47,23 @@ export function copyMapOf(
   if (bytes.byteLength !== displacedBytes) return undefined;
   const moved = relocate(bytes, site, displaced, { slots: true });
   return moved.kind === 'relocated' ? moved.map : undefined;
+}
+
+/** The slots of a stub that was made before; none where the file can't be read. */
+export function slotsIn(row: SiteRow, original: OriginalBytes): Slot[] {
+  const bytes = original(row, row.displacedBytes);
+  return slotsOf(row, (bytes && copyMapOf(row, bytes)) ?? []);
+}
+
+/** Where the stub of a site goes back to in the text: behind what it displaces, and by its branches. */
+export function exitsOf(displaced: Uint8Array, at: Address): bigint[] {
+  const end = at + BigInt(displaced.byteLength);
+  const instructions = decodeAll(displaced, at);
+  const exits = instructions.flatMap(({ flow, target }) =>
+    target !== undefined && flow !== 'call' && (target < at || target >= end) ? [target] : [],
+  );
+  const last = instructions.at(-1)?.flow ?? 'next';
+  return neverGoesOn(last) ? exits : [...exits, end];
 }
 
 /** What a slot holds that leads to a site's stub; or to the instruction behind it. */

@@ -4,7 +4,7 @@
  * nobody to write, unmap or jump anywhere else than to what is ours.
  */
 
-import type { Address } from '../../base/brand.ts';
+import { address, type Address } from '../../base/brand.ts';
 import {
   CONTROL_NAME,
   LIVENESS_NAME,
@@ -16,7 +16,7 @@ import {
   type SiteRow,
 } from '../../process/control.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
-import { JUMP_BYTES, SHORT_JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';
+import { JUMP_BYTES, jumpReaches, SHORT_JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';
 import { CACHE_BYTES } from './runtime.ts';
 
 /** Tables without the rows that can't be true. */
@@ -53,15 +53,15 @@ export function isCache(mapping: MemoryMapping, maps: readonly MemoryMapping[]):
   return maps.some((other) => other.end === start && other.path === `/memfd:${LIVENESS_NAME}`);
 }
 
-function isArena({ address, bytes }: ArenaRow, maps: readonly MemoryMapping[]): boolean {
-  const mapping = findMapping(maps, address);
+function isArena({ address: at, bytes }: ArenaRow, maps: readonly MemoryMapping[]): boolean {
+  const mapping = findMapping(maps, at);
   if (mapping === undefined || bytes === 0) return false;
   const { path, executable, shared } = mapping;
   return (
     path === `/memfd:${CONTROL_NAME}` &&
     executable &&
     !shared &&
-    lies(address, bytes, mapping.start, mapping.end)
+    lies(at, bytes, mapping.start, mapping.end)
   );
 }
 
@@ -96,12 +96,19 @@ function isSite(row: SiteRow, arenas: readonly ArenaRow[]): boolean {
     displacedBytes > 0 &&
     prefixBytes < JUMP_BYTES &&
     isVia(row.address, via, method, arenas) &&
+    reachesGoal(row) &&
     isInArena(row.stub, row.stubBytes, arenas) &&
     isInside(row.list, 8) &&
     row.list % 8n === 0n &&
     isInside(row.epilogue, 1) &&
     isInside(row.displaced, 1)
   );
+}
+
+/** Whether a site's jump can lead where the row says, and one in padding to the stub. */
+function reachesGoal({ address: at, method, via, stub, prefixBytes }: SiteRow): boolean {
+  if (method === 'short-jump') return via !== undefined && jumpReaches(via, stub);
+  return jumpReaches(address(at + BigInt(prefixBytes)), via ?? stub);
 }
 
 /** A short jump leads to padding in its reach, a pun to an arena, everything else to its stub. */

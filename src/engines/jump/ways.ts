@@ -9,14 +9,17 @@ import { isFiller, isNop, neverGoesOn, type CodePlace, type FileCode } from './f
 import type { KnownLanding, LandingProof } from './landing-proof.ts';
 import { JUMP_BYTES } from './patches.ts';
 
+const LOCK = 0xf0;
+
 /** One way in which a place can be probed. */
 export interface Way {
   readonly method: SiteMethod;
   /** Bytes that are written at the place: whole instructions but the last, all in one page. */
   readonly patchBytes: number;
   /**
-   * The whole instructions that the stub executes in their stead, and some more where that can be: a stub that
-   * goes back at least five bytes on leaves room for a jump at any instruction before the place.
+   * The whole instructions that the stub executes in their stead, without filler behind the function, and some
+   * more where that can be: a stub that goes back at least five bytes on leaves room for a jump at any instruction
+   * before the place.
    */
   readonly displaced: Uint8Array;
   /** Where instructions begin within the bytes that are written. Nobody comes there but from before. */
@@ -41,6 +44,17 @@ export interface Candidate {
   readonly place: CodePlace;
   /** The instructions of which five bytes from the place on have a part; fewer where the code ends. */
   readonly pieces: readonly Piece[];
+}
+
+/** Bytes of whole instructions that can be replaced together. */
+interface FreeBytes {
+  readonly length: number;
+  /** Without the filler behind the function: it is never executed, and others may use it. */
+  readonly executed: number;
+  /** Where instructions begin within them, behind the first. */
+  readonly inner: number[];
+  /** What ends them. */
+  readonly end: string | undefined;
 }
 
 /** A way, or why it is none. */
@@ -99,28 +113,26 @@ export class WayJudge {
     if ((place.offset % PAGE_BYTES) + bytes > PAGE_BYTES) {
       return `its ${bytes} bytes would cross a page: they could not be written at once`;
     }
-    const { length, inner, end } = this.#free(
+    const { length, executed, inner, end } = this.#free(
       { kind: 'candidate', place, pieces },
       bytes,
       landings,
     );
     if (length < bytes) return `it takes ${bytes} bytes, and ${end ?? 'the code ends'}`;
     if (length > MAX_DISPLACED_BYTES) return 'the instructions there are too long';
-    const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, length);
+    const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, executed);
     if (moved !== undefined) return moved;
-    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, length);
+    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, executed);
     return { method, patchBytes: bytes, displaced, innerBoundaries: inner, paddings: [] };
   }
 
   /** How many bytes of whole instructions can be replaced together, up to the first that have so many. */
-  #free(
-    { place, pieces }: Candidate,
-    bytes: number,
-    landings: readonly KnownLanding[],
-  ): { readonly length: number; readonly inner: number[]; readonly end: string | undefined } {
+  #free({ place, pieces }: Candidate, bytes: number, landings: readonly KnownLanding[]): FreeBytes {
     const { offset, bounds } = place;
     const inner: number[] = [];
+    const entered = this.#enteredInside(place, pieces, landings);
     let length = 0;
+    let executed = 0;
     let hasEnded = false;
     let end: string | undefined;
     for (const piece of pieces) {
@@ -137,23 +149,62 @@ export class WayJudge {
       if (end !== undefined) break;
       if (piece.at > 0) inner.push(piece.at);
       length += piece.length;
+      if (!hasEnded || offset + piece.at < bounds.end) executed = length;
       hasEnded ||= neverGoesOn(piece.flow);
     }
-    return { length, inner, end };
+    if (entered !== undefined && entered.at < Math.min(length, bytes)) {
+      return {
+        length: entered.at,
+        executed,
+        inner: inner.filter((at) => at < entered.at),
+        end: `${entered.at} bytes on ${entered.reason}`,
+      };
+    }
+    return { length, executed, inner, end };
   }
 
-  /** At least so many bytes of whole instructions; five, if what follows can be moved with them. */
+  /**
+   * At least so many bytes of whole instructions; five, if what follows can be moved with them and is come to from
+   * them: a branch that stayed would lead into what another site's jump may cover.
+   */
   #displaced({ place, pieces }: Candidate, least: number): Uint8Array {
     let length = least;
+    let farthest = 0;
     for (const piece of pieces) {
       const end = piece.at + piece.length;
       if (piece.at >= least) {
         if (length >= JUMP_BYTES || !this.#canFollow(place, piece)) break;
         length = end;
       }
-      if (neverGoesOn(piece.flow)) break;
+      if (piece.target !== undefined && piece.target < JUMP_BYTES) {
+        farthest = Math.max(farthest, piece.target);
+      }
+      if (neverGoesOn(piece.flow) && farthest < end) break;
     }
     return this.bytes(place.offset, length);
+  }
+
+  /**
+   * Where something comes to the middle of an instruction, in bytes from the place on: glibc jumps over the lock
+   * prefix of one where a thread is alone. What only may be a branch counts where such a prefix stands.
+   */
+  #enteredInside(
+    { offset }: CodePlace,
+    pieces: readonly Piece[],
+    landings: readonly KnownLanding[],
+  ): { readonly at: number; readonly reason: string } | undefined {
+    const [first] = landings
+      .map(({ at, from, certain, reason }) => ({ at: at - offset, from, certain, reason }))
+      .filter(({ at, from, certain }) => {
+        const piece = pieces.find((one) => at > one.at && at < one.at + one.length);
+        if (piece === undefined) return false;
+        // Of the bytes that move with it.
+        if (from >= offset && from < offset + piece.at) return false;
+        const isLock = at === piece.at + 1 && this.#code.elf.bytes[offset + piece.at] === LOCK;
+        return certain || isLock;
+      })
+      .sort((one, other) => one.at - other.at);
+    return first;
   }
 
   /** Whether an instruction can be executed in a stub together with those before it. */
@@ -196,18 +247,18 @@ export class WayJudge {
     const { place, pieces } = candidate;
     const room = Math.min(JUMP_BYTES - 1, PAGE_BYTES - (place.offset % PAGE_BYTES));
     const alone = pieces[0]?.length ?? 0;
-    const { length, inner } = this.#free(candidate, JUMP_BYTES, landings);
+    const { length, executed, inner } = this.#free(candidate, JUMP_BYTES, landings);
     const ways: Way[] = [];
     const touched = inner.filter((at) => at < Math.min(length, room));
     const last = touched.at(-1);
     const whole = pieces.find(({ at }) => at === last);
     if (whole !== undefined) {
-      const displaced = whole.at + whole.length;
+      const displaced = Math.min(whole.at + whole.length, executed);
       if (this.whyNotMoved(place, displaced) === undefined) {
         ways.push(this.#punOver(candidate, Math.min(length, room), displaced, touched));
       }
     }
-    return [...ways, this.#punOver(candidate, Math.min(alone, room), alone, [])];
+    return [...ways, this.#punOver(candidate, Math.min(alone, room, length), alone, [])];
   }
 
   #punOver(

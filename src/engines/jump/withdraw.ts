@@ -23,7 +23,7 @@ import type { ControlBlock } from './block.ts';
 import { lowerCounters, releaseCounters } from './counters.ts';
 import { unmapAreas, type Area } from './injection.ts';
 import { restorePadding, restoreSites, type RestoreTarget } from './restore.ts';
-import { SPRINGBOARD_BYTES } from './patches.ts';
+import { JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';
 import { isTracer } from './spaces.ts';
 import { isCache } from './verify.ts';
 
@@ -98,7 +98,7 @@ export function releaseQuiet(
   const isBusy = findBusy(stopped, maps, [
     ...[...candidates.values()].map(({ code, codeBytes }) => range(code, codeBytes)),
     ...retired.map(({ stub, stubBytes }) => range(stub, stubBytes)),
-    ...retired.flatMap(({ via }) => (via === undefined ? [] : [range(via, SPRINGBOARD_BYTES)])),
+    ...retired.flatMap(viaRange),
     ...runtimes.values(),
   ]);
   for (const { index, code, session } of candidates.values()) {
@@ -237,6 +237,13 @@ function relink(
       if (to !== first) writeWord(stopped, link, to);
     }
   }
+}
+
+/** Where a site's own jump leads, if not to its stub. */
+function viaRange({ method, via }: SiteRow): AddressRange[] {
+  // Behind a jump in padding is somebody else's code.
+  const bytes = method === 'short-jump' ? JUMP_BYTES : SPRINGBOARD_BYTES;
+  return via === undefined ? [] : [range(via, bytes)];
 }
 
 /** The programs of each site. */
