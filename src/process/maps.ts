@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 
 import { address, type Address, type Pid, type Tid } from '../base/brand.ts';
 import { messageOf, TraplineError } from '../base/errors.ts';
+import { hasMemory } from '../sys/memory.ts';
 
 /** One line of maps: a range of an address space. Its end is exclusive. */
 export interface MemoryMapping {
@@ -83,7 +84,7 @@ export function readMaps(task: Pid | Tid): MemoryMapping[] {
     });
   } catch (error) {
     if (error instanceof TraplineError) throw error;
-    const denied = /^E(ACCES|PERM)/.test(messageOf(error));
+    const denied = /^E(ACCES|PERM)/.test(messageOf(error)) && hasMemory(task);
     throw new TraplineError({
       code: denied ? 'not-permitted' : 'no-process',
       message: denied

@@ -1,6 +1,6 @@
 /** Another process's memory: `/proc/PID/mem` at 64-bit positions, and process_vm_readv(2). */
 
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 
 import { type Address, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError, messageOf } from '../base/errors.ts';
@@ -40,7 +40,8 @@ export class MemoryFile implements Disposable {
     try {
       this.#fd = openSync(`/proc/${task}/mem`, 'r+');
     } catch (error) {
-      const denied = /^E(ACCES|PERM)/.test(messageOf(error));
+      // Of a task that has given up its memory the kernel says so, too, to those without privilege.
+      const denied = /^E(ACCES|PERM)/.test(messageOf(error)) && hasMemory(task);
       throw new TraplineError({
         code: denied ? 'not-permitted' : 'no-process',
         message: `cannot open ${this.#name}: ${messageOf(error)}`,
@@ -136,4 +137,13 @@ export function readRanges(
   if (count >= 0) return count;
   if (errnoName(lastErrno()) === 'EFAULT') return 0;
   throw systemError(`read the memory of process ${pid}`);
+}
+
+/** Whether a task has memory still: the kernel shows its size (proc_pid_status(5)). */
+export function hasMemory(task: Pid | Tid): boolean {
+  try {
+    return /^VmSize:/m.test(readFileSync(`/proc/${task}/status`, 'latin1'));
+  } catch {
+    return false; // gone altogether
+  }
 }
