@@ -13,8 +13,8 @@ import { countingAt, functionsOf, instructionsOf, plansFor, spread } from './eve
 import { hitsOf, Stage } from './everything-support.ts';
 import { encrypt, gzip, python, sqlite, zshAlone } from './everything-workloads.ts';
 
-/** Instructions that may be refused, in a thousand. */
-const REFUSED = 15;
+/** Instructions that may be refused, in a thousand: most where a program lies so low that puns would lead below it. */
+const REFUSED = 30;
 /** Definitions of one session: of a function all, as a rule. */
 const PLACES_OF_A_RUN = 8000;
 /** Places that are compared with the kernel's counts; it takes 30 ms to let go of each. */

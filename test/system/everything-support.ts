@@ -22,12 +22,13 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import type { ProbeRequest } from '../../src/index.ts';
+import { isLong } from '../harness/features.ts';
 import type { Job, Traced } from './everything-tracer.ts';
 import type { Workload } from './everything-workloads.ts';
 import { librariesOf, type Ran } from './real-support.ts';
 
 /** A run that takes longer has lost its way; in milliseconds. */
-const TIMEOUT = 300_000;
+const TIMEOUT = isLong() ? 1_800_000 : 300_000;
 
 const tracer = fileURLToPath(new URL('./everything-tracer.js', import.meta.url));
 
