@@ -104,15 +104,22 @@ function readValue(reader: ByteReader, encoding: number): bigint | number {
 }
 
 function baseOf(reader: ByteReader, encoding: number, bases: PointerBases, place: number): number {
-  const base = {
-    0: 0,
-    [PCREL]: place,
-    [DATAREL]: bases.data,
-    [FUNCREL]: bases.function,
-    [ALIGNED]: 0,
-  }[encoding & 0x70];
-  if (base === undefined) {
-    throw badElf(reader.source, `unknown pointer base 0x${encoding.toString(16)}`);
+  let base: number | undefined;
+  switch (encoding & 0x70) {
+    case 0:
+    case ALIGNED:
+      base = 0;
+      break;
+    case PCREL:
+      base = place;
+      break;
+    case DATAREL:
+      base = bases.data;
+      break;
+    case FUNCREL:
+      base = bases.function;
+      break;
   }
-  return base;
+  if (base !== undefined) return base;
+  throw badElf(reader.source, `unknown pointer base 0x${encoding.toString(16)}`);
 }

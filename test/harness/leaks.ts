@@ -60,6 +60,17 @@ export function snapshot(pid: number): Snapshot {
   };
 }
 
+/** A snapshot in which no task stands in a signal's handler, if there is such a moment: it blocks its own signal. */
+export function calmSnapshot(pid: number): Snapshot {
+  let found = snapshot(pid);
+  for (let left = 200; left > 0 && found.tasks.some(hasBlocked); left--) found = snapshot(pid);
+  return found;
+}
+
+function hasBlocked(task: string): boolean {
+  return !/SigBlk 0+(?: |$)/.test(task);
+}
+
 /**
  * Compares two snapshots, made before a session began and after it ended.
  * @throws Error that lists what was left behind and what went missing.

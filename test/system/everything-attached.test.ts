@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { attach } from '../../src/index.ts';
 import { isLong, skipUnless, type FeatureName } from '../harness/features.ts';
 import { fixturePath, requireProgram } from '../harness/fixtures.ts';
-import { assertClean, snapshot } from '../harness/leaks.ts';
+import { assertClean, calmSnapshot } from '../harness/leaks.ts';
 import { startTarget } from '../harness/target.ts';
 import { assertExact } from './jump-support.ts';
 import { inFolder, runPlain } from './real-support.ts';
@@ -83,7 +83,7 @@ for (const worker of WORKERS) {
       target.send(worker.work);
       await target.waitForLine(worker.done, 60_000);
       const answer = target.lines.slice(begin);
-      const before = snapshot(target.pid);
+      const before = calmSnapshot(target.pid);
       let hasEnded = false;
       const pieces = workOn(target, worker, () => hasEnded);
       let hits = 0;
@@ -96,7 +96,7 @@ for (const worker of WORKERS) {
       }
       const count = await pieces;
       assert.ok(hits > 1000, `${hits} hits`);
-      assertClean(before, snapshot(target.pid), { ran: true });
+      assertClean(before, calmSnapshot(target.pid), { ran: true });
       const said = target.lines.slice(begin + answer.length);
       assert.deepEqual(said, Array.from({ length: count }, () => answer).flat());
       assert.deepEqual(target.errors, []);

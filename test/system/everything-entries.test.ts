@@ -15,7 +15,7 @@ import { WORKLOADS } from './everything-workloads.ts';
  * Functions with a name that may be refused, in a thousand: of python3, which lies so low that half of what puns lead
  * to is below it, some of three or four bytes.
  */
-const REFUSED_NAMED = 5;
+const REFUSED_NAMED = 6;
 /** Functions that may be refused, in a thousand, those without a name included. */
 const REFUSED_ALL = 3;
 /** Functions without a name that are probed, one definition each: short form. */

@@ -65,7 +65,9 @@ for (const [workload, file, few, many] of [
       differing.map(({ name }) => name),
       [],
     );
-    if (feature('tracefs').present) compareWithKernel(stage, path, hits);
+    // Which way string functions take depends on where in a page their arguments lie, in each run elsewhere.
+    const isSteady = file !== 'libc.so';
+    if (isSteady && feature('tracefs').present) compareWithKernel(stage, path, hits);
   });
 }
 

@@ -212,11 +212,10 @@ test('what cannot be fetched is refused with a reason', async () => {
   await using target = await startTarget(compileFixture({ sources: ['values.c'] }));
   await target.waitForLine('ready');
   await leavingClean(target, async () => {
-    for (const probe of ['taking%return@values x=$retval', 'values:0x1000(0x20)']) {
-      await assert.rejects(attach({ pids: [target.pid] }, { probes: [probe] }), {
-        code: 'unsupported',
-      });
-    }
+    await assert.rejects(
+      attach({ pids: [target.pid] }, { probes: ['taking%return@values x=$retval'] }),
+      { code: 'unsupported' },
+    );
     await assert.rejects(attach({ pids: [target.pid] }, { probes: ['taking@values x=%zz'] }), {
       code: 'bad-definition',
     });

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isExact } from '../../src/events/account.ts';
 import type { EventView, Session, Summary, EventSummary } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
-import { assertClean, snapshot, type Snapshot } from '../harness/leaks.ts';
+import { assertClean, calmSnapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 
 /** The program's own counts, by function. */
@@ -99,17 +99,6 @@ export function assertExact(summary: Summary): void {
   assert.equal(summary.loss.corrupt, 0);
   assert.equal(summary.loss.overrun, 0);
   assert.deepEqual(summary.kept, []);
-}
-
-/** A snapshot in which no task stands in a signal's handler, if there is such a moment: it blocks its own signal. */
-function calmSnapshot(pid: number): Snapshot {
-  let found = snapshot(pid);
-  for (let left = 200; left > 0 && found.tasks.some(hasBlocked); left--) found = snapshot(pid);
-  return found;
-}
-
-function hasBlocked(task: string): boolean {
-  return !/SigBlk 0+(?: |$)/.test(task);
 }
 
 /** Runs `work`, then asserts that the target and we are as before, and that the target says `ok`. */

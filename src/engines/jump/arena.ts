@@ -71,7 +71,9 @@ export class ArenaSpace {
     for (const hole of this.#holes) {
       const start = alignUp(hole.start);
       if (start + BigInt(room) > hole.end) continue;
-      if (text !== undefined && !reaches(start, start + BigInt(room), text)) continue;
+      // What puns had mapped lies on either side: half the way, so that all stubs of a text reach each other.
+      const reach = hole.isExact ? HALF_REACH : REACH;
+      if (text !== undefined && !reaches(start, start + BigInt(room), text, reach)) continue;
       const code = build(address(start));
       this.#take(hole, start, code.bytes.byteLength, room);
       return code;

@@ -7,8 +7,8 @@ import { address, fileOffset, hex, type Address, type FileOffset } from '../../b
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
 import { goText } from '../../symbols/go.ts';
-import { restartableSequences } from '../../symbols/restartable.ts';
-import { decodeAt, type DecodedInstruction, type Flow } from '../../x64/decode.ts';
+import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
+import { decodeAt, flowOf, type DecodedInstruction, type Flow } from '../../x64/decode.ts';
 import { visitInstructions } from '../../x64/iced.ts';
 
 /** A place at which an instruction begins, as the unbroken decoding of its function shows. */
@@ -31,6 +31,8 @@ export interface Padding {
 interface Decoded {
   /** Where its instructions begin, in bytes from its start. */
   readonly starts: Uint32Array;
+  /** Behind the first that never goes on, in bytes from its start; Infinity if there is none. */
+  readonly firstEnd: number;
   /** Whether they end exactly where the function does. */
   readonly isClean: boolean;
 }
@@ -41,6 +43,7 @@ export class FileCode {
   readonly segments: readonly ExecutableSegment[];
   readonly #decoded = new Map<number, Decoded>();
   readonly #endsFlow = new Map<number, boolean>();
+  #restartable: readonly RestartableSequence[] | undefined;
   #go: ReturnType<typeof goText> | null = null;
 
   constructor(elf: ElfFile) {
@@ -81,6 +84,11 @@ export class FileCode {
     return Array.from(this.#decode(bounds, segment).starts, (start) => bounds.start + start);
   }
 
+  /** Whether a place stands behind a jump or a return of its function: there data may stand as well as code. */
+  isBehindEnd({ bounds, segment, offset }: CodePlace): boolean {
+    return bounds.start + this.#decode(bounds, segment).firstEnd <= offset;
+  }
+
   /** The file's own address of an offset. */
   addressOf(segment: ExecutableSegment, offset: number): Address {
     return address(segment.address + BigInt(offset - segment.fileOffset));
@@ -107,7 +115,8 @@ export class FileCode {
   /** Whether bytes lie in a restartable sequence, or in what the kernel compares before its abort handler. */
   isRestartable(start: number, end: number): boolean {
     // The four bytes before the abort handler are the signature that the kernel compares.
-    return (restartableSequences(this.elf) ?? []).some(
+    this.#restartable ??= restartableSequences(this.elf) ?? [];
+    return this.#restartable.some(
       (sequence) =>
         (start < sequence.end && end > sequence.start) ||
         (start < sequence.abort + 1 && end > sequence.abort - 4),
@@ -163,6 +172,7 @@ export class FileCode {
     const known = this.#decoded.get(bounds.start);
     if (known !== undefined) return known;
     const starts: number[] = [];
+    let firstEnd = Infinity;
     const end = Math.min(bounds.end, segment.fileOffset + segment.fileSize);
     let decodedEnd = 0;
     const code = this.elf.bytes.subarray(bounds.start, end);
@@ -170,10 +180,11 @@ export class FileCode {
       if (instruction.isInvalid) return false;
       starts.push(offset);
       decodedEnd = offset + instruction.length;
+      if (firstEnd === Infinity && neverGoesOn(flowOf(instruction))) firstEnd = decodedEnd;
       return true;
     });
     const isClean = decodedEnd === bounds.end - bounds.start;
-    const decoded = { starts: Uint32Array.from(starts), isClean };
+    const decoded = { starts: Uint32Array.from(starts), firstEnd, isClean };
     this.#decoded.set(bounds.start, decoded);
     return decoded;
   }

@@ -15,6 +15,7 @@ import { isWholeFunction } from '../../symbols/parts.ts';
 import { codePointers } from '../../symbols/relocated-words.ts';
 import { findJumpTargets, type JumpTargets } from '../../x64/jump-tables.ts';
 import { findLandings, type Bounds, type Landing, type Window } from '../../x64/landings.ts';
+import { reachedFrom } from '../../x64/reach.ts';
 import type { WordSummaries } from '../../x64/table-entries.ts';
 import type { CodePlace, FileCode } from './file-code.ts';
 
@@ -52,6 +53,8 @@ export class LandingProof {
   readonly #functions = new Map<number, FunctionLandings>();
   /** For functions that may be parts of others: the opcodes of branches and of `lea` into them, as file offsets. */
   readonly #owners = new Map<number, readonly number[]>();
+  /** By function: the offsets of its instructions that are reached; undefined where any may be. */
+  readonly #reached = new Map<number, ReadonlySet<number> | undefined>();
   #pointers: Float64Array | undefined;
 
   constructor(code: FileCode) {
@@ -67,6 +70,48 @@ export class LandingProof {
         ? []
         : (found[index] ?? []).map((landing) => this.#describe(bytes.segment, landing)),
     );
+  }
+
+  /**
+   * Whether control is seen to come to each place: from the start of its function, from branches of others, tables,
+   * exceptions and pointers. The text is searched once for all.
+   */
+  areReached(places: readonly CodePlace[]): boolean[] {
+    const fresh = new Map<number, CodePlace>();
+    for (const place of places) {
+      if (!this.#reached.has(place.bounds.start)) fresh.set(place.bounds.start, place);
+    }
+    const functions = [...fresh.values()];
+    this.prepare(functions);
+    const found = this.#find(
+      functions.map(({ segment, bounds }) => ({ segment, start: bounds.start, end: bounds.end })),
+    );
+    functions.forEach((place, index) => {
+      this.#reached.set(place.bounds.start, this.#reachedIn(place, found[index] ?? []));
+    });
+    return places.map(({ bounds, offset }) => {
+      const reached = this.#reached.get(bounds.start);
+      return reached === undefined || reached.has(offset);
+    });
+  }
+
+  /** The offsets of a function's instructions that are reached; undefined where any may be. */
+  #reachedIn(place: CodePlace, landings: readonly Landing[]): ReadonlySet<number> | undefined {
+    const { bounds, segment } = place;
+    const tables = this.#tables(place);
+    if (tables.unknown !== undefined) return undefined;
+    const toOffset = (at: bigint): number => this.#code.offsetOf(segment, at);
+    const isInside = (at: number): boolean => at >= bounds.start && at < bounds.end;
+    const roots = [bounds.start, ...tables.places.keys()];
+    for (const { kind, from, target } of landings) {
+      // An address is taken of data, too; and bytes of data look like branches.
+      if (kind === 'branch' && !isInside(toOffset(from))) roots.push(toOffset(target));
+    }
+    for (const at of this.#code.boundaries(place)) {
+      const where = this.#code.addressOf(segment, at);
+      if (this.#isPointedInto(where, where + 1n)) roots.push(at);
+    }
+    return reachedFrom(roots, this.#elf.bytes.subarray(bounds.start, bounds.end), bounds.start);
   }
 
   #find(asked: readonly (AskedBytes | undefined)[]): (readonly Landing[])[] {
@@ -119,19 +164,24 @@ export class LandingProof {
    * branch; undefined where that is proved not to be.
    */
   indirect(place: CodePlace, at: number): string | undefined {
-    const { bounds, segment } = place;
-    let known = this.#functions.get(bounds.start);
-    if (known === undefined) {
-      this.prepare([place]);
-      known = this.#readFunction(place);
-      this.#functions.set(bounds.start, known);
-    }
+    const known = this.#tables(place);
     const reason = known.places.get(at) ?? known.unknown;
     if (reason !== undefined) return reason;
-    const where = this.#code.addressOf(segment, at);
+    const where = this.#code.addressOf(place.segment, at);
     return this.#isPointedInto(where, where + 1n)
       ? 'a pointer in the data of the file leads there'
       : undefined;
+  }
+
+  #tables(place: CodePlace): FunctionLandings {
+    const { start } = place.bounds;
+    let known = this.#functions.get(start);
+    if (known === undefined) {
+      this.prepare([place]);
+      known = this.#readFunction(place);
+      this.#functions.set(start, known);
+    }
+    return known;
   }
 
   #windowOf({ segment, start, end }: AskedBytes): Window {

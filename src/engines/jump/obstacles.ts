@@ -9,6 +9,7 @@ import type { StoppedProcess } from '../../process/stop.ts';
 import type { StoppedTask } from '../../process/stopped-task.ts';
 import { SLOT_BYTES } from '../../x64/relocate.ts';
 import {
+  JUMP_BYTES,
   goalOf,
   jumpBytes,
   PatchMap,
@@ -225,8 +226,10 @@ function tasksInside(
 ): { readonly task: StoppedTask; readonly site: NewSite }[] {
   return stopped.tasks.flatMap((task) => {
     const rip = task.registers.get('rip');
+    // Two comparisons rule out nearly all of thousands.
+    const lowest = rip - BigInt(JUMP_BYTES);
     return sites
-      .filter(({ row }) => rip > row.address && rip < patchRange(row).end)
+      .filter(({ row }) => row.address < rip && row.address > lowest && rip < patchRange(row).end)
       .map((site) => ({ task, site }));
   });
 }

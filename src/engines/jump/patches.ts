@@ -107,6 +107,7 @@ const BUCKET = 64;
 /** The patches of one address space, by address. */
 export class PatchMap<Site extends PatchedSite = SiteRow> {
   readonly #buckets = new Map<number, Site[]>();
+  #isEmpty = true;
 
   constructor(sites: Iterable<Site> = []) {
     for (const site of sites) this.add(site);
@@ -118,6 +119,7 @@ export class PatchMap<Site extends PatchedSite = SiteRow> {
   }
 
   add(site: Site): void {
+    this.#isEmpty = false;
     const key = bucketOf(site.address);
     const bucket = this.#buckets.get(key);
     if (bucket === undefined) this.#buckets.set(key, [site]);
@@ -138,6 +140,7 @@ export class PatchMap<Site extends PatchedSite = SiteRow> {
   /** The sites whose address lies in start ≤ address < end, ascending. */
   between(start: bigint, end: bigint): Site[] {
     const found: Site[] = [];
+    if (this.#isEmpty) return found;
     for (let key = bucketOf(start); key <= bucketOf(end); key++) {
       const bucket = this.#buckets.get(key);
       if (bucket === undefined) continue;

@@ -9,7 +9,7 @@ import { PAGE_BYTES } from '../../events/layout.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control.ts';
-import { FileCode, type Padding } from './file-code.ts';
+import { FileCode, isNop, type Padding } from './file-code.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
 import { LandingProof, type AskedBytes, type KnownLanding } from './landing-proof.ts';
 import { JUMP_BYTES, SHORT_JUMP_BYTES } from './patches.ts';
@@ -59,6 +59,9 @@ const LOOK_BYTES = MAX_DISPLACED_BYTES;
 const SHORT_BACK = 128;
 const SHORT_ON = 127;
 
+const UNREACHED =
+  'nothing is seen to come there, and what stands behind a jump or a return may be data';
+
 /** Bytes of padding that a jump at the end of the function before it may replace. */
 const WANTED_BYTES = JUMP_BYTES - 1;
 
@@ -83,7 +86,7 @@ export class Planner {
 
   /** Plans many places at once: the file's text is searched once for branches into any of them. */
   plan(offsets: readonly FileOffset[]): (SitePlan | SiteRefusal)[] {
-    const candidates = offsets.map((offset) => this.#candidate(offset));
+    const candidates = this.#reached(offsets.map((offset) => this.#candidate(offset)));
     const asked = candidates.map((one) => this.#askedOf(one));
     const landings = this.#proof.direct(asked);
     const inner = candidates.flatMap((one, index) =>
@@ -129,8 +132,10 @@ export class Planner {
 
   /** Rule 3 alone: why a place is not the start of an instruction; undefined where that is proved. */
   boundary(offset: FileOffset): string | undefined {
-    const place = this.#code.place(offset);
-    return typeof place === 'string' ? place : undefined;
+    const [judged] = this.#reached([this.#candidate(offset)]);
+    const isBoundary = typeof this.#code.place(offset) !== 'string';
+    if (judged?.kind !== 'refused' || (isBoundary && judged.reason !== UNREACHED)) return undefined;
+    return judged.reason;
   }
 
   /** The offsets of all instructions of the function around a place, as far as it decodes; none where it is unknown. */
@@ -158,6 +163,23 @@ export class Planner {
     const moved = this.#judge.whyNotMoved(place, first.length);
     if (moved !== undefined) return refuse(`${moved}: only a trap could serve there`);
     return { kind: 'candidate', place, pieces };
+  }
+
+  /** Refuses what stands behind a jump or a return and to which nothing is seen to come, unless it is a long nop. */
+  #reached(candidates: readonly (Candidate | SiteRefusal)[]): (Candidate | SiteRefusal)[] {
+    const doubtful = candidates.flatMap((candidate) => {
+      if (candidate.kind === 'refused') return [];
+      const { place, pieces } = candidate;
+      const length = pieces[0]?.length ?? 0;
+      const isNopLong = length >= JUMP_BYTES && isNop(this.#code.elf.bytes, place.offset, length);
+      return isNopLong || !this.#code.isBehindEnd(place) ? [] : [place];
+    });
+    const reached = this.#proof.areReached(doubtful);
+    const lost = new Set(doubtful.filter((_, index) => reached[index] !== true));
+    return candidates.map((candidate) => {
+      if (candidate.kind === 'refused' || !lost.has(candidate.place)) return candidate;
+      return { kind: 'refused', offset: candidate.place.offset, reason: UNREACHED, rejected: [] };
+    });
   }
 
   #askedOf(candidate: Candidate | SiteRefusal): AskedBytes | undefined {

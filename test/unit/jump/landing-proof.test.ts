@@ -50,6 +50,23 @@ test('the same in a file without names: the unwind tables alone have the parts',
   assert.match(whyNoJump(planAt(elf, cold)), /2 bytes on a jump table leads there/);
 });
 
+test('data behind a return is no code, whatever its bytes look like', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const path = compileFixture({ sources: ['data-behind.S'], language: 'asm', flags: FLAGS });
+  const elf = ElfFile.open(readFileSync(path), path);
+  const planner = new Planner(elf);
+  const start = offsetOf(elf, 'text_of');
+  const text = elf.bytes.indexOf(Buffer.from('rc4(16x').at(0) ?? 0, start);
+  const code = planner.boundaries(start).filter((at) => at < text - 8);
+  const data = planner.boundaries(start).filter((at) => at >= text);
+  assert.ok(code.length > 4 && data.length > 2);
+  assert.equal(planner.plan(code).filter(({ kind }) => kind === 'refused').length, 0);
+  for (const plan of planner.plan(data)) {
+    assert.equal(plan.kind, 'refused', `0x${plan.offset.toString(16)}`);
+  }
+  assert.match(planner.boundary(data[0] ?? start) ?? '', /may be data/);
+});
+
 test('a jump of the moved part into its function is seen, and who comes is told', (t) => {
   if (skipUnless(t, 'gcc')) return;
   const elf = parts(FLAGS);
