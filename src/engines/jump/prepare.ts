@@ -155,7 +155,8 @@ class Preparation {
   }
 
   #refuseDropped(row: SiteRow): void {
-    const reason = 'a probe of another session before it rests on these bytes';
+    const reason =
+      'a probe before it rests on these bytes, or its stub is out of reach, and no memory that would do is free';
     const requests = this.#requests.filter((request) => request.address === row.address);
     this.#refused.push(...requests.map((request) => ({ request, reason })));
     const { block } = this.#target;

@@ -123,8 +123,10 @@ export class SitePreparation {
 
   /** What came of all requests. */
   finish(): PreparedSites {
-    this.#settlePuns(0n);
-    this.#dropUnreachable();
+    do {
+      this.#settlePuns(0n);
+      this.#dropUnreachable();
+    } while (this.#stale.size > 0);
     return {
       newSites: this.#newSites,
       adopted: this.#adopted,
@@ -211,10 +213,10 @@ export class SitePreparation {
         .sort((one, other) => (one.address > other.address ? -1 : 1));
       if (site === undefined) return;
       this.#stale.delete(site.address);
+      if (!this.#isTouched(site)) continue;
       const led = this.#leadAnew(site);
       if (led === undefined) {
-        const causes = this.#newSites.filter(({ row }) => restsOn(site, row));
-        for (const cause of causes) this.#drop(cause);
+        for (const cause of this.#causesOf(site)) this.#drop(cause);
         continue;
       }
       const { after } = led;
@@ -225,6 +227,22 @@ export class SitePreparation {
       }
       this.#noteStale(after);
     }
+  }
+
+  /** The new sites for whose sake a pun would have to be led anew: also by way of another pun that is. */
+  #causesOf(pun: SiteRow): NewSite[] {
+    const between = [...this.#repunned.values()].filter(({ after }) => restsOn(pun, after));
+    return this.#newSites.filter(
+      ({ row }) => restsOn(pun, row) || between.some(({ before }) => restsOn(before, row)),
+    );
+  }
+
+  /** Whether something that is about to be written changes what a pun rests on. */
+  #isTouched(pun: SiteRow): boolean {
+    return (
+      this.#newSites.some(({ row }) => restsOn(pun, row)) ||
+      [...this.#repunned.values()].some(({ after }) => restsOn(pun, after))
+    );
   }
 
   #leadAnew(site: SiteRow): Repunned | undefined {
@@ -244,7 +262,21 @@ export class SitePreparation {
     this.#dropped.add(site.row);
     this.#newSites.splice(this.#newSites.indexOf(site), 1);
     for (const map of [this.#live, this.#all]) map.delete(site.row);
-    const resting = this.#newSites.filter(({ row }) => restsOn(row, site.row));
+    this.#forget(site.row);
+  }
+
+  /** What rests on bytes that will not be written after all: new sites go, and puns are led anew once more. */
+  #forget(row: SiteRow): void {
+    for (const pun of [...this.#repunned.values()].filter(({ after }) => restsOn(after, row))) {
+      if (!this.#repunned.delete(pun.before.address)) continue;
+      for (const map of [this.#live, this.#all]) {
+        map.delete(pun.after);
+        map.add(pun.before);
+      }
+      this.#stale.set(pun.before.address, pun.before);
+      this.#forget(pun.after);
+    }
+    const resting = this.#newSites.filter((site) => restsOn(site.row, row));
     for (const other of resting) this.#drop(other);
   }
 
