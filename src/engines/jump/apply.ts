@@ -10,7 +10,7 @@ import { writeCode, type CodePatch } from '../../process/patch.ts';
 import type { ControlBlock } from './block.ts';
 import { raiseCounters } from './counters.ts';
 import { findObstacles, moveTasks, type FailedSite } from './obstacles.ts';
-import { jumpBytes, MAX_REACH, PatchMap } from './patches.ts';
+import { JUMP_BYTES, jumpBytes, MAX_REACH, PatchMap, patchOf } from './patches.ts';
 import type { ListChange, PreparedChange } from './prepare.ts';
 import type { NewSite, Repunned } from './site-preparation.ts';
 import { findAbsent } from './presence.ts';
@@ -137,6 +137,9 @@ function putIn(
     const bytes = original.subarray(0, row.patchBytes);
     const expected = now.overlay(row.address, bytes);
     then.add(row);
-    return { address: address(row.address), expected, bytes: then.overlay(row.address, bytes) };
+    // From the highest down: only what was there before can lie over it.
+    const isOpen = now.between(row.address - BigInt(JUMP_BYTES), row.address).length === 0;
+    const patch = isOpen ? patchOf(row) : then.overlay(row.address, bytes);
+    return { address: address(row.address), expected, bytes: patch };
   });
 }

@@ -8,7 +8,7 @@ import type { SiteRow } from '../../process/control.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { OriginalBytes } from './restore.ts';
-import { patchOf, patchRange, type PatchMap } from './patches.ts';
+import { JUMP_BYTES, patchOf, patchRange, type PatchMap } from './patches.ts';
 
 /**
  * The sites near some places whose patch is not in the text, as far as no lower site lies over it.
@@ -29,16 +29,16 @@ export function findAbsent(
   );
   const absent = new Set<SiteRow>();
   ascending.forEach((row, index) => {
-    const lower = ascending
-      .slice(0, index)
-      .filter((other) => !absent.has(other) && other.address < row.address);
+    const lower = neighbours(ascending, index, -1).filter(
+      (other) => !absent.has(other) && other.address < row.address,
+    );
     const open = [...patchOf(row).entries()].filter(([at]) => {
       const where = row.address + BigInt(at);
       return !lower.some((other) => patchRange(other).end > where);
     });
     const byteAt = (at: number): number => found[index]?.[at] ?? -1;
     if (open.every(([at, byte]) => byteAt(at) === byte)) return;
-    const higher = ascending.slice(index + 1);
+    const higher = neighbours(ascending, index, 1);
     const files = original?.(row, row.patchBytes);
     const isUntouched = ([at]: readonly [number, number]): boolean =>
       byteAt(at) === files?.[at] ||
@@ -48,4 +48,17 @@ export function findAbsent(
     if (original === undefined || open.every(isUntouched)) absent.add(row);
   });
   return absent;
+}
+
+/** The sites before or behind one, in order of address, that can have a byte in common with it. */
+function neighbours(ascending: readonly SiteRow[], index: number, step: 1 | -1): SiteRow[] {
+  const from = ascending[index]?.address ?? 0n;
+  const near: SiteRow[] = [];
+  for (let at = index + step; ; at += step) {
+    const other = ascending[at];
+    if (other === undefined) return near;
+    const distance = (other.address - from) * BigInt(step);
+    if (distance > BigInt(JUMP_BYTES)) return near;
+    near.push(other);
+  }
 }
