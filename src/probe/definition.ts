@@ -11,7 +11,7 @@ import { parseFilter, printFilter } from './filter-text.ts';
 import type { FilterTree } from './filter.ts';
 import { parseLocation, printLocation, type ProbeLocation } from './location.ts';
 import { generateEventName, type EventShape, type JoinProblem } from './names.ts';
-import { fitsRecord, type ProgramArgument } from './program.ts';
+import { fitsRecord, MAX_STRING_BYTES, type ProgramArgument } from './program.ts';
 import { refusal } from './refusals.ts';
 import { tokenize, type DefinitionTokens } from './tokens.ts';
 import { printType } from './types.ts';
@@ -67,9 +67,7 @@ export function parseLine(text: string): ProbeDefinition | ProbeRemoval {
   const fetched = parseArguments({ text, isReturn }, tokens.arguments);
   const filter =
     tokens.filter === undefined ? undefined : parseFilter(text, tokens.filter, fetched);
-  const big = tokens.arguments[0];
-  if (big !== undefined && !fitsRecord(fetched, filter))
-    throw refusal(text, big.column, 'eventTooBig');
+  refuseTooBig(text, tokens, fetched, filter);
   return {
     location: place.location,
     arguments: fetched,
@@ -81,6 +79,25 @@ export function parseLine(text: string): ProbeDefinition | ProbeRemoval {
     ...(command?.maxActive === undefined ? {} : { maxActive: command.maxActive }),
     ...(place.reference === undefined ? {} : { reference: place.reference }),
   };
+}
+
+/** The kernel's refusal of too many fields; and ours of a filter that reads too many texts. */
+function refuseTooBig(
+  text: string,
+  tokens: DefinitionTokens,
+  fetched: readonly ProgramArgument[],
+  filter: FilterTree | undefined,
+): void {
+  const [first] = tokens.arguments;
+  if (first === undefined || fitsRecord(fetched, filter)) return;
+  if (tokens.filter === undefined || !fitsRecord(fetched, undefined))
+    throw refusal(text, first.column, 'eventTooBig');
+  throw refusal(
+    text,
+    tokens.filter.column,
+    'eventTooBig',
+    `each term on a text of the target takes ${MAX_STRING_BYTES} bytes of the event's room: compare fewer`,
+  );
 }
 
 function parseRemoval(

@@ -237,6 +237,7 @@ const REFUSED: readonly (readonly [marked: string, what: keyof typeof REFUSALS])
   ['f@x ^$stack268435456', 'badStackNumber'],
   ['f@x ^$stack99999999999999999999999', 'badStackNumber'],
   [`f@x ^${'+0(%di):u64[64] '.repeat(128)}`, 'eventTooBig'],
+  [`f@x s=+0(%di):string if ^${Array(20).fill('s == "a"').join(' || ')}`, 'eventTooBig'],
   ['f@x ^&1', 'badFetch'],
   ['f@x a=^di', 'badFetch'],
   ['f@x +0(^)', 'badFetch'],
