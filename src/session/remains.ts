@@ -7,6 +7,7 @@ import { readdirSync, readlinkSync } from 'node:fs';
 
 import { address, hex, type Pid } from '../base/brand.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
+import { ATTEMPTS, FIRST_PAUSE, nextPause } from '../engines/jump/depart.ts';
 import { BLOB_BYTES, closeFiles } from '../engines/jump/injection.ts';
 import {
   JUMP_BYTES,
@@ -22,6 +23,7 @@ import { CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../process/control.ts
 import type { MemoryMapping } from '../process/maps.ts';
 import { findModified } from '../process/modified.ts';
 import { StoppedProcess } from '../process/stop.ts';
+import { sleepMicroseconds } from '../sys/wait.ts';
 import { isFile, type FileCache } from './files.ts';
 
 const PAGE_BYTES = 4096;
@@ -39,6 +41,24 @@ export interface RemainsReport {
  * @throws TraplineError when the process can't be stopped.
  */
 export function cleanRest(pid: Pid, files: FileCache): RemainsReport {
+  let pause = FIRST_PAUSE;
+  let sitesRestored = 0;
+  for (let attempt = 1; ; attempt++) {
+    const report = tryCleanRest(pid, files);
+    sitesRestored += report.sitesRestored;
+    // A task that stood in a stub leaves it as soon as it may run again.
+    if (!report.isBusy || attempt >= ATTEMPTS) return { sitesRestored, kept: report.kept };
+    sleepMicroseconds(pause);
+    pause = nextPause(pause);
+  }
+}
+
+/** What one stop came to; it is busy if a task stood in what would have been given back. */
+interface Attempt extends RemainsReport {
+  readonly isBusy: boolean;
+}
+
+function tryCleanRest(pid: Pid, files: FileCache): Attempt {
   using stopped = StoppedProcess.stop(pid);
   const maps = stopped.maps();
   const kept: string[] = [];
@@ -48,11 +68,12 @@ export function cleanRest(pid: Pid, files: FileCache): RemainsReport {
       kept.push(`process ${pid} still runs what a killed session left at ${hex(place.address)}`);
     }
   }
-  if (!maps.some(isOurs) || isTracer(maps) || kept.length > 0) return { sitesRestored: 0, kept };
+  if (kept.length > 0) return { sitesRestored: 0, kept, isBusy: true };
+  if (!maps.some(isOurs) || isTracer(maps)) return { sitesRestored: 0, kept, isBusy: false };
   const block = ControlBlock.read(maps, (from, length) => stopped.read(from, length));
   if (block.contradictions > 0) {
     kept.push(`process ${pid} has overwritten its control block: nothing more is given back`);
-    return { sitesRestored: 0, kept };
+    return { sitesRestored: 0, kept, isBusy: false };
   }
   const arenas = findUnused(maps, block).filter(({ executable }) => executable);
   const sitesRestored = restoreJumps(stopped, modified, arenas, files);
@@ -62,7 +83,7 @@ export function cleanRest(pid: Pid, files: FileCache): RemainsReport {
   if (!unmapUnused(stopped, maps, place, block)) {
     kept.push(`the stubs of process ${pid} stay: a task still stands in one, or its stack says so`);
   }
-  return { sitesRestored, kept };
+  return { sitesRestored, kept, isBusy: kept.length > 0 };
 }
 
 /**
