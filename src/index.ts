@@ -37,7 +37,7 @@ export type {
   TargetInfo,
   TargetSelection,
 } from './session/types.ts';
-export type { SiteMethod } from './process/control.ts';
+export type { SiteMethod } from './process/control-rows.ts';
 export type { EngineName } from './probe/engine.ts';
 export type { EventBatch } from './events/batch.ts';
 export type { EventView } from './events/view.ts';

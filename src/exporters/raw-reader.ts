@@ -117,7 +117,7 @@ class Contents {
   #chunk(payload: Uint8Array, offset: number): void {
     const reader = new ByteReader(payload, this.#source);
     const source = this.#sources.get(reader.u32());
-    reader.skip(4);
+    reader.skip(4); // reserved, so that the position is aligned
     const position = reader.size();
     if (source === undefined || this.#batch === undefined) {
       this.#fail(offset, 'records whose task or clock is not known');

@@ -7,7 +7,7 @@ import { JUMP_BYTES, restOf } from '../engines/jump/patches.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
 import { isOurs } from '../engines/jump/withdraw.ts';
 import type { MemoryMapping } from '../process/maps.ts';
-import type { SiteRow } from '../process/control.ts';
+import type { SiteRow } from '../process/control-rows.ts';
 import { splitDeviceText, type MappedFile } from './files.ts';
 
 interface HeldSite {

@@ -3,7 +3,7 @@
 import type { Address, FileOffset } from '../base/brand.ts';
 import type { ConsumerAccount } from '../events/account.ts';
 import type { EngineName } from '../probe/engine.ts';
-import type { SiteMethod } from '../process/control.ts';
+import type { SiteMethod } from '../process/control-rows.ts';
 
 /** Which processes a session is about. Nothing named means nothing probed. */
 export interface TargetSelection {

@@ -37,9 +37,9 @@ export function sectionContents(file: SectionedFile, section: Section): Uint8Arr
 function unpackMarked(bytes: Uint8Array, source: string): Uint8Array {
   const reader = elfReader(bytes, source);
   const kind = reader.u32();
-  reader.skip(4);
+  reader.skip(4); // ch_reserved
   const size = reader.size();
-  reader.skip(8);
+  reader.skip(8); // ch_addralign: what is unpacked is ours, and lies where we put it
   const packed = reader.take(reader.remaining);
   if (kind === ELFCOMPRESS_ZLIB) return inflate(packed, size, source);
   if (kind === ELFCOMPRESS_ZSTD) return unpackZstd(packed, size, source);

@@ -26,7 +26,7 @@ export function debugLink(elf: ElfFile): DebugLink | undefined {
   if (section === undefined) return undefined;
   const reader = elfReader(elf.sectionBytes(section), `${elf.name} .gnu_debuglink`);
   const file = reader.cstring();
-  reader.skip((4 - (reader.offset % 4)) % 4);
+  reader.skip((4 - (reader.offset % 4)) % 4); // the checksum is aligned to four bytes
   const checksum = reader.u32();
   // A name with folders would lead anywhere: who made the file must not choose what we read.
   return file === '' || file.includes('/') ? undefined : { file, checksum };

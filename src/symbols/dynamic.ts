@@ -204,7 +204,7 @@ function gnuHashCount(elf: ElfFile, address: number): number {
   const buckets = reader.u32();
   const firstSymbol = reader.u32();
   const bloomWords = reader.u32();
-  reader.skip(4 + bloomWords * 8);
+  reader.skip(4 + bloomWords * 8); // the shift and the words of the Bloom filter, which only lookups use
   const table = reader.take(buckets * 4);
   const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
   let highest = 0;
@@ -212,7 +212,7 @@ function gnuHashCount(elf: ElfFile, address: number): number {
     highest = Math.max(highest, view.getUint32(at, true));
   }
   if (highest < firstSymbol) return firstSymbol;
-  reader.skip((highest - firstSymbol) * 4);
+  reader.skip((highest - firstSymbol) * 4); // to the last chain: the hashes lie in order of symbols
   let count = highest + 1;
   while ((reader.u32() & 1) === 0) count++;
   return count;

@@ -103,11 +103,11 @@ export function readHeader<T extends ElfHeader['type']>(
   if (type === undefined) {
     throw unsupported(name, `is neither a program nor a shared library (ELF type ${number})`);
   }
-  reader.skip(4);
+  reader.skip(4); // e_version: that of the identification was looked at
   const entry = reader.u64();
   const programHeaderOffset = reader.size();
   const sectionHeaderOffset = reader.size();
-  reader.skip(6);
+  reader.skip(6); // e_flags and e_ehsize
   const programHeaderSize = reader.u16();
   const programHeaders = reader.u16();
   const sectionHeaderSize = reader.u16();
@@ -184,7 +184,7 @@ export function readProgramHeaders(slice: Slice, header: ElfHeader, name: string
     const flags = reader.u32();
     const offset = reader.size();
     const address = reader.size();
-    reader.skip(8);
+    reader.skip(8); // p_paddr means nothing here
     const fileSize = reader.size();
     const memorySize = reader.size();
     headers.push({
@@ -225,7 +225,7 @@ export function readSections(slice: Slice, header: ElfHeader, name: string): Sec
     const sectionSize = reader.size();
     const link = reader.u32();
     const info = reader.u32();
-    reader.skip(8);
+    reader.skip(8); // sh_addralign: a section is where its header says
     const entrySize = reader.size();
     const index = sections.length;
     sections.push({

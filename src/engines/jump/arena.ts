@@ -2,7 +2,8 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import { ensure } from '../../base/errors.ts';
-import type { ArenaRow, ControlTables } from '../../process/control.ts';
+import type { ArenaRow } from '../../process/control-rows.ts';
+import type { ControlTables } from '../../process/control.ts';
 import { SPRINGBOARD_BYTES } from './patches.ts';
 
 /** Bytes of a new arena; larger requests get what they need. */

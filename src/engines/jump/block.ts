@@ -6,26 +6,28 @@ import { address, type Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import {
   Capacity,
+  encodeArena,
+  encodeProgram,
+  encodeSession,
+  encodeSite,
+  type ArenaRow,
+  type ControlWrite,
+  type ProgramRow,
+  type SessionRow,
+  type SiteRow,
+} from '../../process/control-rows.ts';
+import {
   CONTROL_HEADER_BYTES,
   CONTROL_NAME,
   decodeExtent,
   decodeGeneration,
   decodeTables,
-  encodeArena,
   encodeHeader,
-  encodeProgram,
-  encodeSession,
-  encodeSite,
   eraseRows,
   extentRanges,
   isBlank,
-  type ArenaRow,
   type ControlTable,
   type ControlTables,
-  type ControlWrite,
-  type ProgramRow,
-  type SessionRow,
-  type SiteRow,
 } from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { joinRows, runs, wholePages } from './rows.ts';

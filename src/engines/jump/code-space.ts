@@ -2,7 +2,7 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import { ensure } from '../../base/errors.ts';
-import type { ArenaRow } from '../../process/control.ts';
+import type { ArenaRow } from '../../process/control-rows.ts';
 import { freeRanges, type AddressRange } from '../../process/free-space.ts';
 import { asMapping, type MemoryMapping } from '../../process/maps.ts';
 import { ARENA_BYTES, ArenaSpace, type OriginRange, type TextRange } from './arena.ts';

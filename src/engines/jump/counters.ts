@@ -7,7 +7,7 @@
  */
 
 import type { Address } from '../../base/brand.ts';
-import type { SiteRow } from '../../process/control.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { ControlBlock } from './block.ts';

@@ -3,7 +3,7 @@
 import type { Pid } from '../../base/brand.ts';
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
-import type { ProgramRow, SessionRow } from '../../process/control.ts';
+import type { ProgramRow, SessionRow } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';

@@ -2,7 +2,7 @@
 
 import { address } from '../../base/brand.ts';
 import type { AddressRange } from '../../process/free-space.ts';
-import type { SiteRow } from '../../process/control.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
 import { patchRange, type PatchMap } from './patches.ts';
 import type { OriginalBytes } from './restore.ts';
 import { copiersOf, exitsOf, slotsIn } from './slots.ts';

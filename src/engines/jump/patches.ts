@@ -9,7 +9,7 @@
 import { address, type Address } from '../../base/brand.ts';
 import { ensure } from '../../base/errors.ts';
 import type { AddressRange } from '../../process/free-space.ts';
-import type { SiteRow } from '../../process/control.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
 
 /** Bytes of `jmp rel32`. */
 export const JUMP_BYTES = 5;

@@ -8,7 +8,7 @@ import { fileOffset, type Address, type FileOffset } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../events/layout.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
-import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control.ts';
+import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
 import { FileCode, isNop, type Padding } from './file-code.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
 import { LandingProof, type AskedBytes, type KnownLanding } from './landing-proof.ts';
@@ -28,7 +28,7 @@ export interface SitePlan {
   readonly address: Address;
   /** Bytes below the stack pointer that may not be touched. */
   readonly redZone: number;
-  /** The file's bytes from the place on, as far as any way looks at them. */
+  /** The file's bytes from the place on, as far as a way looks at them. */
   readonly bytes: Uint8Array;
   /** At least one, best first. */
   readonly ways: readonly Way[];

@@ -11,7 +11,7 @@ import { TraplineError } from '../../base/errors.ts';
 import type { RecordLayout, SegmentLayout } from '../../events/layout.ts';
 import type { EngineConsumer } from '../../probe/engine.ts';
 import { layoutOf, type Program } from '../../probe/program.ts';
-import type { ArenaRow, ProgramRow, SessionRow, SiteRow } from '../../process/control.ts';
+import type { ArenaRow, ProgramRow, SessionRow, SiteRow } from '../../process/control-rows.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { ControlBlock } from './block.ts';

@@ -4,7 +4,7 @@
  */
 
 import type { AddressRange } from '../../process/free-space.ts';
-import type { SiteRow } from '../../process/control.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { OriginalBytes } from './restore.ts';

@@ -2,7 +2,7 @@
 
 import type { Address } from '../../base/brand.ts';
 import { layoutSegment, type SegmentShape } from '../../events/layout.ts';
-import type { SiteMethod } from '../../process/control.ts';
+import type { SiteMethod } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { ControlBlock } from './block.ts';
 import type { StubFeatures } from './features.ts';

@@ -1,7 +1,7 @@
 /** Putting the file's bytes back where our jumps are. */
 
 import { address, hex, type Address } from '../../base/brand.ts';
-import type { SiteRow } from '../../process/control.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';

@@ -2,7 +2,7 @@
 
 import { address } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../events/layout.ts';
-import type { ControlWrite } from '../../process/control.ts';
+import type { ControlWrite } from '../../process/control-rows.ts';
 import type { CodeWrite } from './writes.ts';
 
 /** Rows that lie behind one another, as one write each. Sorts what it is given. */

@@ -1,7 +1,7 @@
 /** The sites of a change that is being worked out: those that are there, new ones, and what has to be changed for them. */
 
 import type { Address } from '../../base/brand.ts';
-import type { SiteRow } from '../../process/control.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import { findMapping } from '../../process/maps.ts';
 import type { CodeSpace } from './code-space.ts';

@@ -5,7 +5,7 @@
  */
 
 import { address, type Address } from '../../base/brand.ts';
-import type { SiteRow } from '../../process/control.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
 import { Assembler } from '../../x64/assembler.ts';
 import { decodeAll } from '../../x64/decode.ts';
 import { relocate, SLOT_BYTES } from '../../x64/relocate.ts';

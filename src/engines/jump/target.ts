@@ -7,12 +7,8 @@ import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type { SegmentShape } from '../../events/layout.ts';
 import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
-import {
-  SEGMENT_NAME,
-  type ProgramRow,
-  type SessionRow,
-  type SiteRow,
-} from '../../process/control.ts';
+import { type ProgramRow, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
+import { SEGMENT_NAME } from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { LivenessList } from '../../sys/robust.ts';

@@ -6,14 +6,16 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import {
-  CONTROL_NAME,
-  LIVENESS_NAME,
-  SEGMENT_NAME,
   type ArenaRow,
-  type ControlTables,
   type ProgramRow,
   type SessionRow,
   type SiteRow,
+} from '../../process/control-rows.ts';
+import {
+  CONTROL_NAME,
+  LIVENESS_NAME,
+  SEGMENT_NAME,
+  type ControlTables,
 } from '../../process/control.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import { JUMP_BYTES, jumpReaches, SHORT_JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';

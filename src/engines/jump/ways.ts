@@ -2,7 +2,7 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../events/layout.ts';
-import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control.ts';
+import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
 import type { Flow } from '../../x64/decode.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { isFiller, isNop, neverGoesOn, type CodePlace, type FileCode } from './file-code.ts';

@@ -5,15 +5,8 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import type { BlobPlace } from '../../process/blob-place.ts';
-import {
-  CONTROL_BYTES,
-  CONTROL_NAME,
-  LIVENESS_NAME,
-  SEGMENT_NAME,
-  type ProgramRow,
-  type SessionRow,
-  type SiteRow,
-} from '../../process/control.ts';
+import { type ProgramRow, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
+import { CONTROL_BYTES, CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { findWords } from '../../process/stacks.ts';
