@@ -4,15 +4,18 @@
  */
 
 import { address, type Address } from '../../base/brand.ts';
+import type { SiteRow } from '../../process/control-rows.ts';
+import type { AddressRange } from '../../process/free-space.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { writeCode, type CodePatch } from '../../process/patch.ts';
+import { writeCode } from '../../process/patch.ts';
 import type { ControlBlock } from './block.ts';
 import { raiseCounters } from './counters.ts';
 import { findObstacles, moveTasks, type FailedSite } from './obstacles.ts';
-import { JUMP_BYTES, jumpBytes, MAX_REACH, PatchMap, patchOf } from './patches.ts';
+import { intend, patchesFor, type IntendedChange } from './intended.ts';
+import { MAX_REACH } from './patches.ts';
 import type { ListChange, PreparedChange } from './prepare.ts';
-import type { NewSite, Repunned } from './site-preparation.ts';
+import type { NewSite } from './site-preparation.ts';
 import { findAbsent } from './presence.ts';
 import { slotBytes } from './slots.ts';
 
@@ -27,26 +30,20 @@ export function applyChange(
   block: ControlBlock,
   change: PreparedChange,
 ): readonly FailedSite[] {
-  const rows = [
-    ...[...change.newSites, ...change.adopted].map(({ row }) => row),
-    ...change.repunned.map(({ before: row }) => row),
-  ];
-  const places = rows.map(({ address: start }) => {
-    return { start, end: address(start + BigInt(MAX_REACH)) };
-  });
-  const absent = findAbsent(stopped, new PatchMap(change.before), places);
-  const unpatched = change.adopted.filter(({ row }) => absent.has(row));
-  const sites = [...change.newSites, ...unpatched].sort((one, other) =>
-    one.row.address > other.row.address ? -1 : 1,
-  );
-  const before = new PatchMap(change.before.filter((row) => !absent.has(row)));
-  const { failed, repunned } = findObstacles(stopped, maps, { ...change, sites, before });
+  const { intended, adopted } = change;
+  const absent = findAbsent(stopped, intended.before, placesOf(change));
+  const text = absent.size === 0 ? intended : withoutAbsent(change, absent);
+  const { sites, before } = text;
+  const { failed, repunned, inside } = findObstacles(stopped, maps, text);
+  const dropped = new Set(failed.map(({ site }) => site.row));
+  const patched = sites.filter(({ row }) => !dropped.has(row));
+  const isClear = failed.length === 0 && repunned.length === text.repunned.length;
+  const patches = isClear ? text.patches : patchesFor(patched, repunned, before);
   for (const write of change.code) stopped.write(write.address, write.bytes);
-  writeCode(stopped, takeOut(repunned, before));
+  writeCode(stopped, patches.out);
   // Taken out of the block, not of the memory: the code lies where the next change may write.
   for (const { site } of failed) dropSite(block, change, site);
   for (const { after } of repunned) block.putSite(after);
-  const dropped = new Set(failed.map(({ site }) => site.row));
   writeRows(stopped, block);
   for (const { from, to, address: at } of change.slots) {
     if (!dropped.has(from) && !dropped.has(to)) stopped.write(at, slotBytes(at, to));
@@ -54,11 +51,10 @@ export function applyChange(
   for (const list of change.listChanges) {
     if (!dropped.has(list.site)) prependProgram(stopped, list);
   }
-  const patched = sites.filter(({ row }) => !dropped.has(row));
-  moveTasks(stopped, patched);
-  writeCode(stopped, paddingPatches(patched));
-  writeCode(stopped, putIn(patched, repunned, before));
-  const used = [...patched, ...change.adopted].map(({ row }) => row);
+  moveTasks(inside.filter(({ site }) => !dropped.has(site.row)));
+  writeCode(stopped, patches.paddings);
+  writeCode(stopped, patches.into);
+  const used = [...patched, ...adopted].map(({ row }) => row);
   raiseCounters(stopped, maps, block, used);
   writeRows(stopped, block);
   return failed;
@@ -100,46 +96,25 @@ function dropSite(block: ControlBlock, change: PreparedChange, site: NewSite): v
   }
 }
 
-/** Takes puns out that are about to lead elsewhere, the lowest first: one may rest on the next. */
-function takeOut(repunned: readonly Repunned[], before: PatchMap): CodePatch[] {
-  const ascending = repunned.toSorted((one, other) =>
-    one.before.address < other.before.address ? -1 : 1,
-  );
-  return ascending.map(({ before: row, original }) => {
-    const bytes = original.subarray(0, row.patchBytes);
-    const expected = before.overlay(row.address, bytes);
-    before.delete(row);
-    return { address: row.address, expected, bytes: before.overlay(row.address, bytes) };
+/** Where the change looks at the text. */
+function placesOf({ newSites, adopted, intended }: PreparedChange): AddressRange[] {
+  if (intended.before.isEmpty) return [];
+  const rows = [
+    ...[...newSites, ...adopted].map(({ row }) => row),
+    ...intended.repunned.map(({ before: row }) => row),
+  ];
+  return rows.map(({ address: start }) => {
+    return { start, end: address(start + BigInt(MAX_REACH)) };
   });
 }
 
-/** The jumps in padding. */
-function paddingPatches(sites: readonly NewSite[]): CodePatch[] {
-  return sites.flatMap(({ row: { method, via, stub }, padding }) => {
-    if (method !== 'short-jump' || via === undefined || padding === undefined) return [];
-    return [{ address: via, expected: padding, bytes: jumpBytes(via, stub) }];
-  });
-}
-
-/** The patches of sites and of puns that lead elsewhere, the highest first. */
-function putIn(
-  sites: readonly NewSite[],
-  repunned: readonly Repunned[],
-  before: PatchMap,
-): CodePatch[] {
-  const now = before;
-  const then = before.copy();
-  const all = [
-    ...sites.map(({ row, plan }) => ({ row, original: plan.bytes })),
-    ...repunned.map(({ after, original }) => ({ row: after, original })),
-  ].sort((one, other) => (one.row.address > other.row.address ? -1 : 1));
-  return all.map(({ row, original }) => {
-    const bytes = original.subarray(0, row.patchBytes);
-    const expected = now.overlay(row.address, bytes);
-    then.add(row);
-    // From the highest down: only what was there before can lie over it.
-    const isOpen = now.between(row.address - BigInt(JUMP_BYTES), row.address).length === 0;
-    const patch = isOpen ? patchOf(row) : then.overlay(row.address, bytes);
-    return { address: address(row.address), expected, bytes: patch };
-  });
+/** The change, where some that should have been patched were not: their maker was killed before. */
+function withoutAbsent(
+  { newSites, adopted, intended }: PreparedChange,
+  absent: ReadonlySet<SiteRow>,
+): IntendedChange {
+  const before = intended.before.copy();
+  for (const row of absent) before.delete(row);
+  const unpatched = adopted.filter(({ row }) => absent.has(row));
+  return intend({ ...intended, sites: [...newSites, ...unpatched], before });
 }

@@ -8,17 +8,16 @@ import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { StoppedTask } from '../../process/stopped-task.ts';
 import { SLOT_BYTES } from '../../x64/relocate.ts';
+import type { ExpectedBytes, IntendedChange } from './intended.ts';
 import {
-  JUMP_BYTES,
   goalOf,
+  JUMP_BYTES,
   jumpBytes,
-  PatchMap,
   patchRange,
   restOf,
   restsOn,
-  SPRINGBOARD_BYTES,
+  type PatchMap,
 } from './patches.ts';
-import type { Passage } from './passages.ts';
 import type { NewSite, Repunned } from './site-preparation.ts';
 
 /** A site that could not be patched in this stop. */
@@ -29,40 +28,41 @@ export interface FailedSite {
   readonly reason: string;
 }
 
-/** What is asked about. */
-export interface IntendedChange {
-  readonly sites: readonly NewSite[];
+/** What stands in the way of a change of the text. */
+export interface Obstacles {
+  /** The sites that can't be patched now. */
+  readonly failed: readonly FailedSite[];
+  /** The puns that can be led anew without them. */
   readonly repunned: readonly Repunned[];
-  readonly passages: readonly Passage<NewSite>[];
-  /** What is patched now. */
-  readonly before: PatchMap;
+  /** The tasks that stand inside the bytes to be replaced. */
+  readonly inside: readonly InsideTask[];
+}
+
+/** A task that stands behind the first of a site's bytes to be replaced, before the last. */
+export interface InsideTask {
+  readonly task: StoppedTask;
+  readonly site: NewSite;
 }
 
 /**
  * Rule 5: memory must equal the file, but for what sites have written, and nobody may be about to return into
  * the middle.
- * @returns the sites that can't be patched now, and the puns that can be led anew without them
  */
 export function findObstacles(
   stopped: StoppedProcess,
   maps: readonly MemoryMapping[],
-  { sites, repunned, passages, before }: IntendedChange,
-): { readonly failed: readonly FailedSite[]; readonly repunned: readonly Repunned[] } {
+  change: IntendedChange,
+): Obstacles {
+  const { sites, repunned, before, watched } = change;
   const failed = new Map<NewSite, FailedSite>();
-  findForeign(stopped, sites, before, failed);
-  for (const { task, site } of tasksInside(stopped, sites)) {
+  findForeign(stopped, change.expected, failed);
+  const inside = tasksInside(stopped, sites);
+  for (const { task, site } of inside) {
     if (failed.has(site) || placeInStub(task, site) !== undefined) continue;
     const reason = `task ${task.tid} stands at ${hex(address(task.registers.get('rip')))}, not at the start of an instruction`;
     failed.set(site, { site, kind: 'busy', reason });
   }
   const lost = new Set<Repunned>();
-  const watched = [
-    ...sites
-      .filter((site) => site.way.innerBoundaries.length > 0)
-      .map((site) => ({ ...insideOf(site), site, pun: undefined })),
-    ...passages.map(({ range, site }) => ({ ...range, site, pun: undefined })),
-    ...repunned.flatMap((pun) => boardOf(pun).map((range) => ({ ...range, site: undefined, pun }))),
-  ];
   for (const { value, reason } of whereTasksAre(stopped, maps, watched)) {
     for (const { start, end, site, pun } of watched) {
       if (value < start || value >= end) continue;
@@ -79,7 +79,11 @@ export function findObstacles(
     failed.set(site, { site, kind: 'foreign', reason });
   }
   failDependents(sites, repunned, failed, lost);
-  return { failed: [...failed.values()], repunned: repunned.filter((pun) => !lost.has(pun)) };
+  return {
+    failed: [...failed.values()],
+    repunned: repunned.filter((pun) => !lost.has(pun)),
+    inside,
+  };
 }
 
 const STANDS = 'a task stands in code that goes on inside the bytes to be replaced';
@@ -100,11 +104,6 @@ function whereTasksAre(
   ];
 }
 
-/** The jump to which a pun leads that is to lead elsewhere: its memory is free afterwards. */
-function boardOf({ before: { via } }: Repunned): AddressRange[] {
-  return via === undefined ? [] : [{ start: via, end: address(via + BigInt(SPRINGBOARD_BYTES)) }];
-}
-
 /** Puns about to be written that would not lead where their rows say: those of a tracer that was killed. */
 function misledPuns(
   sites: readonly NewSite[],
@@ -113,15 +112,17 @@ function misledPuns(
   failed: ReadonlyMap<NewSite, FailedSite>,
   lost: ReadonlySet<Repunned>,
 ): NewSite[] {
-  const then = before.copy();
   const left = sites.filter((site) => !failed.has(site));
+  const puns = left.filter(({ row }) => row.method === 'pun');
+  if (puns.length === 0) return [];
+  const then = before.copy();
   for (const { row } of left) then.add(row);
   for (const pun of repunned) {
     if (lost.has(pun)) continue;
     then.delete(pun.before);
     then.add(pun.after);
   }
-  return left.filter(({ row, plan }) => {
+  return puns.filter(({ row, plan }) => {
     const rest = restOf(row);
     if (rest === undefined) return false;
     const from = Number(rest.start - row.address);
@@ -133,39 +134,17 @@ function misledPuns(
 
 function findForeign(
   stopped: StoppedProcess,
-  sites: readonly NewSite[],
-  before: PatchMap,
+  expected: readonly ExpectedBytes[],
   failed: Map<NewSite, FailedSite>,
 ): void {
-  const ranges = sites.map(({ row, way }) => {
-    const end = restOf(row)?.end ?? row.address;
-    const rest = Number(end - row.address);
-    return {
-      address: row.address,
-      length: Math.max(way.displaced.byteLength, row.patchBytes, rest),
-    };
-  });
-  const paddings = sites.flatMap((site) => {
-    const { via } = site.row;
-    return site.padding === undefined || via === undefined
-      ? []
-      : [{ site, address: via, bytes: site.padding, length: site.padding.byteLength }];
-  });
-  const found = readMany(stopped, [...ranges, ...paddings]);
-  const refuse = (site: NewSite, bytes: Uint8Array, expected: Uint8Array): void => {
-    if (Buffer.compare(bytes, expected) === 0) return;
-    failed.set(site, { site, kind: 'foreign', reason: describeForeign(bytes, expected) });
-  };
-  sites.forEach((site, index) => {
-    const original = site.plan.bytes.subarray(0, ranges[index]?.length ?? 0);
-    refuse(
-      site,
-      found[index] ?? original.subarray(0, 0),
-      before.overlay(site.row.address, original),
-    );
-  });
-  paddings.forEach(({ site, bytes }, index) => {
-    refuse(site, found[sites.length + index] ?? bytes.subarray(0, 0), bytes);
+  const found = readMany(
+    stopped,
+    expected.map(({ address: at, bytes }) => ({ address: at, length: bytes.byteLength })),
+  );
+  expected.forEach(({ site, bytes }, index) => {
+    const there = found[index] ?? bytes.subarray(0, 0);
+    if (Buffer.compare(there, bytes) === 0) return;
+    failed.set(site, { site, kind: 'foreign', reason: describeForeign(there, bytes) });
   });
 }
 
@@ -179,7 +158,7 @@ function failDependents(
   failed: Map<NewSite, FailedSite>,
   lost: Set<Repunned>,
 ): void {
-  for (let known = -1; known !== failed.size + lost.size;) {
+  for (let known = 0; known !== failed.size + lost.size;) {
     known = failed.size + lost.size;
     const missing = [
       ...[...failed.keys()].map(({ row }) => row),
@@ -212,18 +191,14 @@ function describeForeign(found: Uint8Array, expected: Uint8Array): string {
 }
 
 /** A task that stands before an inner instruction goes on before that instruction's copy. */
-export function moveTasks(stopped: StoppedProcess, sites: readonly NewSite[]): void {
-  for (const { task, site } of tasksInside(stopped, sites)) {
+export function moveTasks(inside: readonly InsideTask[]): void {
+  for (const { task, site } of inside) {
     const place = placeInStub(task, site);
     if (place !== undefined) task.setRegisters(task.registers.set('rip', place));
   }
 }
 
-/** The tasks that stand behind the first of the bytes to be replaced, before the last. */
-function tasksInside(
-  stopped: StoppedProcess,
-  sites: readonly NewSite[],
-): { readonly task: StoppedTask; readonly site: NewSite }[] {
+function tasksInside(stopped: StoppedProcess, sites: readonly NewSite[]): InsideTask[] {
   return stopped.tasks.flatMap((task) => {
     const rip = task.registers.get('rip');
     // Two comparisons rule out nearly all of thousands.
@@ -250,9 +225,4 @@ function placeInStub(task: StoppedTask, { row, map, plan }: NewSite): Address | 
     if (copied !== place.from - before.from) return undefined;
   }
   return address(row.displaced + BigInt(place.to));
-}
-
-/** Behind the first byte to be replaced, to the last. */
-function insideOf({ row }: NewSite): AddressRange {
-  return { start: address(row.address + 1n), end: patchRange(row).end };
 }

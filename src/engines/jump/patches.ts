@@ -107,10 +107,15 @@ const BUCKET = 64;
 /** The patches of one address space, by address. */
 export class PatchMap<Site extends PatchedSite = SiteRow> {
   readonly #buckets = new Map<number, Site[]>();
-  #isEmpty = true;
+  #size = 0;
 
   constructor(sites: Iterable<Site> = []) {
     for (const site of sites) this.add(site);
+  }
+
+  /** Whether there is no site. */
+  get isEmpty(): boolean {
+    return this.#size === 0;
   }
 
   /** Another map of the same sites. */
@@ -119,7 +124,7 @@ export class PatchMap<Site extends PatchedSite = SiteRow> {
   }
 
   add(site: Site): void {
-    this.#isEmpty = false;
+    this.#size++;
     const key = bucketOf(site.address);
     const bucket = this.#buckets.get(key);
     if (bucket === undefined) this.#buckets.set(key, [site]);
@@ -130,7 +135,9 @@ export class PatchMap<Site extends PatchedSite = SiteRow> {
   delete(site: Site): void {
     const bucket = this.#buckets.get(bucketOf(site.address)) ?? [];
     const index = bucket.indexOf(site);
-    if (index >= 0) bucket.splice(index, 1);
+    if (index < 0) return;
+    bucket.splice(index, 1);
+    this.#size--;
   }
 
   at(where: Address): Site | undefined {
@@ -140,7 +147,7 @@ export class PatchMap<Site extends PatchedSite = SiteRow> {
   /** The sites whose address lies in start ≤ address < end, ascending. */
   between(start: bigint, end: bigint): Site[] {
     const found: Site[] = [];
-    if (this.#isEmpty) return found;
+    if (this.isEmpty) return found;
     for (let key = bucketOf(start); key <= bucketOf(end); key++) {
       const bucket = this.#buckets.get(key);
       if (bucket === undefined) continue;

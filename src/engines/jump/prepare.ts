@@ -18,17 +18,12 @@ import type { ControlBlock } from './block.ts';
 import { CodeSpace } from './code-space.ts';
 import { compileProgram, type ProgramCode } from './compile.ts';
 import type { StubFeatures } from './features.ts';
-import type { Passage } from './passages.ts';
+import type { IntendedChange } from './intended.ts';
 import type { SitePlan } from './planner.ts';
 import type { OriginalBytes } from './restore.ts';
 import { emitRuntime, type SessionAddresses } from './runtime.ts';
 import type { MemoryPlaces } from './session-memory.ts';
-import {
-  SitePreparation,
-  type NewSite,
-  type Repunned,
-  type SlotChange,
-} from './site-preparation.ts';
+import { SitePreparation, type NewSite, type SlotChange } from './site-preparation.ts';
 import { coalesce, type CodeWrite } from './writes.ts';
 
 /** One consumer to be added at one place of one address space. */
@@ -76,13 +71,11 @@ export interface PreparedChange {
   readonly adopted: readonly NewSite[];
   readonly listChanges: readonly ListChange[];
   readonly slots: readonly SlotChange[];
-  readonly repunned: readonly Repunned[];
-  readonly passages: readonly Passage<NewSite>[];
+  /** What becomes of the text, if all the sites that were live are there. */
+  readonly intended: IntendedChange;
   readonly refused: readonly RefusedRequest[];
   /** Where each consumer's program is run. */
   readonly sites: ReadonlyMap<ConsumerRequest, SiteRow>;
-  /** The sites that were live before. */
-  readonly before: readonly SiteRow[];
 }
 
 /** What a change is worked out for. */

@@ -5,6 +5,7 @@ import type { SiteRow } from '../../process/control-rows.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import { findMapping } from '../../process/maps.ts';
 import type { CodeSpace } from './code-space.ts';
+import { intend } from './intended.ts';
 import { JUMP_BYTES, jumpReaches, PatchMap, restsOn } from './patches.ts';
 import {
   goalsOf,
@@ -48,10 +49,7 @@ export interface Repunned {
 }
 
 /** The sites of a change. */
-export type PreparedSites = Pick<
-  PreparedChange,
-  'newSites' | 'adopted' | 'slots' | 'repunned' | 'before' | 'passages'
-> & {
+export type PreparedSites = Pick<PreparedChange, 'newSites' | 'adopted' | 'slots' | 'intended'> & {
   /** Sites that had a row, and can't be: a pun that was there could not be led anew. */
   readonly dropped: ReadonlySet<SiteRow>;
 };
@@ -131,9 +129,12 @@ export class SitePreparation {
       newSites: this.#newSites,
       adopted: this.#adopted,
       slots: this.#slots(),
-      passages: findPassages(this.#fresh(), this.#all, this.#target.original),
-      repunned: [...this.#repunned.values()],
-      before: [...this.#before],
+      intended: intend({
+        sites: this.#newSites,
+        repunned: [...this.#repunned.values()],
+        passages: findPassages(this.#fresh(), this.#all, this.#target.original),
+        before: new PatchMap(this.#before),
+      }),
       dropped: this.#dropped,
     };
   }
