@@ -78,8 +78,6 @@ export interface SiteRow {
   readonly patchBytes: number;
   /** Prefixes without a meaning in front of the jump of a pun. */
   readonly prefixBytes: number;
-  /** Whether the stub's copy of the displaced instructions can go on behind them, in the text. */
-  readonly fallsThrough: boolean;
   /** Where the site's jump leads, if not to the stub: to a jump in padding or in an arena. */
   readonly via: Address | undefined;
   readonly stub: Address;
@@ -216,7 +214,6 @@ export function encodeSite(row: SiteRow): ControlWrite {
   view.setUint8(80, SITE_METHODS.indexOf(row.method));
   view.setUint8(81, row.patchBytes);
   view.setUint8(82, row.prefixBytes);
-  view.setUint8(83, row.fallsThrough ? 1 : 0);
   view.setUint8(84, row.isRaised ? 1 : 0);
   view.setBigUint64(88, row.via ?? 0n, true);
   view.setBigUint64(96, row.counter ?? 0n, true);
@@ -240,7 +237,6 @@ export function decodeSite(view: DataView, index: number): SiteRow | undefined {
     method,
     patchBytes: view.getUint8(81),
     prefixBytes: view.getUint8(82),
-    fallsThrough: view.getUint8(83) === 1,
     via: via === 0n ? undefined : address(via),
     counter: counter === 0n ? undefined : address(counter),
     isRaised: view.getUint8(84) === 1,

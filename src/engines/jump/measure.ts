@@ -97,7 +97,7 @@ class Bench {
     const stub = assembleStub({
       origin: at(Place.stub),
       redZone: RED_ZONE_BYTES,
-      displace: () => ({ bytes: new Uint8Array(), map: [], fallsThrough: true }),
+      displace: () => ({ bytes: new Uint8Array(), map: [] }),
       back: at(Place.probed + SITE_NOP_BYTES),
     });
     const compiled = compileProgram({

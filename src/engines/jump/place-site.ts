@@ -179,7 +179,7 @@ function stubAt(
       const moved = relocate(displaced, at, to, { slots: true });
       if (moved.kind === 'relocated') return moved;
       isOutOfReach = true;
-      return { bytes: new Uint8Array(), map: [], fallsThrough: false };
+      return { bytes: new Uint8Array(), map: [] };
     },
     back: address(at + BigInt(displaced.byteLength)),
   });

@@ -170,7 +170,6 @@ export class SitePreparation {
       patchBytes: way.patchBytes,
       prefixBytes,
       via,
-      fallsThrough: stub.fallsThrough,
       address: request.address,
       stub: stub.origin,
       stubBytes: stub.bytes.byteLength,

@@ -10,8 +10,6 @@ export interface DisplacedCode {
   readonly bytes: Uint8Array;
   /** Each instruction's offset in the original and in `bytes`. */
   readonly map: readonly { readonly from: number; readonly to: number }[];
-  /** Whether they can go on behind their end. */
-  readonly fallsThrough: boolean;
 }
 
 /** What a stub is made from. */
@@ -32,8 +30,6 @@ export interface StubCode {
   readonly displaced: Address;
   /** Each displaced instruction's offset at the site and in the stub's copy. */
   readonly map: DisplacedCode['map'];
-  /** Whether the stub can go back behind the displaced instructions. */
-  readonly fallsThrough: boolean;
 }
 
 /** Assembles a stub. */
@@ -47,7 +43,7 @@ export function assembleStub(parts: StubParts): StubCode {
   code.bind(list).u64(epilogue);
   emitEpilogue(code, parts.redZone);
   const displaced = code.here();
-  const { bytes, map, fallsThrough } = parts.displace(displaced);
+  const { bytes, map } = parts.displace(displaced);
   code.raw(bytes).jmp(parts.back, 'near');
   return {
     bytes: code.finish(),
@@ -55,6 +51,5 @@ export function assembleStub(parts: StubParts): StubCode {
     epilogue,
     displaced,
     map,
-    fallsThrough,
   };
 }

@@ -89,7 +89,7 @@ export function makeBench(
   const stub = assembleStub({
     origin: at(At.stub),
     redZone: RED_ZONE_BYTES,
-    displace: () => ({ bytes: new Uint8Array(), map: [], fallsThrough: true }),
+    displace: () => ({ bytes: new Uint8Array(), map: [] }),
     back: at(At.site + 5n),
   });
   const compile = (one: Program, consumer: number, origin: bigint, next: bigint) =>
