@@ -9,16 +9,17 @@ import { address, type Address } from '../base/brand.ts';
 /** Rows of each table. */
 export const Capacity = { sessions: 16, arenas: 8192, sites: 32_768, programs: 65_536 } as const;
 
-export const SESSION_BYTES = 128;
-export const ARENA_BYTES = 32;
-export const SITE_BYTES = 128;
-export const PROGRAM_BYTES = 64;
+/** Bytes of one row of each table. */
+export const SESSION_ROW_BYTES = 128;
+export const ARENA_ROW_BYTES = 32;
+export const SITE_ROW_BYTES = 128;
+export const PROGRAM_ROW_BYTES = 64;
 
 /** Where the tables begin: behind the header. */
 export const SESSIONS_AT = 256;
-export const ARENAS_AT: number = SESSIONS_AT + Capacity.sessions * SESSION_BYTES;
-export const SITES_AT: number = ARENAS_AT + Capacity.arenas * ARENA_BYTES;
-export const PROGRAMS_AT: number = SITES_AT + Capacity.sites * SITE_BYTES;
+export const ARENAS_AT: number = SESSIONS_AT + Capacity.sessions * SESSION_ROW_BYTES;
+export const SITES_AT: number = ARENAS_AT + Capacity.arenas * ARENA_ROW_BYTES;
+export const PROGRAMS_AT: number = SITES_AT + Capacity.sites * SITE_ROW_BYTES;
 
 /** The longest run of original bytes that a site can displace: five, and the rest of the last one. */
 export const MAX_DISPLACED_BYTES = 32;
@@ -43,14 +44,12 @@ export interface SessionRow {
   readonly began: number;
 }
 
-/**
- * Memory near some file's text, in which stubs and programs lie. `exact`: it was mapped for the sake of the
- * addresses to which puns lead, and what may lie anywhere comes there last.
- */
+/** Memory near some file's text, in which stubs and programs lie. */
 export interface ArenaRow {
   readonly index: number;
   readonly address: Address;
   readonly bytes: number;
+  /** Whether it was mapped for the sake of the addresses to which puns lead: what may lie anywhere comes there last. */
   readonly isExact: boolean;
 }
 
@@ -125,7 +124,7 @@ export interface ControlWrite {
 
 /** A session's row. */
 export function encodeSession(row: SessionRow): ControlWrite {
-  const bytes = new Uint8Array(SESSION_BYTES);
+  const bytes = new Uint8Array(SESSION_ROW_BYTES);
   const view = viewOf(bytes);
   view.setUint32(0, 1, true);
   view.setUint32(4, row.tracer, true);
@@ -139,7 +138,7 @@ export function encodeSession(row: SessionRow): ControlWrite {
   view.setUint32(60, row.cacheBytes, true);
   view.setUint32(64, row.runtimeBytes, true);
   view.setBigUint64(72, BigInt(row.began), true);
-  return { offset: SESSIONS_AT + row.index * SESSION_BYTES, bytes };
+  return { offset: SESSIONS_AT + row.index * SESSION_ROW_BYTES, bytes };
 }
 
 /** A row of it; none where it is free, or contradicts itself. */
@@ -165,13 +164,13 @@ export function decodeSession(view: DataView, index: number): SessionRow | undef
 
 /** An arena's row. */
 export function encodeArena(row: ArenaRow): ControlWrite {
-  const bytes = new Uint8Array(ARENA_BYTES);
+  const bytes = new Uint8Array(ARENA_ROW_BYTES);
   const view = viewOf(bytes);
   view.setUint32(0, 1, true);
   view.setUint32(4, row.bytes, true);
   view.setBigUint64(8, row.address, true);
   view.setUint32(16, row.isExact ? 1 : 0, true);
-  return { offset: ARENAS_AT + row.index * ARENA_BYTES, bytes };
+  return { offset: ARENAS_AT + row.index * ARENA_ROW_BYTES, bytes };
 }
 
 /** A row of it; none where it is free, or contradicts itself. */
@@ -196,7 +195,7 @@ const SITE_STATES: readonly (SiteState | undefined)[] = [undefined, 'live', 'ret
 
 /** A site's row. */
 export function encodeSite(row: SiteRow): ControlWrite {
-  const bytes = new Uint8Array(SITE_BYTES);
+  const bytes = new Uint8Array(SITE_ROW_BYTES);
   const view = viewOf(bytes);
   view.setUint32(0, SITE_STATES.indexOf(row.state), true);
   view.setUint32(4, row.redZone, true);
@@ -217,7 +216,7 @@ export function encodeSite(row: SiteRow): ControlWrite {
   view.setUint8(84, row.isRaised ? 1 : 0);
   view.setBigUint64(88, row.via ?? 0n, true);
   view.setBigUint64(96, row.counter ?? 0n, true);
-  return { offset: SITES_AT + row.index * SITE_BYTES, bytes };
+  return { offset: SITES_AT + row.index * SITE_ROW_BYTES, bytes };
 }
 
 /** A row of it; none where it is free, or contradicts itself. */
@@ -257,7 +256,7 @@ export function decodeSite(view: DataView, index: number): SiteRow | undefined {
 
 /** A program's row. */
 export function encodeProgram(row: ProgramRow): ControlWrite {
-  const bytes = new Uint8Array(PROGRAM_BYTES);
+  const bytes = new Uint8Array(PROGRAM_ROW_BYTES);
   const view = viewOf(bytes);
   view.setUint32(0, 1, true);
   view.setUint32(4, row.session, true);
@@ -267,7 +266,7 @@ export function encodeProgram(row: ProgramRow): ControlWrite {
   view.setBigUint64(24, row.next, true);
   view.setUint32(32, row.consumer, true);
   view.setUint32(36, row.probe, true);
-  return { offset: PROGRAMS_AT + row.index * PROGRAM_BYTES, bytes };
+  return { offset: PROGRAMS_AT + row.index * PROGRAM_ROW_BYTES, bytes };
 }
 
 /** A row of it; none where it is free, or contradicts itself. */

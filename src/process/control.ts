@@ -9,18 +9,18 @@
 
 import { TraplineError } from '../base/errors.ts';
 import {
-  ARENA_BYTES,
+  ARENA_ROW_BYTES,
   ARENAS_AT,
   Capacity,
   decodeArena,
   decodeProgram,
   decodeSession,
   decodeSite,
-  PROGRAM_BYTES,
+  PROGRAM_ROW_BYTES,
   PROGRAMS_AT,
-  SESSION_BYTES,
+  SESSION_ROW_BYTES,
   SESSIONS_AT,
-  SITE_BYTES,
+  SITE_ROW_BYTES,
   SITES_AT,
   viewOf,
   type ArenaRow,
@@ -43,7 +43,7 @@ export const LIVENESS_NAME = 'trapline-live';
 
 /** Bytes of the whole block, whole pages; only pages that were written cost memory. */
 export const CONTROL_BYTES: number =
-  Math.ceil((PROGRAMS_AT + Capacity.programs * PROGRAM_BYTES) / 4096) * 4096;
+  Math.ceil((PROGRAMS_AT + Capacity.programs * PROGRAM_ROW_BYTES) / 4096) * 4096;
 
 const Header = {
   magic: 0,
@@ -123,10 +123,10 @@ export function decodeGeneration(header: Uint8Array): bigint {
 export function extentRanges(extent: ControlExtent): { offset: number; bytes: number }[] {
   return [
     { offset: 0, bytes: CONTROL_HEADER_BYTES },
-    { offset: SESSIONS_AT, bytes: extent.sessions * SESSION_BYTES },
-    { offset: ARENAS_AT, bytes: extent.arenas * ARENA_BYTES },
-    { offset: SITES_AT, bytes: extent.sites * SITE_BYTES },
-    { offset: PROGRAMS_AT, bytes: extent.programs * PROGRAM_BYTES },
+    { offset: SESSIONS_AT, bytes: extent.sessions * SESSION_ROW_BYTES },
+    { offset: ARENAS_AT, bytes: extent.arenas * ARENA_ROW_BYTES },
+    { offset: SITES_AT, bytes: extent.sites * SITE_ROW_BYTES },
+    { offset: PROGRAMS_AT, bytes: extent.programs * PROGRAM_ROW_BYTES },
   ];
 }
 
@@ -138,10 +138,10 @@ export function decodeTables(parts: readonly Uint8Array[]): ControlTables {
   }
   return {
     generation: viewOf(header).getBigUint64(Header.generation, true),
-    sessions: rows(sessions, SESSION_BYTES, decodeSession),
-    arenas: rows(arenas, ARENA_BYTES, decodeArena),
-    sites: rows(sites, SITE_BYTES, decodeSite),
-    programs: rows(programs, PROGRAM_BYTES, decodeProgram),
+    sessions: rows(sessions, SESSION_ROW_BYTES, decodeSession),
+    arenas: rows(arenas, ARENA_ROW_BYTES, decodeArena),
+    sites: rows(sites, SITE_ROW_BYTES, decodeSite),
+    programs: rows(programs, PROGRAM_ROW_BYTES, decodeProgram),
   };
 }
 
@@ -170,10 +170,10 @@ export type ControlTable = 'sessions' | 'arenas' | 'sites' | 'programs';
  */
 export function eraseRows(table: ControlTable, first: number, count: number): ControlWrite {
   const [start, size] = {
-    sessions: [SESSIONS_AT, SESSION_BYTES] as const,
-    arenas: [ARENAS_AT, ARENA_BYTES] as const,
-    sites: [SITES_AT, SITE_BYTES] as const,
-    programs: [PROGRAMS_AT, PROGRAM_BYTES] as const,
+    sessions: [SESSIONS_AT, SESSION_ROW_BYTES] as const,
+    arenas: [ARENAS_AT, ARENA_ROW_BYTES] as const,
+    sites: [SITES_AT, SITE_ROW_BYTES] as const,
+    programs: [PROGRAMS_AT, PROGRAM_ROW_BYTES] as const,
   }[table];
   return { offset: start + first * size, bytes: new Uint8Array((count - 1) * size + 4) };
 }
