@@ -1,12 +1,12 @@
 /** Working out a site as it would be made, without making it: what `explain` shows. */
 
-import type { Address } from '../../base/brand.ts';
-import { layoutSegment, type SegmentShape } from '../../events/layout.ts';
+import { address, type Address } from '../../base/brand.ts';
+import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
 import type { SiteMethod } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { ControlBlock } from './block.ts';
 import type { StubFeatures } from './features.ts';
-import { PatchMap, patchOf } from './patches.ts';
+import { JUMP_BYTES, JUMP_OPCODE, patchOf, SPRINGBOARD_BYTES } from './patches.ts';
 import { prepareConsumers, type ConsumerRequest } from './prepare.ts';
 import type { OriginalBytes } from './restore.ts';
 import { CACHE_BYTES } from './runtime.ts';
@@ -15,7 +15,8 @@ import type { CodeWrite } from './writes.ts';
 
 /** The smallest session: what it is about makes no difference to a site. */
 const SHAPE: SegmentShape = { contextCount: 1, consumerCapacity: 1, ringBytes: 1 << 18 };
-const PAGE_BYTES = 4096;
+/** Behind `jmp [rip]`, what it reads. */
+const WORD_BYTES = 8;
 
 /** What a site would be. */
 export interface RehearsedSite {
@@ -77,7 +78,7 @@ export function rehearse(
   if (refused !== undefined || row === undefined) return refused?.reason ?? 'it was not placed';
   const bytesAt = (from: Address, length: number): Uint8Array | undefined => {
     const write = change.code.find(
-      ({ address, bytes }) => from >= address && from < address + BigInt(bytes.byteLength),
+      ({ address: at, bytes }) => from >= at && from < at + BigInt(bytes.byteLength),
     );
     if (write === undefined) return undefined;
     const start = Number(from - write.address);
@@ -88,7 +89,12 @@ export function rehearse(
     const bytes = bytesAt(at, length);
     if (bytes !== undefined) code.push({ name, address: at, bytes, words });
   };
-  if (row.method === 'pun' && row.via !== undefined) add('springboard', row.via, 5, []);
+  if (row.method === 'pun' && row.via !== undefined) {
+    const isNear = bytesAt(row.via, 1)?.[0] === JUMP_OPCODE;
+    const word = address(row.via + BigInt(SPRINGBOARD_BYTES - WORD_BYTES));
+    if (isNear) add('springboard', row.via, JUMP_BYTES, []);
+    else add('springboard', row.via, SPRINGBOARD_BYTES, [word]);
+  }
   add('stub', row.stub, row.stubBytes, [row.list]);
   for (const { code: at, codeBytes, next } of block.programs.values()) {
     add('program', at, codeBytes, [next]);
@@ -99,7 +105,7 @@ export function rehearse(
   return {
     method: row.method,
     isThere: !change.newSites.some((site) => site.row === row),
-    patch: new PatchMap([row]).overlay(row.address, patchOf(row)),
+    patch: patchOf(row),
     displacedBytes: row.displacedBytes,
     stub: row.stub,
     via: row.via,
