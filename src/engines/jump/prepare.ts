@@ -9,7 +9,7 @@
 import type { Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import type { RecordLayout, SegmentLayout } from '../../events/layout.ts';
-import type { EngineConsumer } from '../../probe/engine.ts';
+import type { EngineConsumer, FailedConsumer } from '../../probe/engine.ts';
 import { layoutOf, type Program } from '../../probe/program.ts';
 import type { ArenaRow, ProgramRow, SessionRow, SiteRow } from '../../process/control-rows.ts';
 import type { AddressRange } from '../../process/free-space.ts';
@@ -55,12 +55,6 @@ export interface ListChange {
   readonly row: ProgramRow;
 }
 
-/** A place that no way serves in this address space. */
-export interface RefusedRequest {
-  readonly request: ConsumerRequest;
-  readonly reason: string;
-}
-
 /** A change, ready to be made under a stop. Its rows are in the block that it was prepared with. */
 export interface PreparedChange {
   readonly newArenas: readonly ArenaRow[];
@@ -73,7 +67,8 @@ export interface PreparedChange {
   readonly slots: readonly SlotChange[];
   /** What becomes of the text, if all the sites that were live are there. */
   readonly intended: IntendedChange;
-  readonly refused: readonly RefusedRequest[];
+  /** Places that no way serves in this address space. */
+  readonly refused: readonly FailedConsumer<ConsumerRequest>[];
   /** Where each consumer's program is run. */
   readonly sites: ReadonlyMap<ConsumerRequest, SiteRow>;
 }
@@ -114,7 +109,7 @@ class Preparation {
   readonly #sites: SitePreparation;
   readonly #code: CodeWrite[] = [];
   readonly #listChanges: ListChange[] = [];
-  readonly #refused: RefusedRequest[] = [];
+  readonly #refused: FailedConsumer<ConsumerRequest>[] = [];
   readonly #found = new Map<ConsumerRequest, SiteRow>();
   readonly #layouts = new Map<Program, RecordLayout>();
   /** Bytes that each program may need, wherever it goes. */
