@@ -35,6 +35,11 @@ export function goalOf({ via, stub }: Pick<SiteRow, 'via' | 'stub'>): Address {
   return via ?? stub;
 }
 
+/** Where a site has a jump in padding: in the text, not in an arena. */
+export function paddingOf({ method, via }: Pick<SiteRow, 'method' | 'via'>): Address | undefined {
+  return method === 'short-jump' ? via : undefined;
+}
+
 /** The bytes that are written at a site. */
 export function patchOf(site: PatchedSite): Uint8Array {
   const { address: at, prefixBytes, patchBytes } = site;

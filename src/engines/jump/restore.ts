@@ -5,7 +5,7 @@ import type { SiteRow } from '../../process/control-rows.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { JUMP_BYTES, jumpBytes, MAX_REACH, PatchMap, restsOn } from './patches.ts';
+import { JUMP_BYTES, jumpBytes, MAX_REACH, paddingOf, PatchMap, restsOn } from './patches.ts';
 import { findAbsent } from './presence.ts';
 import { copiersOf, slotBytes, slotsIn } from './slots.ts';
 
@@ -75,15 +75,16 @@ export function restoreSites(
  * @returns what is wrong, if it can't.
  */
 export function restorePadding(target: RestoreTarget, site: SiteRow): string | undefined {
-  const { via, inode, stub } = site;
-  if (site.method !== 'short-jump' || via === undefined) return undefined;
-  if (findMapping(target.maps, via)?.inode !== inode) return undefined;
-  const original = target.original({ address: via, inode }, JUMP_BYTES);
+  const { inode, stub } = site;
+  const padding = paddingOf(site);
+  if (padding === undefined) return undefined;
+  if (findMapping(target.maps, padding)?.inode !== inode) return undefined;
+  const original = target.original({ address: padding, inode }, JUMP_BYTES);
   if (original === undefined) return unreadable(target, site);
-  const found = target.stopped.read(via, JUMP_BYTES);
+  const found = target.stopped.read(padding, JUMP_BYTES);
   if (Buffer.compare(found, original) === 0) return undefined;
-  if (Buffer.compare(found, jumpBytes(via, stub)) !== 0) return foreign(target, via, found);
-  target.stopped.write(via, original);
+  if (Buffer.compare(found, jumpBytes(padding, stub)) !== 0) return foreign(target, padding, found);
+  target.stopped.write(padding, original);
   return undefined;
 }
 

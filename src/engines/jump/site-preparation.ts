@@ -6,7 +6,7 @@ import type { AddressRange } from '../../process/free-space.ts';
 import { findMapping } from '../../process/maps.ts';
 import type { CodeSpace } from './code-space.ts';
 import { intend } from './intended.ts';
-import { JUMP_BYTES, jumpReaches, PatchMap, restsOn } from './patches.ts';
+import { JUMP_BYTES, jumpReaches, paddingOf, PatchMap, restsOn } from './patches.ts';
 import {
   goalsOf,
   placeSite,
@@ -92,7 +92,8 @@ export class SitePreparation {
       // Unloaded, and perhaps something else mapped there: what was written went with it.
       if (findMapping(target.maps, row.address)?.inode !== row.inode) continue;
       this.#all.add(row);
-      if (row.method === 'short-jump' && row.via !== undefined) this.#paddings.add(row.via);
+      const padding = paddingOf(row);
+      if (padding !== undefined) this.#paddings.add(padding);
       if (row.state !== 'live') continue;
       this.#live.add(row);
       this.#before.add(row);
@@ -183,7 +184,8 @@ export class SitePreparation {
       fileOffset: plan.offset,
       ...request.file,
     });
-    if (way.method === 'short-jump' && via !== undefined) this.#paddings.add(via);
+    const inPadding = paddingOf(row);
+    if (inPadding !== undefined) this.#paddings.add(inPadding);
     const padding = this.#paddingAt(row);
     this.#newSites.push({ row, plan, way, request, map: stub.map, padding });
     this.#checked.add(row);
@@ -194,8 +196,9 @@ export class SitePreparation {
   }
 
   #paddingAt(row: SiteRow): Uint8Array | undefined {
-    if (row.method !== 'short-jump' || row.via === undefined) return undefined;
-    return this.#target.original({ address: row.via, inode: row.inode }, JUMP_BYTES);
+    const padding = paddingOf(row);
+    if (padding === undefined) return undefined;
+    return this.#target.original({ address: padding, inode: row.inode }, JUMP_BYTES);
   }
 
   /** Puns that were there and rest on what a site is about to write have to be led anew. */

@@ -18,7 +18,7 @@ import {
   type ControlTables,
 } from '../../process/control.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
-import { JUMP_BYTES, jumpReaches, SHORT_JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';
+import { goalOf, JUMP_BYTES, jumpReaches, SHORT_JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';
 import { CACHE_BYTES } from './runtime.ts';
 
 /** Tables without the rows that can't be true. */
@@ -110,7 +110,7 @@ function isSite(row: SiteRow, arenas: readonly ArenaRow[]): boolean {
 /** Whether a site's jump can lead where the row says, and one in padding to the stub. */
 function reachesGoal({ address: at, method, via, stub, prefixBytes }: SiteRow): boolean {
   if (method === 'short-jump') return via !== undefined && jumpReaches(via, stub);
-  return jumpReaches(address(at + BigInt(prefixBytes)), via ?? stub);
+  return jumpReaches(address(at + BigInt(prefixBytes)), goalOf({ via, stub }));
 }
 
 /** A short jump leads to padding in its reach, a pun to an arena, everything else to its stub. */

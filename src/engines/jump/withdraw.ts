@@ -16,7 +16,7 @@ import type { ControlBlock } from './block.ts';
 import { lowerCounters, releaseCounters } from './counters.ts';
 import { unmapAreas, type Area } from './injection.ts';
 import { restorePadding, restoreSites, type RestoreTarget } from './restore.ts';
-import { JUMP_BYTES, SPRINGBOARD_BYTES } from './patches.ts';
+import { JUMP_BYTES, paddingOf, SPRINGBOARD_BYTES } from './patches.ts';
 import { isTracer } from './spaces.ts';
 import { isCache } from './verify.ts';
 
@@ -233,10 +233,10 @@ function relink(
 }
 
 /** Where a site's own jump leads, if not to its stub. */
-function viaRange({ method, via }: SiteRow): AddressRange[] {
+function viaRange(site: SiteRow): AddressRange[] {
   // Behind a jump in padding is somebody else's code.
-  const bytes = method === 'short-jump' ? JUMP_BYTES : SPRINGBOARD_BYTES;
-  return via === undefined ? [] : [range(via, bytes)];
+  const bytes = paddingOf(site) === undefined ? SPRINGBOARD_BYTES : JUMP_BYTES;
+  return site.via === undefined ? [] : [range(site.via, bytes)];
 }
 
 /** The programs of each site. */
