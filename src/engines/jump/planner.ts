@@ -9,7 +9,7 @@ import { PAGE_BYTES } from '../../events/layout.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
-import { FileCode, isNop, type Padding } from './file-code.ts';
+import { FileCode, type Padding } from './file-code.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
 import { LandingProof, type AskedBytes, type KnownLanding } from './landing-proof.ts';
 import { JUMP_BYTES, SHORT_JUMP_BYTES } from './patches.ts';
@@ -89,10 +89,7 @@ export class Planner {
     const candidates = this.#reached(offsets.map((offset) => this.#candidate(offset)));
     const asked = candidates.map((one) => this.#askedOf(one));
     const landings = this.#proof.direct(asked);
-    const inner = candidates.flatMap((one, index) =>
-      one.kind === 'candidate' && asked[index] !== undefined ? [one.place] : [],
-    );
-    this.#proof.prepare(inner);
+    this.#proof.prepare(candidates.flatMap((one) => (one.kind === 'candidate' ? [one.place] : [])));
     const long = candidates.map((one, index) =>
       one.kind === 'refused' ? one.reason : this.#judge.longJump(one, landings[index] ?? []),
     );
@@ -132,10 +129,12 @@ export class Planner {
 
   /** Rule 3 alone: why a place is not the start of an instruction; undefined where that is proved. */
   boundary(offset: FileOffset): string | undefined {
-    const [judged] = this.#reached([this.#candidate(offset)]);
-    const isBoundary = typeof this.#code.place(offset) !== 'string';
-    if (judged?.kind !== 'refused' || (isBoundary && judged.reason !== UNREACHED)) return undefined;
-    return judged.reason;
+    const place = this.#code.place(offset);
+    if (typeof place === 'string') return place;
+    const candidate = this.#candidate(offset);
+    if (candidate.kind === 'refused') return undefined;
+    const [judged] = this.#reached([candidate]);
+    return judged?.kind === 'refused' ? judged.reason : undefined;
   }
 
   /** The offsets of all instructions of the function around a place, as far as it decodes; none where it is unknown. */
@@ -169,10 +168,8 @@ export class Planner {
   #reached(candidates: readonly (Candidate | SiteRefusal)[]): (Candidate | SiteRefusal)[] {
     const doubtful = candidates.flatMap((candidate) => {
       if (candidate.kind === 'refused') return [];
-      const { place, pieces } = candidate;
-      const length = pieces[0]?.length ?? 0;
-      const isNopLong = length >= JUMP_BYTES && isNop(this.#code.elf.bytes, place.offset, length);
-      return isNopLong || !this.#code.isBehindEnd(place) ? [] : [place];
+      const { place } = candidate;
+      return this.#judge.isLongNop(candidate) || !this.#code.isBehindEnd(place) ? [] : [place];
     });
     const reached = this.#proof.areReached(doubtful);
     const lost = new Set(doubtful.filter((_, index) => reached[index] !== true));

@@ -94,35 +94,33 @@ export class WayJudge {
 
   /** A jump of five bytes. */
   longJump(candidate: Candidate, landings: readonly KnownLanding[]): Judgement {
-    const { place, pieces } = candidate;
-    const first = pieces[0];
-    const isNopLong =
-      first !== undefined &&
-      first.length >= JUMP_BYTES &&
-      isNop(this.#code.elf.bytes, place.offset, first.length);
-    return this.overWhole(candidate, isNopLong ? 'nop' : 'jump', JUMP_BYTES, landings);
+    const method = this.isLongNop(candidate) ? 'nop' : 'jump';
+    return this.overWhole(candidate, method, JUMP_BYTES, landings);
+  }
+
+  /** Whether a nop stands there that has room for a jump. */
+  isLongNop({ place, pieces }: Candidate): boolean {
+    const length = pieces[0]?.length ?? 0;
+    return length >= JUMP_BYTES && isNop(this.#code.elf.bytes, place.offset, length);
   }
 
   /** A jump over whole instructions: `bytes` of it, and what is left of the last one. */
   overWhole(
-    { place, pieces }: Candidate,
+    candidate: Candidate,
     method: SiteMethod,
     bytes: number,
     landings: readonly KnownLanding[],
   ): Judgement {
+    const { place } = candidate;
     if ((place.offset % PAGE_BYTES) + bytes > PAGE_BYTES) {
       return `its ${bytes} bytes would cross a page: they could not be written at once`;
     }
-    const { length, executed, inner, end } = this.#free(
-      { kind: 'candidate', place, pieces },
-      bytes,
-      landings,
-    );
+    const { length, executed, inner, end } = this.#free(candidate, bytes, landings);
     if (length < bytes) return `it takes ${bytes} bytes, and ${end ?? 'the code ends'}`;
     if (length > MAX_DISPLACED_BYTES) return 'the instructions there are too long';
     const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, executed);
     if (moved !== undefined) return moved;
-    const displaced = this.#displaced({ kind: 'candidate', place, pieces }, executed);
+    const displaced = this.#displaced(candidate, executed);
     return { method, patchBytes: bytes, displaced, innerBoundaries: inner, paddings: [] };
   }
 
