@@ -6,7 +6,7 @@ import type { AddressRange } from '../../process/free-space.ts';
 import { findMapping } from '../../process/maps.ts';
 import type { CodeSpace } from './code-space.ts';
 import { intend } from './intended.ts';
-import { JUMP_BYTES, jumpReaches, paddingOf, PatchMap, restsOn } from './patches.ts';
+import { JUMP_BYTES, jumpReaches, MAX_REACH, paddingOf, PatchMap, restsOn } from './patches.ts';
 import {
   goalsOf,
   placeSite,
@@ -242,10 +242,8 @@ export class SitePreparation {
 
   /** Whether something that is about to be written changes what a pun rests on. */
   #isTouched(pun: SiteRow): boolean {
-    return (
-      this.#newSites.some(({ row }) => restsOn(pun, row)) ||
-      [...this.#repunned.values()].some(({ after }) => restsOn(pun, after))
-    );
+    const near = this.#live.between(pun.address + 1n, pun.address + BigInt(MAX_REACH));
+    return near.some((row) => !this.#before.has(row) && restsOn(pun, row));
   }
 
   #leadAnew(site: SiteRow): Repunned | undefined {
