@@ -4,6 +4,7 @@ import { address, type Address } from '../../base/brand.ts';
 import { ensure } from '../../base/errors.ts';
 import type { ArenaRow } from '../../process/control-rows.ts';
 import type { ControlTables } from '../../process/control.ts';
+import { lowerBound } from '../../symbols/function-index.ts';
 import { SPRINGBOARD_BYTES } from './patches.ts';
 
 /** Bytes of a new arena; larger requests get what they need. */
@@ -27,6 +28,11 @@ export interface OriginRange {
   readonly last: bigint;
 }
 
+interface UsedBytes {
+  readonly start: Address;
+  readonly bytes: number;
+}
+
 interface Hole {
   readonly isExact: boolean;
   start: bigint;
@@ -35,7 +41,8 @@ interface Hole {
 
 /** Hands out space in the arenas of one address space. A change that fails just drops it. */
 export class ArenaSpace {
-  readonly #holes: Hole[] = [];
+  /** Of arenas that lie anywhere, and those of puns: their addresses are wanted, so they come last. */
+  readonly #holes: Record<'anywhere' | 'exact', Hole[]> = { anywhere: [], exact: [] };
 
   constructor(tables: ControlTables) {
     const used = [
@@ -49,14 +56,15 @@ export class ArenaSpace {
         bytes: session.runtimeBytes,
       })),
     ].sort((left, right) => (left.start < right.start ? -1 : 1));
-    for (const arena of tables.arenas) this.#addHoles(arena, used);
-    this.#sort();
+    const starts = Float64Array.from(used, ({ start }) => Number(start)); // exact: below 2^47
+    for (const arena of tables.arenas) {
+      this.#addHoles(arena, used, lowerBound(starts, Number(arena.address)));
+    }
   }
 
   /** Adds an arena that is about to be mapped. */
   add({ address: start, bytes, isExact }: ArenaRow): void {
-    this.#holes.push({ isExact, start, end: start + BigInt(bytes) });
-    this.#sort();
+    this.#addHole({ isExact, start, end: start + BigInt(bytes) });
   }
 
   /**
@@ -69,7 +77,7 @@ export class ArenaSpace {
     text: TextRange | undefined,
     build: (origin: Address) => Code,
   ): Code | undefined {
-    for (const hole of this.#holes) {
+    for (const hole of this.#inOrder()) {
       const start = alignUp(hole.start);
       if (start + BigInt(room) > hole.end) continue;
       // What puns had mapped lies on either side: half the way, so that all stubs of a text reach each other.
@@ -91,7 +99,9 @@ export class ArenaSpace {
     { first, last }: OriginRange,
     build: (origin: Address) => Code | undefined,
   ): Code | undefined {
-    for (const hole of this.#holes) {
+    for (const hole of this.#inOrder()) {
+      // Two comparisons rule out nearly all of thousands.
+      if (hole.start > last || hole.end <= first) continue;
       const lowest = first > hole.start ? first : hole.start;
       const aligned = alignUp(lowest);
       const start = aligned <= last && aligned + BigInt(room) <= hole.end ? aligned : lowest;
@@ -111,25 +121,31 @@ export class ArenaSpace {
     hole.end = end;
     // What an exact place leaves in front of it serves others.
     if (start === before || (!isExact && start - before < ALIGNMENT)) return;
-    this.#holes.push({ isExact, start: before, end: start });
-    this.#sort();
+    this.#addHole({ isExact, start: before, end: start });
   }
 
-  /** Arenas of puns come last: their addresses are wanted. */
-  #sort(): void {
-    this.#holes.sort((one, other) => Number(one.isExact) - Number(other.isExact));
+  #addHole(hole: Hole): void {
+    this.#holes[hole.isExact ? 'exact' : 'anywhere'].push(hole);
   }
 
-  #addHoles(arena: ArenaRow, used: readonly { start: Address; bytes: number }[]): void {
+  *#inOrder(): Iterable<Hole> {
+    yield* this.#holes.anywhere;
+    yield* this.#holes.exact;
+  }
+
+  /** @param first the first of what is used, by address, that may lie in the arena */
+  #addHoles(arena: ArenaRow, used: readonly UsedBytes[], first: number): void {
     const { isExact } = arena;
     const end = arena.address + BigInt(arena.bytes);
     let at: bigint = arena.address;
-    for (const block of used) {
-      if (block.start < at || block.start >= end) continue;
-      if (block.start > at) this.#holes.push({ isExact, start: at, end: block.start });
+    for (let index = first; ; index++) {
+      const block = used[index];
+      if (block === undefined || block.start >= end) break;
+      if (block.start < at) continue;
+      if (block.start > at) this.#addHole({ isExact, start: at, end: block.start });
       at = block.start + BigInt(block.bytes);
     }
-    if (at < end) this.#holes.push({ isExact, start: at, end });
+    if (at < end) this.#addHole({ isExact, start: at, end });
   }
 }
 

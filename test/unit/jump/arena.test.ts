@@ -64,3 +64,39 @@ test('placeWithin: what declines a place takes none', () => {
     undefined,
   );
 });
+
+test('a new space has exactly the bytes of arenas that no row uses', () => {
+  const base = 0x7000_0000n;
+  const blocks = fc.array(
+    fc.tuple(fc.integer({ min: 0, max: 380 }), fc.integer({ min: 1, max: 40 })),
+    {
+      maxLength: 12,
+    },
+  );
+  fc.assert(
+    fc.property(blocks, (wanted) => {
+      const arenas = [2, 0, 1].map((nth, index) => {
+        return { index, address: address(base + BigInt(nth * 0x80)), bytes: 0x80, isExact: true };
+      });
+      const used = new Set<number>();
+      const programs = wanted.flatMap(([at, codeBytes]) => {
+        const bytes = Array.from({ length: codeBytes }, (_, index) => at + index);
+        // No row describes what goes over the end of its arena.
+        const isInOne = at >> 7 === (at + codeBytes - 1) >> 7;
+        if (!isInOne || bytes.some((one) => used.has(one))) return [];
+        for (const one of bytes) used.add(one);
+        const code = address(base + BigInt(at));
+        return [
+          { code, codeBytes, next: code, index: 0, session: 0, site: 0, consumer: 0, probe: 0 },
+        ];
+      });
+      const space = new ArenaSpace({ ...NOTHING, arenas, programs });
+      for (let at = 0; at < 3 * 0x80; at++) {
+        const where = base + BigInt(at);
+        const range = { first: where, last: where };
+        const code = space.placeWithin(1, range, (origin) => makeCode(origin, 1));
+        assert.equal(code === undefined, used.has(at), `byte ${at}`);
+      }
+    }),
+  );
+});
