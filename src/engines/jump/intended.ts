@@ -11,6 +11,7 @@ import type { Passage } from './passages.ts';
 import {
   JUMP_BYTES,
   jumpBytes,
+  paddingOf,
   patchOf,
   patchRange,
   restOf,
@@ -139,9 +140,10 @@ function takeOut(repunned: readonly Repunned[], now: PatchMap): CodePatch[] {
 }
 
 function paddingPatches(sites: readonly NewSite[]): CodePatch[] {
-  return sites.flatMap(({ row: { method, via, stub }, padding }) => {
-    if (method !== 'short-jump' || via === undefined || padding === undefined) return [];
-    return [{ address: via, expected: padding, bytes: jumpBytes(via, stub) }];
+  return sites.flatMap(({ row, padding }) => {
+    const at = paddingOf(row);
+    if (at === undefined || padding === undefined) return [];
+    return [{ address: at, expected: padding, bytes: jumpBytes(at, row.stub) }];
   });
 }
 
