@@ -8,23 +8,21 @@ import {
   type FileOffset,
   type Pid,
 } from '../base/brand.ts';
-import { ensure, TraplineError } from '../base/errors.ts';
+import { TraplineError } from '../base/errors.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
-import type { StubFeatures } from '../engines/jump/features.ts';
-import { measureProgram } from '../engines/jump/measure.ts';
 import type { SitePlan, SiteRefusal } from '../engines/jump/planner.ts';
 import { rehearse, type NamedCode, type RehearsedSite } from '../engines/jump/rehearsal.ts';
 import { MemoryReader, readProcessMaps } from '../engines/jump/spaces.ts';
 import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
 import type { Program } from '../probe/program.ts';
-import { readMaps, type MemoryMapping } from '../process/maps.ts';
-import { eventClock } from '../sys/clock.ts';
-import { hasProcessorFeature } from '../sys/processor.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import { format, decodeAt } from '../x64/decode.ts';
-import { splitDeviceText, type FileCache, type MappedFile } from './files.ts';
-import { ownPid } from './same-file.ts';
+import type { FileCache, MappedFile } from './files.ts';
 import { findFile } from './find-file.ts';
+import { hitMeter, machineFeatures } from './own-machine.ts';
+import { planPlaces } from './plans.ts';
 import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
+import { ownPid } from './same-file.ts';
 import type { ExplainedCode, ExplainedInstruction, Explanation, ExplainRequest } from './types.ts';
 import { modelOf } from './whole-file.ts';
 
@@ -62,20 +60,10 @@ export function explainProbe(
     });
   }
   const { places, unresolved } = resolution;
-  const plans = new Map<ResolvedPlace, SitePlan | SiteRefusal>();
-  for (const file of new Set(places.map((place) => place.file))) {
-    const inFile = places.filter((place) => place.file === file);
-    const found = file.planner.plan(inFile.map(({ offset }) => offset));
-    found.forEach((plan, index) => {
-      const place = inFile[index];
-      if (place !== undefined) plans.set(place, plan);
-    });
-  }
-  const explained = places.map((place) => {
-    const plan = plans.get(place);
-    ensure(plan !== undefined, 'every place was planned');
-    return explainPlace(view, definition, place, plan, files, request);
-  });
+  const planOf = planPlaces(places);
+  const explained = places.map((place) =>
+    explainPlace(view, definition, place, planOf(place), files, request),
+  );
   const unknown = unresolved.map(({ file, name, reason }) => {
     return { name, file: file.path, refused: reason, rejected: [], landings: [], code: [] };
   });
@@ -174,33 +162,23 @@ function rehearsed(
   files: FileCache,
 ): RehearsedSite | string {
   const { file } = place;
-  const identity = { ...splitDeviceText(file.device), inode: file.inode };
-  const target = { maps, block, original: files.original(pid, maps), features: features('memory') };
+  const features = { ...machineFeatures(), threadPointer: 'memory' } as const; // the literal
+  const target = { maps, block, original: files.original(pid, maps), features };
   return rehearse(target, {
     plan,
     address: place.address,
     program,
     probe: 0,
     consumer: 0,
-    file: identity,
+    file: file.identity,
     counter: undefined,
   });
 }
 
-function features(threadPointer: StubFeatures['threadPointer']): StubFeatures {
-  return { rdpid: hasProcessorFeature('rdpid'), clock: eventClock(), threadPointer };
-}
-
-/** Measured in our own process, as the bill is. */
 function costOf(program: Program, files: FileCache): { count: number; record: number } {
-  const own = ownPid();
-  const [tidOffset] = files.tidOffsets(own, readMaps(own));
-  const options = {
-    features: features(tidOffset === undefined ? 'register' : 'memory'),
-    tidOffset,
-  };
+  const measure = hitMeter(files);
   const count: Program = { ...program, arguments: [], filter: undefined, action: 'count' };
-  return { count: measureProgram(count, options), record: measureProgram(program, options) };
+  return { count: measure(count), record: measure(program) };
 }
 
 /** What the file alone tells. */

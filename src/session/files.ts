@@ -10,6 +10,7 @@ import { Planner } from '../engines/jump/planner.ts';
 import type { TargetFiles } from '../engines/jump/target-files.ts';
 import type { OriginalBytes } from '../engines/jump/restore.ts';
 import type { BlobPlace } from '../process/blob-place.ts';
+import type { SiteRow } from '../process/control-rows.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
 import { demangleCpp } from '../sys/demangle.ts';
 import { identifyFile } from '../sys/memfd.ts';
@@ -29,6 +30,7 @@ const MUSL_TID_OFFSETS = [0x30, 0x38] as const;
 
 /** A file that a target maps. */
 export class MappedFile {
+  /** As /proc/PID/maps prints it: `fe:01`. */
   readonly device: string;
   readonly inode: bigint;
   readonly path: string;
@@ -56,6 +58,16 @@ export class MappedFile {
   /** By which path we reach it: its own if that leads to it for us, too. */
   get way(): string {
     return leadsTo(this.path, this.#mapping) ? this.path : this.#way;
+  }
+
+  /** As rows of the control block name it. */
+  get identity(): Pick<SiteRow, 'deviceMajor' | 'deviceMinor' | 'inode'> {
+    const [major = '0', minor = '0'] = this.device.split(':');
+    return {
+      deviceMajor: Number.parseInt(major, 16),
+      deviceMinor: Number.parseInt(minor, 16),
+      inode: this.inode,
+    };
   }
 
   get planner(): Planner {
@@ -201,12 +213,6 @@ export function isFile(mapping: MemoryMapping): boolean {
   return (
     mapping.inode !== 0n && mapping.path.startsWith('/') && !mapping.path.startsWith('/memfd:')
   );
-}
-
-/** The numbers of a device as /proc/PID/maps prints it: `fe:01`. */
-export function splitDeviceText(device: string): { deviceMajor: number; deviceMinor: number } {
-  const [major = '0', minor = '0'] = device.split(':');
-  return { deviceMajor: Number.parseInt(major, 16), deviceMinor: Number.parseInt(minor, 16) };
 }
 
 function keyOf({ device, inode }: MemoryMapping): string {

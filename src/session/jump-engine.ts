@@ -2,26 +2,23 @@
 
 import { hex, pid as brandPid, type Pid } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
-import type { MachineFeatures } from '../engines/jump/features.ts';
-import { measureProgram } from '../engines/jump/measure.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
-import type { SitePlan, SiteRefusal } from '../engines/jump/planner.ts';
 import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
 import type { StopAccount } from '../probe/engine.ts';
 import { layoutOf } from '../probe/program.ts';
-import { readMaps } from '../process/maps.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
-import { eventClock } from '../sys/clock.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
 import { ownTaskId } from '../sys/signals.ts';
 import { costsOf, type HitCost, type MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
-import { splitDeviceText, type FileCache } from './files.ts';
+import type { FileCache } from './files.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
+import { hitMeter, machineFeatures } from './own-machine.ts';
 import { PerfMap } from './perf-map.ts';
+import { planPlaces, type PlanOf } from './plans.ts';
 import { ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape } from './protocol.ts';
 import type { ResolvedPlace } from './resolve.ts';
@@ -40,7 +37,6 @@ interface Target {
   isAnnounced: boolean;
 }
 
-type Plans = ReadonlyMap<ResolvedPlace, SitePlan | SiteRefusal>;
 type Requests = ReadonlyMap<ConsumerRequest, ResolvedPlace>;
 
 /** The jump engine for one session. */
@@ -137,16 +133,8 @@ export class JumpEngine implements SessionEngine {
   }
 
   measure(consumers: readonly MeasuredConsumer[]): HitCost[] {
-    const own = brandPid(process.pid);
-    const [tidOffset] = this.#files.tidOffsets(own, readMaps(own));
-    const features = {
-      ...machineFeatures(),
-      threadPointer: tidOffset === undefined ? ('register' as const) : ('memory' as const),
-    };
-    return costsOf(
-      consumers.map(({ program }) => program),
-      (program) => measureProgram(program, { features, tidOffset }),
-    );
+    const programs = consumers.map(({ program }) => program);
+    return costsOf(programs, hitMeter(this.#files));
   }
 
   leave(): string[] {
@@ -189,9 +177,9 @@ export class JumpEngine implements SessionEngine {
     const resolved = additions.map((addition) => {
       return { addition, places: addition.resolve(target.pid) };
     });
-    const plans = planAll(resolved.flatMap(({ places }) => places ?? []));
+    const planOf = planPlaces(resolved.flatMap(({ places }) => places ?? []));
     const prepared = resolved.map(({ addition, places }) => {
-      return { addition, requests: places && this.#request(target, addition, places, plans) };
+      return { addition, requests: places && this.#request(target, addition, places, planOf) };
     });
     const all = prepared.flatMap(({ requests }) => [...(requests?.keys() ?? [])]);
     const failed = all.length > 0 ? target.jump.add(all) : [];
@@ -206,14 +194,14 @@ export class JumpEngine implements SessionEngine {
     target: Target,
     addition: ProbeAddition,
     places: readonly ResolvedPlace[],
-    plans: Plans,
+    planOf: PlanOf,
   ): Requests {
     const program = addition.program(target.tids);
     const requests = new Map<ConsumerRequest, ResolvedPlace>();
     for (const place of places) {
-      const plan = plans.get(place);
-      if (plan === undefined || plan.kind === 'refused') {
-        addition.refuse(target.pid, place, plan?.reason ?? 'it was not planned');
+      const plan = planOf(place);
+      if (plan.kind === 'refused') {
+        addition.refuse(target.pid, place, plan.reason);
         continue;
       }
       // A stub's counter behind the last one would lie in a ring.
@@ -238,27 +226,11 @@ export class JumpEngine implements SessionEngine {
         continue;
       }
       const consumer = target.nextConsumer++;
-      const identity = { ...splitDeviceText(file.device), inode: file.inode };
-      const probe = addition.id;
-      const request = { plan, address, program, probe, file: identity, consumer, counter };
-      requests.set(request, place);
+      const known = { plan, address, file: file.identity, counter };
+      requests.set({ ...known, program, probe: addition.id, consumer }, place);
     }
     return requests;
   }
-}
-
-/** Plans the places of each file together: its text is searched once. */
-function planAll(places: readonly ResolvedPlace[]): Plans {
-  const plans = new Map<ResolvedPlace, SitePlan | SiteRefusal>();
-  for (const file of new Set(places.map((place) => place.file))) {
-    const inFile = places.filter((place) => place.file === file);
-    const found = file.planner.plan(inFile.map(({ offset }) => offset));
-    inFile.forEach((place, index) => {
-      const plan = found[index];
-      if (plan !== undefined) plans.set(place, plan);
-    });
-  }
-  return plans;
 }
 
 /** Notes what became of the consumers that a target was asked to add. */
@@ -291,8 +263,4 @@ function addStops(sum: { -readonly [Key in keyof Stops]: Stops[Key] }, account: 
     sum.longestStopNanoseconds,
     Number(account.longestNanoseconds),
   );
-}
-
-function machineFeatures(): MachineFeatures {
-  return { rdpid: hasProcessorFeature('rdpid'), clock: eventClock() };
 }

@@ -8,7 +8,7 @@ import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spa
 import { isOurs } from '../engines/jump/withdraw.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import type { SiteRow } from '../process/control-rows.ts';
-import { splitDeviceText, type MappedFile } from './files.ts';
+import type { MappedFile } from './files.ts';
 
 interface HeldSite {
   readonly pid: Pid;
@@ -40,10 +40,10 @@ export class JumpSites {
    * behind it, in the middle of a jump. Undefined where no jump is.
    */
   refuse(file: MappedFile, offset: FileOffset): string | undefined {
-    const { deviceMajor, deviceMinor } = splitDeviceText(file.device);
+    const { deviceMajor, deviceMinor, inode } = file.identity;
     const held = this.#sites.find(
       ({ site }) =>
-        site.inode === file.inode &&
+        site.inode === inode &&
         site.deviceMajor === deviceMajor &&
         site.deviceMinor === deviceMinor &&
         usedRanges(site).some(({ start, end }) => offset >= start && offset < end),

@@ -1,0 +1,27 @@
+/** What stubs can use on this machine, and what their hits cost here. */
+
+import type { MachineFeatures } from '../engines/jump/features.ts';
+import { measureProgram } from '../engines/jump/measure.ts';
+import type { Program } from '../probe/program.ts';
+import { readMaps } from '../process/maps.ts';
+import { eventClock } from '../sys/clock.ts';
+import { hasProcessorFeature } from '../sys/processor.ts';
+import type { FileCache } from './files.ts';
+import { ownPid } from './same-file.ts';
+
+/** What the processor and the clock allow every stub. */
+export function machineFeatures(): MachineFeatures {
+  return { rdpid: hasProcessorFeature('rdpid'), clock: eventClock() };
+}
+
+/**
+ * Prepares measuring in our own process, which stands for the targets.
+ * @returns measures nanoseconds that one hit of a program adds; takes milliseconds
+ */
+export function hitMeter(files: FileCache): (program: Program) => number {
+  const own = ownPid();
+  const [tidOffset] = files.tidOffsets(own, readMaps(own));
+  const threadPointer = tidOffset === undefined ? 'register' : 'memory';
+  const features = { ...machineFeatures(), threadPointer } as const; // the literal
+  return (program) => measureProgram(program, { features, tidOffset });
+}
