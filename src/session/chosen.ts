@@ -6,6 +6,7 @@ import { TraplineError } from '../base/errors.ts';
 import { MemoryReader } from '../engines/jump/spaces.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { resolveOwnSymbol } from '../sys/dlsym.ts';
+import { ownPid } from '../sys/signals.ts';
 import { functionBounds } from '../symbols/function-bounds.ts';
 import { functionPointers } from '../symbols/function-pointers.ts';
 import type { FunctionSymbol } from '../symbols/function-symbol.ts';
@@ -125,8 +126,7 @@ function openIfReadable(
 function chosenByUs(file: MappedFile, symbol: FunctionSymbol): FileOffset | undefined {
   const at = resolveOwnSymbol(file.path, symbol.name, symbol.version);
   if (at === undefined) return undefined;
-  // Our own process id is the kernel's own number.
-  const mapping = findMapping(readMaps(process.pid as Pid), at);
+  const mapping = findMapping(readMaps(ownPid()), at);
   if (mapping?.inode !== file.inode || mapping.device !== file.device) return undefined;
   return fileOffset(Number(at - mapping.start + mapping.offset));
 }

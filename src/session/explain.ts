@@ -17,12 +17,12 @@ import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
 import type { Program } from '../probe/program.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import { format, decodeAt } from '../x64/decode.ts';
+import { ownPid } from '../sys/signals.ts';
 import type { FileCache, MappedFile } from './files.ts';
 import { findFile } from './find-file.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
 import { planPlaces } from './plans.ts';
 import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
-import { ownPid } from './same-file.ts';
 import type { ExplainedCode, ExplainedInstruction, Explanation, ExplainRequest } from './types.ts';
 import { modelOf } from './whole-file.ts';
 

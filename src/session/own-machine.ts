@@ -6,8 +6,8 @@ import type { Program } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';
 import { eventClock } from '../sys/clock.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
+import { ownPid } from '../sys/signals.ts';
 import type { FileCache } from './files.ts';
-import { ownPid } from './same-file.ts';
 
 /** What the processor and the clock allow every stub. */
 export function machineFeatures(): MachineFeatures {

@@ -2,12 +2,12 @@
 
 import { closeSync, openSync, statSync } from 'node:fs';
 
-import type { Pid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
 import { messageOf } from '../base/errors.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { mapMemory, Protection } from '../sys/mapping.ts';
 import { identifyFile } from '../sys/memfd.ts';
+import { ownPid } from '../sys/signals.ts';
 
 const log = debugLog('session');
 
@@ -46,9 +46,4 @@ export function isSameFile(fd: number, mapping: MemoryMapping): boolean {
 /** As /proc/PID/maps writes the parts of a device number. */
 function hexadecimal(value: number): string {
   return value.toString(16).padStart(2, '0');
-}
-
-/** Ourselves. */
-export function ownPid(): Pid {
-  return process.pid as Pid; // the kernel's own number for us
 }

@@ -10,6 +10,7 @@ import type { ProbeLocation } from '../probe/location.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import { explainRefusal } from '../process/permission.ts';
 import { isLive, listTasks, readTaskStatus } from '../process/tasks.ts';
+import { ownPid } from '../sys/signals.ts';
 import { fileMatcher } from './file-names.ts';
 import type { ProbeRequest, TargetInfo, TargetSelection } from './types.ts';
 
@@ -157,10 +158,6 @@ function ancestors(): Pid[] {
 function parentOf(pid: number): number {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1]);
-}
-
-function ownPid(): Pid {
-  return brandPid(process.pid);
 }
 
 function executableOf(pid: Pid): string {

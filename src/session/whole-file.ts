@@ -7,8 +7,8 @@ import { messageOf, TraplineError } from '../base/errors.ts';
 import { asMapping, findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { mapMemory, Protection } from '../sys/mapping.ts';
 import { identifyFile } from '../sys/memfd.ts';
+import { ownPid } from '../sys/signals.ts';
 import type { FileCache } from './files.ts';
-import { ownPid } from './same-file.ts';
 
 /**
  * The mappings that a process would have that loaded a file where its own addresses say.

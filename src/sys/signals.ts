@@ -2,7 +2,7 @@
 
 import { constants } from 'node:os';
 
-import { type Pid } from '../base/brand.ts';
+import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { bind, check, systemCall } from './call.ts';
 
 const SYS_GETTID = 186;
@@ -24,6 +24,11 @@ export function signalName(signal: number): string {
 /** Sends a signal to a process. @throws TraplineError `no-process`, `not-permitted`. */
 export function sendSignal(pid: Pid, signal: number): void {
   check(killProcess(pid, signal), `send ${signalName(signal)} to process ${pid}`);
+}
+
+/** Our own process, whichever thread asks, as our pid namespace and our /proc number it. */
+export function ownPid(): Pid {
+  return brandPid(process.pid);
 }
 
 /** The calling thread's id in its own pid namespace. */
