@@ -3,10 +3,11 @@
 import { hex, pid as brandPid, type Pid } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
-import { JumpTarget, type FailedRequest } from '../engines/jump/target.ts';
+import { JumpTarget } from '../engines/jump/target.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
 import type { StopAccount } from '../probe/engine.ts';
 import { layoutOf } from '../probe/program.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
@@ -174,63 +175,58 @@ export class JumpEngine implements SessionEngine {
 
   /** Adds probes to one target, all in one stop. @returns those whose file it does not map. */
   #addTo(target: Target, additions: readonly ProbeAddition[]): ProbeAddition[] {
+    if (additions.length === 0) return [];
+    // Read once: there may be hundreds of definitions.
+    const maps = readProcessMaps(target.pid);
     const resolved = additions.map((addition) => {
-      return { addition, places: addition.resolve(target.pid) };
+      return { addition, places: addition.resolve(target.pid, maps) };
     });
     const planOf = planPlaces(resolved.flatMap(({ places }) => places ?? []));
     const prepared = resolved.map(({ addition, places }) => {
-      return { addition, requests: places && this.#request(target, addition, places, planOf) };
+      return { addition, requests: places && requestsAt(target, maps, addition, places, planOf) };
     });
     const all = prepared.flatMap(({ requests }) => [...(requests?.keys() ?? [])]);
     const failed = all.length > 0 ? target.jump.add(all) : [];
+    const reasons = new Map(failed.map((one) => [one.request, one.reason]));
     return prepared.flatMap(({ addition, requests }) => {
       if (requests === undefined) return [addition];
-      settle(target, addition, requests, failed);
+      settle(target, addition, requests, reasons);
       return [];
     });
   }
+}
 
-  #request(
-    target: Target,
-    addition: ProbeAddition,
-    places: readonly ResolvedPlace[],
-    planOf: PlanOf,
-  ): Requests {
-    const program = addition.program(target.tids);
-    const requests = new Map<ConsumerRequest, ResolvedPlace>();
-    for (const place of places) {
-      const plan = planOf(place);
-      if (plan.kind === 'refused') {
-        addition.refuse(target.pid, place, plan.reason);
-        continue;
-      }
+/** What a target is asked for at the places of an addition; what can't be asked for is refused at once. */
+function requestsAt(
+  target: Target,
+  maps: readonly MemoryMapping[],
+  addition: ProbeAddition,
+  places: readonly ResolvedPlace[],
+  planOf: PlanOf,
+): Requests {
+  const program = addition.program(target.tids);
+  const { reference } = addition.definition;
+  const requests = new Map<ConsumerRequest, ResolvedPlace>();
+  for (const place of places) {
+    const { address, file } = place;
+    const plan = planOf(place);
+    const counter = reference === undefined ? undefined : file.counterIn(maps, reference);
+    const refuse = (reason: string): void => addition.refuse(target.pid, place, reason);
+    if (plan.kind === 'refused') refuse(plan.reason);
+    else if (target.nextConsumer >= CONSUMER_CAPACITY) {
       // A stub's counter behind the last one would lie in a ring.
-      if (target.nextConsumer >= CONSUMER_CAPACITY) {
-        const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
-        addition.refuse(
-          target.pid,
-          place,
-          `${limit}, removed ones included: begin another session`,
-        );
-        continue;
-      }
-      const { address, file } = place;
-      const { reference } = addition.definition;
-      const counter =
-        reference === undefined
-          ? undefined
-          : file.counterIn(readProcessMaps(target.pid), reference);
-      if (reference !== undefined && counter === undefined) {
-        const where = `the counter's offset ${hex(reference)}`;
-        addition.refuse(target.pid, place, `${where} is in no writable data of the file`);
-        continue;
-      }
+      const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
+      refuse(`${limit}, removed ones included: begin another session`);
+    } else if (reference !== undefined && counter === undefined) {
+      const where = `the counter's offset ${hex(reference)} is in no writable data of the file`;
+      refuse(`${where}: leave (${hex(reference)}) away if the code behind it runs without`);
+    } else {
       const consumer = target.nextConsumer++;
       const known = { plan, address, file: file.identity, counter };
       requests.set({ ...known, program, probe: addition.id, consumer }, place);
     }
-    return requests;
   }
+  return requests;
 }
 
 /** Notes what became of the consumers that a target was asked to add. */
@@ -238,9 +234,8 @@ function settle(
   { pid, jump }: Target,
   addition: ProbeAddition,
   requests: Requests,
-  failed: readonly FailedRequest[],
+  reasons: ReadonlyMap<ConsumerRequest, string>,
 ): void {
-  const reasons = new Map(failed.map(({ request, reason }) => [request, reason]));
   for (const [request, place] of requests) {
     const reason = reasons.get(request);
     if (reason !== undefined) {
