@@ -62,7 +62,7 @@ export class KernelReader implements RecordSource {
   /** Records by consumer. */
   readonly #seen = new Float64Array(65_536);
   readonly #texts = new Map<number, TextWindow>();
-  /** Kernel event types of records that are counted only: of hits whose records hold texts. */
+  /** Kernel event types of records that are counted only, and have no name of a task: see passed.ts. */
   readonly #passed = new Set<number>();
   #format: KernelFormat | undefined;
   #run: EventSource | undefined;
@@ -161,13 +161,9 @@ export class KernelReader implements RecordSource {
     const consumer = read32(page, offset + format.site, end);
     const plan = this.#plans[consumer];
     if (plan === undefined) return;
-    if (this.#passed.has(format.type)) {
-      const texts = this.#textsAt(consumer, timeLow, timeHigh);
-      if (texts !== undefined) texts.passed++;
-      return;
-    }
     if (format.comm === undefined) {
-      this.#count(consumer);
+      if (this.#passed.has(format.type)) this.#countPassed(consumer, timeLow, timeHigh);
+      else this.#count(consumer);
       return;
     }
     const tid = read32(page, offset + COMMON_PID_OFFSET, end);
@@ -185,6 +181,11 @@ export class KernelReader implements RecordSource {
 
   #count(consumer: number): void {
     this.#seen[consumer] = (this.#seen[consumer] ?? 0) + 1;
+  }
+
+  #countPassed(consumer: number, timeLow: number, timeHigh: number): void {
+    const texts = this.#textsAt(consumer, timeLow, timeHigh);
+    if (texts !== undefined) texts.passed++;
   }
 
   #textsAt(consumer: number, timeLow: number, timeHigh: number): TextWindow | undefined {
