@@ -44,9 +44,7 @@ export class EventDefinitions {
       return undefined;
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
-      const said = lastError(this.#tracefs, command);
-      if (said === undefined) return reasonOf(error);
-      return `the kernel says: ${said.message}\n  ${command}\n  ${' '.repeat(said.column)}^`;
+      return this.#said('the kernel says', command) ?? reasonOf(error);
     } finally {
       if (file !== undefined) closeSync(file);
     }
@@ -79,14 +77,17 @@ export class EventDefinitions {
       instance.write(this.#file(event, 'filter'), text);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
-      const said = lastError(this.#tracefs, text);
-      if (said === undefined) throw error;
-      throw new TraplineError({
-        code: 'refused',
-        message: `the kernel says of the filter: ${said.message}\n  ${text}\n  ${' '.repeat(said.column)}^`,
-        cause: error,
-      });
+      const message = this.#said('the kernel says of the filter', text);
+      if (message === undefined) throw error;
+      throw new TraplineError({ code: 'refused', message, cause: error });
     }
+  }
+
+  /** The kernel's own words about a command, and where in it; undefined where it has none. */
+  #said(introduction: string, command: string): string | undefined {
+    const said = lastError(this.#tracefs, command);
+    if (said === undefined) return undefined;
+    return `${introduction}: ${said.message}\n  ${command}\n  ${' '.repeat(said.column)}^`;
   }
 
   #file(event: string, name: string): string {
