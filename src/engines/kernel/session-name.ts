@@ -1,6 +1,7 @@
 /**
  * The name that all that a session has in the kernel carries: its tracing instances (all but the one with its
- * events have a word behind it), its group of events, each event. It says whose it is, so that what a killed session left is known for what it is.
+ * events have a word behind it), its group of events, each event. It says whose it is, so that what a killed
+ * session left is known for what it is.
  */
 
 import { readFileSync } from 'node:fs';
