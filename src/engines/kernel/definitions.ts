@@ -18,6 +18,11 @@ export interface DefinedPlace {
   readonly reference: FileOffset | undefined;
 }
 
+/** A place of an event with its number, by which records tell it from the event's others. */
+export interface NumberedPlace extends DefinedPlace {
+  readonly site: number;
+}
+
 /** A group of events. */
 export class EventDefinitions {
   readonly #tracefs: string;
@@ -29,8 +34,8 @@ export class EventDefinitions {
   }
 
   /** Defines one place of an event. @returns why the kernel refuses it, undefined if it doesn't. */
-  define(event: string, plan: EventPlan, place: DefinedPlace, site: number): string | undefined {
-    const { path, offset, reference } = place;
+  define(event: string, plan: EventPlan, place: NumberedPlace): string | undefined {
+    const { path, offset, reference, site } = place;
     // A path with white space can't be said, and one through /proc/PID may be gone soon: a file of ours can.
     const isPlain = /^[\w./+,=@~-]+$/.test(path) && !/^\/proc\/(?!self\/fd\/)/.test(path);
     let file: number | undefined;

@@ -10,7 +10,7 @@ import { TraplineError } from '../../base/errors.ts';
 import type { Program } from '../../probe/program.ts';
 import { monotonicNanoseconds } from '../../sys/clock.ts';
 import { planEvent } from './command.ts';
-import type { DefinedPlace, EventDefinitions } from './definitions.ts';
+import type { EventDefinitions, NumberedPlace } from './definitions.ts';
 import type { KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
 
@@ -19,11 +19,6 @@ const log = debugLog('kernel');
 /** One part of a session's rings in so many is for them: their records are small. */
 const SHARE = 4;
 const LEAST_BYTES = 65_536;
-
-/** A place of an event with its number. */
-export interface NumberedPlace extends DefinedPlace {
-  readonly site: number;
-}
 
 /** How the hits of an event with texts are counted. Survives a message between threads. */
 export interface PassedHits {
@@ -82,7 +77,7 @@ export class PassedEvents {
     this.#events.add(event);
     try {
       for (const place of places) {
-        const reason = this.#definitions.define(name, plan, place, place.site);
+        const reason = this.#definitions.define(name, plan, place);
         if (reason !== undefined) throw new TraplineError({ code: 'refused', message: reason });
       }
       const instance = this.#begin();

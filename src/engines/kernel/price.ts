@@ -41,7 +41,7 @@ export interface PricedEvent {
  * the session's rings. A list of threads, or a filter, in that instance would cost tens of milliseconds.
  */
 export class PriceMeter implements Disposable {
-  readonly file: ScratchFile = new ScratchFile();
+  readonly #file = new ScratchFile();
   readonly #tracefs: string;
   readonly #session: string;
   readonly #definitions: EventDefinitions;
@@ -59,11 +59,11 @@ export class PriceMeter implements Disposable {
 
   /** The places that an event is to have; undefined where there are no more. @param kinds of its own places */
   placesFor(event: string, kinds: ReadonlySet<StandIn>): ScratchPlaces | undefined {
-    const nop = this.file.takeNop();
+    const nop = this.#file.takeNop();
     if (nop === undefined) return undefined;
     const fresh = [...kinds].filter((kind) => kind !== 'nop' && !this.#owners.has(kind));
     for (const kind of fresh) this.#owners.set(kind, event);
-    return { nop, kinds: fresh.map((kind) => this.file.placeOf(kind)) };
+    return { nop, kinds: fresh.map((kind) => this.#file.placeOf(kind)) };
   }
 
   /** An event did not come to be: its kinds are for others. */
@@ -97,12 +97,12 @@ export class PriceMeter implements Disposable {
 
   /** Of what it has in the kernel, the instance goes with all that is the session's (removeSession). */
   [Symbol.dispose](): void {
-    this.file[Symbol.dispose]();
+    this.#file[Symbol.dispose]();
   }
 
   #measureRefused({ nop, kinds }: ScratchPlaces): number {
-    const price = this.file.measure(nop);
-    for (const place of kinds) this.#extras.set(place.kind, this.file.measure(place) - price);
+    const price = this.#file.measure(nop);
+    for (const place of kinds) this.#extras.set(place.kind, this.#file.measure(place) - price);
     return price;
   }
 
@@ -111,7 +111,7 @@ export class PriceMeter implements Disposable {
     const names = events.flatMap((event) => event.names);
     try {
       for (const name of names) this.#definitions.turn(instance, name, true);
-      return events.map(({ scratch }) => this.file.measure(scratch.nop));
+      return events.map(({ scratch }) => this.#file.measure(scratch.nop));
     } finally {
       for (const name of names) this.#definitions.turn(instance, name, false);
     }

@@ -14,6 +14,8 @@ import { runCode } from '../../sys/execute.ts';
 import { mapMemory, Protection, type Mapping } from '../../sys/mapping.ts';
 import { closeMemoryFile, createMemoryFile } from '../../sys/memfd.ts';
 import { timedLoop } from '../../x64/timed-loop.ts';
+import { SCRATCH_SITE } from './command.ts';
+import type { NumberedPlace } from './definitions.ts';
 import type { StandIn } from './instruction.ts';
 
 /** An instruction of each kind, with what undoes it behind. */
@@ -36,16 +38,15 @@ const ROUNDS = 5;
 /** Memory that every register points into the middle of: each of its words does so, too. */
 const MEMORY_BYTES = 65_536;
 
-/** One function of the file. */
-export interface ScratchPlace {
+/** One function of the file, as a place of an event. */
+export interface ScratchPlace extends NumberedPlace {
   readonly kind: StandIn;
-  readonly offset: FileOffset;
 }
 
 /** The file, mapped executable. Its owner disposes it, after the events that have places in it. */
 export class ScratchFile implements Disposable {
   /** As the kernel is to look it up for us. */
-  readonly path: string;
+  readonly #path: string;
   readonly #stack = new DisposableStack();
   readonly #code: Address;
   readonly #loop: Mapping;
@@ -57,7 +58,7 @@ export class ScratchFile implements Disposable {
   constructor() {
     const fd = createMemoryFile('trapline-scratch', FILE_BYTES);
     this.#stack.defer(() => closeMemoryFile(fd));
-    this.path = `/proc/self/fd/${fd}`;
+    this.#path = `/proc/self/fd/${fd}`;
     writeSync(fd, contents());
     // Side by side, so that a loop reaches the functions; unmapped by the first one, all of it.
     const whole = this.#stack.use(mapMemory(FILE_BYTES + LOOP_BYTES));
@@ -72,17 +73,17 @@ export class ScratchFile implements Disposable {
 
   /** A nop that nobody else has; undefined when all are taken. */
   takeNop(): ScratchPlace | undefined {
-    return this.#nextSlot < SLOTS ? placeAt(this.#nextSlot++, 'nop') : undefined;
+    return this.#nextSlot < SLOTS ? this.#placeAt(this.#nextSlot++, 'nop') : undefined;
   }
 
   /** The only probed place of its kind. */
   placeOf(kind: StandIn): ScratchPlace {
-    return placeAt(CODE.length + indexOf(kind), kind);
+    return this.#placeAt(CODE.length + indexOf(kind), kind);
   }
 
   /** Nanoseconds that what is on at a place adds to a call of it. */
   measure({ kind, offset }: ScratchPlace): number {
-    const bare = this.#bare.get(kind) ?? this.#time(placeAt(indexOf(kind), kind).offset);
+    const bare = this.#bare.get(kind) ?? this.#time(offsetOf(indexOf(kind)));
     this.#bare.set(kind, bare);
     return Math.max(0, this.#time(offset) - bare);
   }
@@ -93,6 +94,11 @@ export class ScratchFile implements Disposable {
 
   get #middle(): Address {
     return address(this.#memory.address + BigInt(MEMORY_BYTES / 2));
+  }
+
+  #placeAt(slot: number, kind: StandIn): ScratchPlace {
+    const offset = offsetOf(slot);
+    return { kind, path: this.#path, offset, reference: undefined, site: SCRATCH_SITE };
   }
 
   #time(offset: FileOffset): number {
@@ -116,8 +122,8 @@ function indexOf(kind: StandIn): number {
   return CODE.findIndex(([name]) => name === kind);
 }
 
-function placeAt(slot: number, kind: StandIn): ScratchPlace {
-  return { kind, offset: fileOffset(slot * SLOT_BYTES) };
+function offsetOf(slot: number): FileOffset {
+  return fileOffset(slot * SLOT_BYTES);
 }
 
 function contents(): Buffer {

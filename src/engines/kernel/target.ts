@@ -8,15 +8,16 @@ import type {
   FailedConsumer,
   StopAccount,
 } from '../../probe/engine.ts';
-import { planEvent, refusePlan, SCRATCH_SITE } from './command.ts';
+import { planEvent, refusePlan, type EventPlan } from './command.ts';
 import { EventDefinitions, reasonOf, type DefinedPlace } from './definitions.ts';
 import type { KernelFormat } from './format.ts';
 import { TracingInstance, type WatchedTasks } from './instance.ts';
 import type { StandIn } from './instruction.ts';
 import { removeSession } from './leftovers.ts';
-import { PassedEvents, passedSince, type NumberedPlace, type PassedHits } from './passed.ts';
+import { PassedEvents, passedSince, type PassedHits } from './passed.ts';
 import { PriceMeter, type HitPrice, type ScratchPlaces } from './price.ts';
 import type { KernelRing } from './reader.ts';
+import type { ScratchPlace } from './scratch.ts';
 
 const log = debugLog('kernel');
 
@@ -67,10 +68,9 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   readonly #instance: TracingInstance;
   readonly #definitions: EventDefinitions;
   readonly #passed: PassedEvents;
-  readonly #places = new Map<number, KernelPlace>();
+  readonly #consumers = new Map<number, { readonly place: KernelPlace; readonly kind: StandIn }>();
   /** By event: what a hit at a nop costs. */
   readonly #prices = new Map<string, HitPrice>();
-  readonly #kinds = new Map<number, StandIn>();
   /** Undefined where its hits would be events: where everybody's are, and we can not be left out. */
   readonly #meter: PriceMeter | undefined;
   #events: KernelEvent[] = [];
@@ -103,7 +103,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
 
   /** Where a consumer that was added is found; undefined for one that was not. */
   placeOf(consumer: number): KernelPlace | undefined {
-    return this.#places.get(consumer);
+    return this.#consumers.get(consumer)?.place;
   }
 
   add(requests: readonly KernelRequest[]): FailedKernelRequest[] {
@@ -137,10 +137,9 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   /** What a hit of a consumer costs; undefined where that is not known. */
   priceOf(consumer: number): HitPrice | undefined {
     this.#measure(this.#events);
-    const place = this.#places.get(consumer);
-    const price = place && this.#prices.get(place.event);
-    const kind = this.#kinds.get(consumer);
-    return price && kind && this.#meter?.priceAt(price, kind);
+    const known = this.#consumers.get(consumer);
+    const price = known && this.#prices.get(known.place.event);
+    return price && this.#meter?.priceAt(price, known.kind);
   }
 
   release(): string[] {
@@ -167,19 +166,23 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
     const failed: FailedKernelRequest[] = [];
     const defined: KernelRequest[] = [];
     for (const request of requests) {
-      const reason = this.#definitions.define(name, plan, request, request.consumer);
+      const place = { ...request, site: request.consumer };
+      const reason = this.#definitions.define(name, plan, place);
       if (reason === undefined) defined.push(request);
       else failed.push({ request, reason });
     }
+    if (defined.length === 0) return failed;
+    return [...failed, ...this.#begin(name, plan, defined)];
+  }
+
+  /** Switches on an event whose places are defined. @returns those at which it is not on. */
+  #begin(name: string, plan: EventPlan, requests: readonly KernelRequest[]): FailedKernelRequest[] {
     const refuseAll = (error: TraplineError): FailedKernelRequest[] => {
       this.#abandon(name, error);
-      return [...failed, ...defined.map((request) => ({ request, reason: reasonOf(error) }))];
+      return requests.map((request) => ({ request, reason: reasonOf(error) }));
     };
-    if (defined.length === 0) return failed;
-    const scratch = this.#takeScratch(name, defined);
-    const ours = this.#scratchPlaces(scratch);
-    for (const place of ours) this.#definitions.define(name, plan, place, place.site);
-    const theirs = defined.map((request) => ({ ...request, site: request.consumer }));
+    const kinds = new Set(requests.map(({ kind }) => kind));
+    const scratch = this.#defineScratch(name, plan, kinds);
     let format: KernelFormat;
     try {
       format = this.#definitions.describe(this.#instance, name, plan);
@@ -187,40 +190,48 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
       if (!(error instanceof TraplineError)) throw error;
       return refuseAll(error);
     }
-    const passed = this.#passed.begin(name, first.program, [...theirs, ...ours]);
+    const theirs = requests.map((request) => ({ ...request, site: request.consumer }));
+    const ours = scratch === undefined ? [] : [scratch.nop, ...scratch.kinds];
+    const passed = this.#passed.begin(name, plan.program, [...theirs, ...ours]);
     try {
       this.#definitions.turn(this.#instance, name, true);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       this.#passed.abandon(name);
-      if (defined.length === 1) return refuseAll(error);
+      if (requests.length === 1) return refuseAll(error);
       this.#abandon(name, error);
       // One place that the kernel can't probe spoils all: halves find it.
-      const middle = defined.length >>> 1;
-      failed.push(...this.#install(defined.slice(0, middle)));
-      failed.push(...this.#install(defined.slice(middle)));
-      return failed;
+      const middle = requests.length >>> 1;
+      return [requests.slice(0, middle), requests.slice(middle)].flatMap((half) =>
+        this.#install(half),
+      );
     }
     const texts = passedSince(passed);
-    defined.forEach(({ consumer, kind }, line) => {
-      this.#places.set(consumer, { event: name, line, format, ...(texts && { texts }) });
-      this.#kinds.set(consumer, kind);
+    requests.forEach(({ consumer, kind }, line) => {
+      const place = { event: name, line, format, ...(texts && { texts }) };
+      this.#consumers.set(consumer, { place, kind });
     });
-    this.#events.push({ name, requests: defined, scratch });
-    return failed;
+    this.#events.push({ name, requests, scratch });
+    return [];
   }
 
-  /** Takes the places of an event in the file of ours. */
-  #takeScratch(name: string, requests: readonly KernelRequest[]): ScratchPlaces | undefined {
-    return this.#meter?.placesFor(name, new Set(requests.map(({ kind }) => kind)));
-  }
-
-  #scratchPlaces(scratch: ScratchPlaces | undefined): NumberedPlace[] {
-    const path = this.#meter?.file.path;
-    if (scratch === undefined || path === undefined) return [];
-    return [scratch.nop, ...scratch.kinds].map(({ offset }) => {
-      return { path, offset, reference: undefined, site: SCRATCH_SITE };
-    });
+  /** Gives an event its places in the file of ours, as far as the kernel takes them: what the others cost stays unknown. */
+  #defineScratch(
+    name: string,
+    plan: EventPlan,
+    kinds: ReadonlySet<StandIn>,
+  ): ScratchPlaces | undefined {
+    const places = this.#meter?.placesFor(name, kinds);
+    if (places === undefined) return undefined;
+    const isTaken = (place: ScratchPlace): boolean => {
+      const reason = this.#definitions.define(name, plan, place);
+      if (reason !== undefined)
+        log('what a %s of %s costs is unknown: %s', place.kind, name, reason);
+      return reason === undefined;
+    };
+    if (isTaken(places.nop)) return { nop: places.nop, kinds: places.kinds.filter(isTaken) };
+    this.#meter?.giveBack(name);
+    return undefined;
   }
 
   /** Measures hits of events that are on, each event once. */
