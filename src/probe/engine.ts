@@ -24,6 +24,14 @@ export interface FailedConsumer<Consumer extends EngineConsumer> {
   readonly reason: string;
 }
 
+/** Nanoseconds that one hit of a consumer costs its task. */
+export interface HitCost {
+  /** Of one that is recorded, or counted. */
+  readonly passed: number;
+  /** Of one that the event filter refuses, or that is another's. */
+  readonly refused: number;
+}
+
 /** How long targets stood still for us. */
 export interface StopAccount {
   stops: number;

@@ -1,13 +1,8 @@
 /** What the hits of a filtered program cost: those that pass cost more than those that are refused. */
 
+import type { HitCost } from '../probe/engine.ts';
 import type { ProgramFilter } from '../probe/filter.ts';
 import type { Program } from '../probe/program.ts';
-
-/** Nanoseconds of one hit. */
-export interface HitCost {
-  readonly passed: number;
-  readonly refused: number;
-}
 
 /** Of a hit that nobody can measure. */
 export const UNKNOWN_COST: HitCost = { passed: 0, refused: 0 };

@@ -1,7 +1,8 @@
 /** An engine as the tracer sees it: the same session, whichever way its probes are made real. */
 
 import type { Pid } from '../base/brand.ts';
-import type { HitCost, MeasuredConsumer } from './cost.ts';
+import type { HitCost } from '../probe/engine.ts';
+import type { MeasuredConsumer } from './cost.ts';
 import type { ProbeAddition } from './probing.ts';
 import type { SourceHandle } from './protocol.ts';
 import type { CommandStart } from './startup.ts';

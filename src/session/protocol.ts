@@ -3,9 +3,9 @@
 import type { RecordLayout, SegmentShape } from '../events/layout.ts';
 import type { KernelRing } from '../engines/kernel/reader.ts';
 import type { KernelPlace } from '../engines/kernel/target.ts';
-import type { EngineName } from '../probe/engine.ts';
+import type { EngineName, HitCost } from '../probe/engine.ts';
 import type { Program } from '../probe/program.ts';
-import type { HitCost, MeasuredConsumer } from './cost.ts';
+import type { MeasuredConsumer } from './cost.ts';
 import type {
   AddedProbe,
   CleanReport,

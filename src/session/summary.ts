@@ -1,8 +1,9 @@
 /** The account of a session: every hit explained, and the bill. */
 
 import type { SegmentLoss } from '../events/segment.ts';
+import type { HitCost } from '../probe/engine.ts';
 import type { CollectedAccount } from './collector.ts';
-import { costOfHits, UNKNOWN_COST, type HitCost, type MeasuredConsumer } from './cost.ts';
+import { costOfHits, UNKNOWN_COST, type MeasuredConsumer } from './cost.ts';
 import type { EventSummary, Stops, Summary } from './types.ts';
 
 /** What a summary is made from. */
