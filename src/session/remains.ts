@@ -18,6 +18,7 @@ import {
 } from '../engines/jump/patches.ts';
 import { isTracer } from '../engines/jump/spaces.ts';
 import { findUnused, isOurs, unmapUnused } from '../engines/jump/withdraw.ts';
+import { PAGE_BYTES } from '../events/layout.ts';
 import { cleanBlobPlace, findBlobPlace, type BlobPlace } from '../process/blob-place.ts';
 import { CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../process/control.ts';
 import type { MemoryMapping } from '../process/maps.ts';
@@ -25,8 +26,6 @@ import { findModified } from '../process/modified.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { sleepMicroseconds } from '../sys/wait.ts';
 import { isFile, type FileCache } from './files.ts';
-
-const PAGE_BYTES = 4096;
 
 /** What was done about remains. */
 export interface RemainsReport {
@@ -173,13 +172,12 @@ function joinTouching(jumps: readonly FoundJump[], changed: ReadonlySet<number>)
   const joined: { at: number; bytes: number }[] = [];
   for (const { at, bytes } of jumps.toSorted((one, other) => one.at - other.at)) {
     const last = joined.at(-1);
-    const end = last === undefined ? -1 : last.at + last.bytes;
-    const current = last !== undefined && at <= end ? last : { at, bytes: 0 };
-    if (current !== last) joined.push(current);
-    let behind = Math.max(end === -1 || current !== last ? 0 : end, at + bytes);
-    for (let next = behind; next < behind + BEFORE; next++)
-      if (changed.has(next)) behind = next + 1;
-    current.bytes = behind - current.at;
+    const isTouching = last !== undefined && at <= last.at + last.bytes;
+    const current = isTouching ? last : { at, bytes: 0 };
+    if (!isTouching) joined.push(current);
+    let end = Math.max(current.at + current.bytes, at + bytes);
+    for (let next = end; next < end + BEFORE; next++) if (changed.has(next)) end = next + 1;
+    current.bytes = end - current.at;
   }
   return joined;
 }

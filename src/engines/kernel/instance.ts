@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
+import { PAGE_BYTES } from '../../events/layout.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { attempt, readText, writeCommand } from './tracefs.ts';
 
@@ -12,7 +13,6 @@ const log = debugLog('kernel');
 
 /** Bytes of one part of a ring: enough for the largest event, whose data has a page. */
 const PART_KIB = 8;
-const PAGE_BYTES = 4096;
 /** The file of an instance that says whose events are never recorded. */
 const LEFT_OUT = 'set_event_notrace_pid';
 /** The one that says whose are, if not everybody's. */
