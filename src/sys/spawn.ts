@@ -8,6 +8,7 @@ import { constants as osConstants } from 'node:os';
 import { delimiter, resolve } from 'node:path';
 
 import { pid as brandPid, type Pid } from '../base/brand.ts';
+import { DisposableStack } from '../base/dispose.ts';
 import { TraplineError } from '../base/errors.ts';
 import { addressOf, bind, check, systemError, type Pointer } from './call.ts';
 import { inherit } from './descriptor.ts';
@@ -167,15 +168,16 @@ function start(
 ): Pid {
   const actions = Buffer.alloc(OPAQUE_BYTES);
   const attributes = Buffer.alloc(OPAQUE_BYTES);
+  using stack = new DisposableStack();
   const inherited = (options.stdio ?? []).map((from) =>
-    from === undefined ? undefined : inherit(from),
+    from === undefined ? undefined : stack.use(inherit(from)).descriptor,
   );
   must(actionsInit(actions));
   must(attributesInit(attributes));
   try {
     if (options.directory !== undefined) must(actionsChdir(actions, options.directory));
     inherited.forEach((from, to) => {
-      if (from !== undefined) must(actionsDup2(actions, from.descriptor, to));
+      if (from !== undefined) must(actionsDup2(actions, from, to));
     });
     must(actionsDup2(actions, gate, GATE));
     // Node ignores SIGPIPE, and what is ignored or blocked would be inherited through exec.
@@ -194,7 +196,6 @@ function start(
     void [argvText, envpText];
     return brandPid(child.readInt32LE());
   } finally {
-    for (const one of inherited) one?.[Symbol.dispose]();
     actionsDestroy(actions);
     attributesDestroy(attributes);
   }
