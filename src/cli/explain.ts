@@ -29,7 +29,8 @@ export async function explainAll(
     try {
       await output.write(Buffer.from(`${lines.join('\n')}\n`, 'utf8'));
     } catch (error) {
-      if (!(error instanceof ReaderGone)) throw error; // `trapline explain … | head`
+      if (!(error instanceof ReaderGone)) throw error;
+      break; // `trapline explain … | head`: nobody reads the rest
     }
   }
   return isGood ? ExitStatus.good : ExitStatus.error;
