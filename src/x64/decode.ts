@@ -151,6 +151,11 @@ function describe(instruction: Iced.Instruction): DecodedInstruction {
   };
 }
 
+/** Whether control never reaches the instruction behind one of this kind. A call is taken to return. */
+export function neverGoesOn(flow: Flow): boolean {
+  return flow === 'jump' || flow === 'indirect-jump' || flow === 'return' || flow === 'exception';
+}
+
 function hasTarget(flow: Flow): boolean {
   return flow === 'jump' || flow === 'conditional' || flow === 'call' || flow === 'transaction';
 }

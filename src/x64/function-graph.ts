@@ -1,6 +1,6 @@
 /** A function as instructions with their predecessors: for questions asked backwards from a jump. */
 
-import { flowOf, type Flow } from './decode.ts';
+import { flowOf, neverGoesOn, type Flow } from './decode.ts';
 import { iced, visitInstructions, type Iced } from './iced.ts';
 
 /** What an instruction does, as far as the search for jump tables cares. Registers are numbers. */
@@ -262,8 +262,7 @@ function link({ offsets, flows, targets }: FirstPass, bytes: number): number[][]
     if (flow === 'indirect-jump') indirect.push(position);
     const goal = positions[targets[position] ?? NaN] ?? -1;
     if (goal >= 0) predecessors[goal]?.push(position);
-    const ends = flow === 'jump' || flow === 'indirect-jump' || flow === 'return';
-    if (!ends && flow !== 'exception') predecessors[position + 1]?.push(position);
+    if (!neverGoesOn(flow)) predecessors[position + 1]?.push(position);
   }
   return predecessors.map((known, position) =>
     known.length === 0 && position > 0 ? indirect : known,

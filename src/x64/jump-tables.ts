@@ -8,7 +8,7 @@
  */
 
 import { unreachable } from '../base/errors.ts';
-import type { Flow } from './decode.ts';
+import { neverGoesOn } from './decode.ts';
 import { readTables, type Table, type TableImage } from './table-entries.ts';
 import {
   FunctionGraph,
@@ -257,13 +257,10 @@ function leaves(
   // Only within its block: what stands before a return is another path's.
   for (let at = position - 1; at >= Math.max(0, position - EPILOGUE); at--) {
     if (graph.at(at)?.stack === 'up') return true;
-    if (endsBlock(graph.flows[at])) break;
+    const flow = graph.flows[at];
+    if (flow !== undefined && neverGoesOn(flow)) break;
   }
   if (isPointedInto === true) return false;
   for (let at = 0; at < graph.count; at++) if (graph.at(at)?.stack === 'down') return false;
   return true;
-}
-
-function endsBlock(flow: Flow | undefined): boolean {
-  return flow === 'jump' || flow === 'indirect-jump' || flow === 'return' || flow === 'exception';
 }

@@ -1,7 +1,7 @@
 /** Which instructions of a function control comes to, by its own branches. */
 
 import { address } from '../base/brand.ts';
-import { decodeAll } from './decode.ts';
+import { decodeAll, neverGoesOn } from './decode.ts';
 
 const LOCK = 0xf0;
 
@@ -31,11 +31,11 @@ export function reachedFrom(
       const branches = flow === 'jump' || flow === 'conditional' || flow === 'transaction';
       if (branches && target !== undefined) {
         const goal = Number(target);
+        open.push(goal);
         // One over a lock prefix comes to the middle of the instruction.
-        open.push(code[goal - 1 - start] === LOCK ? goal - 1 : goal, goal);
+        if (code[goal - 1 - start] === LOCK) open.push(goal - 1);
       }
-      if (flow === 'jump' || flow === 'return') break;
-      if (flow === 'indirect-jump' || flow === 'exception') break;
+      if (neverGoesOn(flow)) break;
     }
   }
   return reached;

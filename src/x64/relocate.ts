@@ -10,7 +10,7 @@ import { address, hex, type Address } from '../base/brand.ts';
 import { unreachable } from '../base/errors.ts';
 import { Assembler } from './assembler.ts';
 import type { BranchTarget } from './code-buffer.ts';
-import { flowOf, type Flow } from './decode.ts';
+import { flowOf, neverGoesOn } from './decode.ts';
 import { iced, visitInstructions, type Iced } from './iced.ts';
 import { moveCall, moveIndirectCall } from './move-calls.ts';
 import {
@@ -102,8 +102,8 @@ export function relocate(
       return false;
     }
     const { flow } = moving;
-    fallsThrough = !endsFlow(flow) && flow !== 'call' && flow !== 'indirect-call';
-    if (endsFlow(flow)) flowEndsAt ??= offset + instruction.length;
+    fallsThrough = !neverGoesOn(flow) && flow !== 'call' && flow !== 'indirect-call';
+    if (neverGoesOn(flow)) flowEndsAt ??= offset + instruction.length;
     return true;
   });
   for (const [target, { by }] of block.awaited) refusal ??= refuse(goesInside(target), by);
@@ -162,11 +162,6 @@ function describe(
   } finally {
     offsets.free();
   }
-}
-
-/** Control never reaches the instruction behind. */
-function endsFlow(flow: Flow): boolean {
-  return flow === 'jump' || flow === 'indirect-jump' || flow === 'return';
 }
 
 /** Writes one instruction; the reason if it can't be moved. */
