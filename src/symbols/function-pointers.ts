@@ -5,11 +5,8 @@
 
 import { SHT } from './elf-header.ts';
 import type { ElfFile } from './elf.ts';
+import { fillsWithSymbol, forEachRelocation, RELOCATION } from './relocations.ts';
 import { dynamicSymbols } from './symbol-rows.ts';
-
-/** x86-64 psABI, table 4.9. */
-const R_X86_64 = { globalData: 6, jumpSlot: 7, indirectRelative: 37 } as const;
-const RELA_BYTES = 24;
 
 /** What is looked for. */
 export interface WantedFunction {
@@ -33,22 +30,17 @@ export function functionPointers(elf: ElfFile, wanted: WantedFunction): bigint[]
     named.set(row, known);
     return known;
   };
+  const resolver = wanted.resolver === undefined ? undefined : Number(wanted.resolver);
   for (const table of relocationTables(elf)) {
-    const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
-    for (let at = 0; at + RELA_BYTES <= table.byteLength; at += RELA_BYTES) {
-      const type = view.getUint32(at + 8, true);
+    forEachRelocation(table, (kind, word, addend, symbol) => {
       const isWanted =
-        type === R_X86_64.indirectRelative
-          ? view.getBigInt64(at + 16, true) === wanted.resolver
-          : isFunctionPointer(type) && isNamed(view.getUint32(at + 12, true));
-      if (isWanted) found.push(view.getBigUint64(at, true));
-    }
+        kind === RELOCATION.indirectRelative
+          ? addend === resolver
+          : fillsWithSymbol(kind) && isNamed(symbol);
+      if (isWanted) found.push(BigInt(word));
+    });
   }
   return found;
-}
-
-function isFunctionPointer(type: number): boolean {
-  return type === R_X86_64.jumpSlot || type === R_X86_64.globalData;
 }
 
 /** By the dynamic section; a static program that relocates itself has sections only. */

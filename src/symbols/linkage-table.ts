@@ -9,17 +9,14 @@ import { ByteWriter } from '../base/bytes.ts';
 import type { Dynamic } from './dynamic.ts';
 import type { ElfFile } from './elf.ts';
 import type { Section } from './elf-header.ts';
+import { fillsWithSymbol, forEachRelocation } from './relocations.ts';
 import { SymbolRows, dynamicSymbols, writeRow } from './symbol-rows.ts';
 
 /** What the name of such an entry ends with. */
 export const LINKAGE_SUFFIX = '@plt';
 
-const RELA_BYTES = 24;
 /** Names are copied, so a hostile file must not have the same long one in every entry. */
 const MAX_NAME_BYTES = 4096;
-/** Relocations that fill a word with a symbol's address (x86-64 psABI, table 4.9). */
-const R_X86_64_GLOB_DAT = 6;
-const R_X86_64_JUMP_SLOT = 7;
 /** Sections of entries: the lazy table, its second half where branches are tracked (CET), bound ones. */
 const SECTIONS = new Set(['.plt', '.plt.sec', '.plt.got', '.plt.bnd']);
 
@@ -69,12 +66,9 @@ export function linkageSections(elf: ElfFile): readonly Section[] {
 function symbolsOfSlots(dynamic: Dynamic): Map<number, number> {
   const found = new Map<number, number>();
   for (const table of [dynamic.linkageRelocations, dynamic.relocations]) {
-    const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
-    for (let at = 0; at + RELA_BYTES <= table.byteLength; at += RELA_BYTES) {
-      const kind = view.getUint32(at + 8, true);
-      if (kind !== R_X86_64_JUMP_SLOT && kind !== R_X86_64_GLOB_DAT) continue;
-      found.set(Number(view.getBigUint64(at, true)), view.getUint32(at + 12, true));
-    }
+    forEachRelocation(table, (kind, word, _, symbol) => {
+      if (fillsWithSymbol(kind)) found.set(word, symbol);
+    });
   }
   return found;
 }

@@ -1,10 +1,7 @@
 /** What the loader will have written into data words: in a PIE the file itself may hold zeros. */
 
 import type { ElfFile } from './elf.ts';
-
-/** R_X86_64_RELATIVE: the word becomes load base + addend (x86-64 psABI, table 4.9). */
-const R_X86_64_RELATIVE = 8n;
-const RELA_BYTES = 24;
+import { forEachRelocation, RELOCATION } from './relocations.ts';
 
 /**
  * The relative relocations of words in a range of addresses: address of the word → the address (in
@@ -17,15 +14,16 @@ export function relativeRelocations(
   size: number,
 ): ReadonlyMap<number, number> {
   const found = new Map<number, number>();
-  const table = elf.dynamic?.relocations ?? new Uint8Array();
-  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
-  for (let at = 0; at + RELA_BYTES <= table.byteLength; at += RELA_BYTES) {
-    const word = Number(view.getBigUint64(at, true));
-    if (word < start || word >= start + size) continue;
-    if (view.getBigUint64(at + 8, true) !== R_X86_64_RELATIVE) continue;
-    found.set(word, Number(view.getBigInt64(at + 16, true)));
-  }
+  forEachRelative(elf, (word, value) => {
+    if (word >= start && word < start + size) found.set(word, value);
+  });
   return found;
+}
+
+function forEachRelative(elf: ElfFile, take: (word: number, value: number) => void): void {
+  forEachRelocation(elf.dynamic?.relocations ?? new Uint8Array(), (kind, word, addend) => {
+    if (kind === RELOCATION.relative) take(word, addend);
+  });
 }
 
 /**
@@ -35,42 +33,38 @@ export function relativeRelocations(
  * @throws TraplineError `bad-elf`.
  */
 export function codePointers(elf: ElfFile): Float64Array {
-  const table = elf.dynamic?.relocations ?? new Uint8Array();
-  const found = relocated(table);
+  const isCode = codeTest(elf);
+  const found: number[] = [];
+  forEachRelative(elf, (_, value) => {
+    if (isCode(value)) found.push(value);
+  });
   const hasAddresses = elf.type === 'fixed' || elf.dynamic?.hasPackedRelocations === true;
-  const all = hasAddresses ? [...found, ...wordsInData(elf)] : found;
-  return Float64Array.from(all).sort();
+  if (hasAddresses) addWordsInData(elf, isCode, found);
+  return Float64Array.from(found).sort();
 }
 
-function relocated(table: Uint8Array): number[] {
-  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
-  const found: number[] = [];
-  for (let at = 0; at + RELA_BYTES <= table.byteLength; at += RELA_BYTES) {
-    if (view.getUint32(at + 8, true) !== Number(R_X86_64_RELATIVE)) continue;
-    found.push(Number(view.getBigInt64(at + 16, true)));
-  }
-  return found;
+/** Whether an address lies between the first and the last byte of the file's code. */
+function codeTest(elf: ElfFile): (value: number) => boolean {
+  const code = elf.loads.segments.filter(({ executable }) => executable);
+  const lowest = Math.min(...code.map(({ address }) => address));
+  const highest = Math.max(...code.map(({ address, fileSize }) => address + fileSize));
+  return (value) => value >= lowest && value < highest;
 }
 
 const WORD_BYTES = 8;
 
-function wordsInData(elf: ElfFile): number[] {
-  const code = elf.loads.segments.filter(({ executable }) => executable);
-  const lowest = Math.min(...code.map(({ address }) => address));
-  const highest = Math.max(...code.map(({ address, fileSize }) => address + fileSize));
-  const found: number[] = [];
+function addWordsInData(elf: ElfFile, isCode: (value: number) => boolean, found: number[]): void {
+  const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset, elf.bytes.byteLength);
   for (const { executable, offset, fileSize, address } of elf.loads.segments) {
     if (executable) continue;
     const end = Math.min(offset + fileSize, elf.bytes.byteLength);
-    const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset, elf.bytes.byteLength);
     const first = offset + ((WORD_BYTES - (address % WORD_BYTES)) % WORD_BYTES);
     for (let at = first; at + WORD_BYTES <= end; at += WORD_BYTES) {
       // Code lies below 2^48: two halves make the number without a bigint for each.
       const high = view.getUint32(at + 4, true);
       if (high > 0xffff) continue;
       const value = high * 0x1_0000_0000 + view.getUint32(at, true);
-      if (value >= lowest && value < highest) found.push(value);
+      if (isCode(value)) found.push(value);
     }
   }
-  return found;
 }
