@@ -3,7 +3,7 @@
 import type { FileOffset } from '../base/brand.ts';
 import type { ElfFile } from './elf.ts';
 import type { FunctionBounds } from './function-bounds.ts';
-import { lowerBound } from './function-index.ts';
+import { lowerBound, type FunctionIndex } from './function-index.ts';
 import { symbolSources } from './symbol-sources.ts';
 
 /** What gcc and LLVM call such parts: `f.cold`, `f.cold.1`. */
@@ -12,13 +12,20 @@ const COLD = /\.cold(?:\.|$)/;
 /**
  * Whether a symbol names what begins there, and not as a part of something else. What only the unwind tables know
  * may be such a part.
+ * @throws TraplineError `bad-elf`.
  */
 export function isWholeFunction(elf: ElfFile, { start, source }: FunctionBounds): boolean {
-  return source === 'symbol' && !namesAt(elf, start).some((name) => COLD.test(name));
+  if (source !== 'symbol') return false;
+  const { own, opened } = symbolSources(elf);
+  // In the order of functionBounds: a symbol of a debug file may be the only one to say that it is a part.
+  for (const index of [own, ...opened]) {
+    const names = namesAt(index, start);
+    if (names.length > 0) return !names.some((name) => COLD.test(name));
+  }
+  return true; // an entry of the procedure linkage table
 }
 
-function namesAt(elf: ElfFile, start: FileOffset): string[] {
-  const index = symbolSources(elf).own;
+function namesAt(index: FunctionIndex, start: FileOffset): string[] {
   const { ids, offsets } = index.order;
   const names: string[] = [];
   for (let at = lowerBound(offsets, start); offsets[at] === start; at++) {

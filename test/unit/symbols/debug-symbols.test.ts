@@ -8,6 +8,7 @@ import { DebugFile } from '../../../src/symbols/debug-file.ts';
 import { debugLink } from '../../../src/symbols/debug-link.ts';
 import { ElfFile } from '../../../src/symbols/elf.ts';
 import { functionBounds } from '../../../src/symbols/function-bounds.ts';
+import { isWholeFunction } from '../../../src/symbols/parts.ts';
 import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
 import { symbolSources } from '../../../src/symbols/symbol-sources.ts';
 import { unnamedFunctions } from '../../../src/symbols/unnamed-functions.ts';
@@ -42,6 +43,11 @@ function withDebugFile(path: string, debug: string): { elf: ElfFile; asked: () =
   });
   return { elf, asked: () => asked };
 }
+
+const COLD_SOURCE = `
+__asm__(".text\\n.type torn, @function\\ntorn:\\n nop\\n ret\\n.size torn, 2\\n"
+        ".type torn.cold, @function\\ntorn.cold:\\n nop\\n ret\\n.size torn.cold, 2\\n");
+`;
 
 const shape = (symbol: { name: string; offset: number; size: number; kind: string }): string =>
   `${symbol.name} ${symbol.offset} ${symbol.size} ${symbol.kind}`;
@@ -90,6 +96,25 @@ test('the debug file is opened for what the file lacks, once', (t) => {
   SymbolTable.of(whole.elf).glob('*');
   SymbolTable.of(whole.elf).functions();
   assert.equal(whole.asked(), 0);
+});
+
+test('a part that only a debug file names is not a whole function', (t) => {
+  if (lacks(t)) return;
+  // Assembly without unwind tables: only symbols know its bounds.
+  const full = compile('cold.c', COLD_SOURCE, ['-O1', '-shared', '-fPIC']);
+  const debug = `${full}.debug`;
+  const stripped = `${full}.stripped`;
+  run('objcopy', ['--only-keep-debug', full, debug]);
+  run('objcopy', ['--strip-all', full, stripped]);
+  for (const { elf } of [withDebugFile(full, debug), withDebugFile(stripped, debug)]) {
+    const [whole, part] = ['torn', 'torn.cold'].map((name) => {
+      const offset = SymbolTable.of(elf).find(name)[0]?.offset;
+      const bounds = offset && functionBounds(elf, offset);
+      assert.equal(bounds?.source, 'symbol');
+      return isWholeFunction(elf, bounds);
+    });
+    assert.deepEqual({ whole, part }, { whole: true, part: false });
+  }
 });
 
 test('a debug file that is damaged costs its own names only', (t) => {
