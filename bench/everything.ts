@@ -106,26 +106,36 @@ interface Attached {
 }
 
 /**
- * Attaches with a probe at each offset. A probe that can't be beside the others refuses the whole: then it is done again
- * without it, and what was tried before is not in the figures.
+ * Attaches with a probe at each offset. Probes that can't be beside the others refuse the whole: then it is done again
+ * without them, and what was tried before is not in the figures.
  */
 async function attachAll(pid: number, file: string, offsets: Set<number>): Promise<Attached> {
   const { attach } = await library();
-  for (let refused = 0; ; refused++) {
+  const all = offsets.size;
+  for (;;) {
     const probes = [...offsets].map((offset) => {
       return { definition: `'${file}':0x${offset.toString(16)}`, action: 'count' as const };
     });
     const began = performance.now();
     try {
       const session = await attach({ pids: [pid] }, { probes });
-      return { session, seconds: (performance.now() - began) / 1000, refused };
+      const seconds = (performance.now() - began) / 1000;
+      return { session, seconds, refused: all - offsets.size };
     } catch (error) {
-      const offset = /':(0x[0-9a-f]+): .* can't be probed/.exec(String(error))?.[1];
-      if (offset === undefined || !offsets.delete(Number(offset))) throw error;
-      const reason = error instanceof Error && 'hint' in error ? String(error.hint) : '';
-      process.stderr.write(`left out: ${offset}: ${reason}\n`);
+      const text = textOf(error);
+      const refused = Array.from(text.matchAll(/':(0x[0-9a-f]+): .* can't be probed/g), ([, at]) =>
+        Number(at),
+      ).filter((offset) => offsets.delete(offset));
+      if (refused.length === 0) throw error;
+      process.stderr.write(`left out: ${text}\n`);
     }
   }
+}
+
+/** One refusal is the message itself; of several, each is a line of the hint. */
+function textOf(error: unknown): string {
+  const hint = error instanceof Error && 'hint' in error ? `\n${String(error.hint)}` : '';
+  return `${String(error)}${hint}`;
 }
 
 function addMethods(rows: Rows, probes: readonly AddedProbe[]): void {
