@@ -18,18 +18,14 @@ export interface ModelSpace {
   readonly base: bigint;
 }
 
-/** Asks for an interpreter: a program (elf(5)). */
-const PT_INTERP = 3;
-const ET_EXEC = 2;
 const PAGE = 4096n;
 const PROGRAM = '/bin/cat';
 
 /** A new process each time: the kernel puts each elsewhere. */
 export async function spaceWith(elf: ElfFile): Promise<ModelSpace> {
   const maps = await readRealMaps();
-  const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset);
-  const isFixed = view.getUint16(16, true) === ET_EXEC;
-  const isProgram = isFixed || elf.programHeaders.some(({ type }) => type === PT_INTERP);
+  const isFixed = elf.type === 'fixed';
+  const isProgram = isFixed || elf.interpreter !== undefined;
   const own = maps.slice(
     0,
     maps.findIndex(({ path }) => path === '[heap]'),
