@@ -9,6 +9,7 @@ import {
   goesInside,
   hasOperandSize,
   OPERAND_SIZE,
+  opcodeOf,
   type Block,
   type Moving,
 } from './moving.ts';
@@ -16,7 +17,7 @@ import { mem } from './operands.ts';
 
 const RETURNS_INSIDE = 'a call would return into the bytes that move';
 
-/** A direct call: the push of the original return address and a jump. */
+/** A direct call: the push of the original return address and a jump. @returns why that can't be, if so */
 export function moveCall(
   instruction: Iced.Instruction,
   target: Address,
@@ -39,6 +40,7 @@ export function moveCall(
 /**
  * A call through a register or memory: the same operand, jumped through behind a push. Whatever lies in the word below
  * the stack is nobody's before a call, so an operand other than one near rsp is taken not to be there.
+ * @returns why that can't be, if so
  */
 export function moveIndirectCall(moving: Moving, code: Assembler): string | undefined {
   const { instruction, bytes, block } = moving;
@@ -49,10 +51,10 @@ export function moveIndirectCall(moving: Moving, code: Assembler): string | unde
   const isRegister = instruction.op0Kind === OpKind.Register;
   if (isRegister && instruction.op0Register === Register.RSP) return 'a call through rsp';
   const jump = new Uint8Array(bytes);
-  // FF /2 is the call, FF /4 the jump: the opcode is the first byte that is no prefix.
-  const opcode = jump.findIndex((byte) => byte === 0xff);
+  // FF /2 is the call, FF /4 the jump.
+  const opcode = opcodeOf(jump);
   const modrm = jump[opcode + 1];
-  if (opcode < 0 || modrm === undefined) return 'an unknown form of call';
+  if (jump[opcode] !== 0xff || modrm === undefined) return 'an unknown form of call';
   jump[opcode + 1] = (modrm & 0xc7) | (4 << 3);
   const base = instruction.memoryBase;
   if (!isRegister && (base === Register.RSP || base === Register.ESP)) {
@@ -80,7 +82,7 @@ function shiftDisplacement(jump: Uint8Array, { instruction }: Moving): Uint8Arra
   const displacement = Number(BigInt.asIntN(64, instruction.memoryDisplacement));
   const isBelow = displacement <= -16 && instruction.memoryIndex === iced().Register.None;
   if ((displacement < 0 && !isBelow) || displacement > 0x7fff_fff0) return undefined;
-  const opcode = jump.findIndex((byte) => byte === 0xff);
+  const opcode = opcodeOf(jump);
   const modrm = jump[opcode + 1];
   const sib = jump[opcode + 2];
   if (modrm === undefined || sib === undefined) return undefined;

@@ -30,7 +30,10 @@ export interface Block {
 /** Bytes that a sequence of ours can add before a displacement: a margin for the reach of ±2 GB. */
 const REACH = (1n << 31n) - 64n;
 
-/** Copies an instruction, its operand relative to rip aimed again at what it was aimed at. */
+/**
+ * Copies an instruction, its operand relative to rip aimed again at what it was aimed at.
+ * @returns why that can't be, if so
+ */
 export function copy(bytes: Uint8Array, moving: Moving, code: Assembler): string | undefined {
   const { instruction, fields, block } = moving;
   const { Code, Register } = iced();
@@ -59,31 +62,35 @@ export function withField(bytes: Uint8Array, field: number, distance: bigint): U
   return moved;
 }
 
+/** Why {@link hasOperandSize} refuses. */
+export const OPERAND_SIZE = 'processors disagree on a branch with an operand-size prefix';
+
 /**
  * AMD makes the offset of a direct branch, and what an indirect call pushes, 16 bits long at this prefix; Intel
  * ignores it. REX.W beats it, but only right before the opcode (Intel SDM volume 2, 2.2.1).
  */
 export function hasOperandSize(instruction: Uint8Array): boolean {
-  const opcode = instruction.findIndex((byte) => !isPrefix(byte));
+  const opcode = opcodeOf(instruction);
   const last = instruction[opcode - 1] ?? 0;
   const isWide = (last & 0xf8) === 0x48;
-  return instruction.subarray(0, Math.max(opcode, 0)).includes(0x66) && !isWide;
-}
-
-/** Whether a byte is a prefix in 64-bit mode: of a segment, a size, a lock or repetition, or REX. */
-function isPrefix(byte: number): boolean {
-  return PREFIXES.has(byte) || (byte & 0xf0) === 0x40;
+  return instruction.subarray(0, opcode).includes(0x66) && !isWide;
 }
 
 const PREFIXES: ReadonlySet<number> = new Set([
   0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3,
 ]);
 
+/** The index of an instruction's opcode: its first byte that is no prefix of 64-bit mode, REX among them. */
+export function opcodeOf(instruction: Uint8Array): number {
+  return instruction.findIndex((byte) => !PREFIXES.has(byte) && (byte & 0xf0) !== 0x40);
+}
+
+/** Whether what is so far from the end of an instruction can be addressed from it, wherever in our sequence it is. */
 export function reaches(distance: bigint): boolean {
   return distance < REACH && distance >= -REACH;
 }
-export const OPERAND_SIZE = 'processors disagree on a branch with an operand-size prefix';
 
+/** Why a branch is refused whose target is the start of no instruction that moves. */
 export function goesInside(target: bigint): string {
   return `a branch goes into an instruction that moves (${hex(target)})`;
 }
