@@ -13,6 +13,7 @@ export interface FunctionBounds {
   readonly start: FileOffset;
   /** The first byte behind it. */
   readonly end: FileOffset;
+  /** `fde`: the unwind tables. `section`: one that holds a single function. */
   readonly source: 'symbol' | 'fde' | 'section';
 }
 
@@ -20,8 +21,8 @@ export interface FunctionBounds {
  * The bounds of the function that covers `offset`: by a symbol with a size (the innermost), else
  * by the unwind tables, else by Go's function table, and by symbols of a debug file that a search for names opened
  * already; at last by symbols of functions that tell no size, up to the next one, and by the sections that hold one
- * function each (`.init`, `.fini`). Part of a function that the compiler moved away (`.cold`) counts as one of its own, and so does each entry of
- * the procedure linkage table.
+ * function each (`.init`, `.fini`). Part of a function that the compiler moved away (`.cold`) counts as one of its
+ * own, and so does each entry of the procedure linkage table.
  * @returns undefined when none of them knows.
  * @throws TraplineError `bad-elf`.
  */

@@ -2,9 +2,9 @@
  * Which branches land inside bytes that are to be patched: rule 4, for a whole file at once.
  *
  * Disassembling a file would have to be believed; instead every byte position is taken for the opcode
- * of a direct branch. No true branch is missed, wherever it hides, and the few that hit a window
- * are then looked at one by one: they are dismissed only if a clean decoding of their function shows
- * that no branch starts there. Indirect branches are the matter of jump-tables.ts.
+ * of a direct branch, or of a `lea`, whose address somebody may jump to. No true one is missed, wherever it hides, and
+ * the few that hit a window are then looked at one by one: they are dismissed only if a clean decoding of their
+ * function shows that none starts there. Indirect branches are the matter of jump-tables.ts.
  */
 
 import { address, type Address } from '../base/brand.ts';

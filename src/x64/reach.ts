@@ -7,9 +7,10 @@ const LOCK = 0xf0;
 
 /**
  * Follows direct branches from some instructions of a function on. A call is taken to return.
- * @param roots in bytes, as `start` is; what is no instruction's start is passed over
+ * @param roots where something comes to, counted as `start` is (file offsets, say); what is no instruction's start is
+ * passed over
  * @param code the function, which lies at `start`
- * @returns where the instructions begin that are reached
+ * @returns where the instructions begin that are reached, counted likewise
  */
 export function reachedFrom(
   roots: readonly number[],

@@ -41,9 +41,8 @@ export interface Relocated {
   readonly bytes: Uint8Array;
   /**
    * Each instruction's offset in the original and in the new bytes, in order; also that of one without its lock
-   * prefix, where a branch goes there. A task that stands
-   * before the one may be put before the other. New offsets between two entries can be the middle of
-   * a sequence that stands for one instruction.
+   * prefix, where a branch goes there. A task that stands before the one may be put before the other. New offsets
+   * between two entries can be the middle of a sequence that stands for one instruction.
    */
   readonly map: readonly { readonly from: number; readonly to: number }[];
   /** Whether control can reach the end of the new bytes: the caller adds the jump back. */

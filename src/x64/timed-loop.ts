@@ -19,7 +19,11 @@ const POINTERS: readonly Register64[] = [
   ...KEPT,
 ];
 
-/** `void (u64 *ticks)`: calls `site` `hits` times and stores the ticks that it took. */
+/**
+ * `void (u64 *ticks)`: calls `site` `hits` times and stores the ticks of the time stamp counter that all of it took.
+ * @param origin where the caller will put the code
+ * @param site code in reach of `origin` that returns with all registers as they were
+ */
 export function timedLoop(origin: Address, site: Address, hits: number): Uint8Array {
   const code = new Assembler(origin);
   for (const register of KEPT) code.push(register);
