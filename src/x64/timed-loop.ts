@@ -27,11 +27,11 @@ const POINTERS: readonly Register64[] = [
 export function timedLoop(origin: Address, site: Address, hits: number): Uint8Array {
   const code = new Assembler(origin);
   for (const register of KEPT) code.push(register);
-  // Programs follow pointers: let every register hold one that can be read.
-  code.push('rdi').mov('rax', 'rdi');
-  for (const register of POINTERS) if (register !== 'rax') code.mov(register, 'rdi');
+  code.push('rdi');
   code.rdtsc().shl('rdx', 32).or('rax', 'rdx').push('rax');
   code.mov('eax', hits).push('rax');
+  // Programs follow pointers: let every register hold one that can be read.
+  for (const register of POINTERS) code.mov(register, 'rdi');
   const again = code.boundLabel('again');
   code
     .call(site)
