@@ -60,6 +60,7 @@ function apt(...args) {
  */
 export function provide() {
   get(needs);
+  // Not together: which python this is can only be told once it is there.
   get(systemPython());
 }
 
