@@ -34,6 +34,8 @@ export class LineTimeout extends Error {
 }
 
 const marker = 'trapline-target';
+/** Of each stream: where Node ends by an error, the message is above the stack, the error's fields and a cause. */
+const LAST_LINES = 40;
 
 /**
  * The inner shell becomes the program; the outer one waits for it. `--pdeathsig` ends both when the
@@ -172,8 +174,13 @@ export class Target implements AsyncDisposable {
 
   #lastWords(pattern: RegExp | string, timeout: number): string {
     const end = this.#ended ? 'the program ended' : `${timeout} ms passed`;
-    const words = [...this.lines.slice(-5), ...this.errors.slice(-5)].join('\n  ');
-    return `no line matched ${pattern} before ${end}; last lines:\n  ${words}`;
+    const words = [
+      'on standard output:',
+      ...this.lines.slice(-LAST_LINES),
+      'on standard error:',
+      ...this.errors.slice(-LAST_LINES),
+    ];
+    return `no line matched ${pattern} before ${end}; last lines\n  ${words.join('\n  ')}`;
   }
 }
 

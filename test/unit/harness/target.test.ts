@@ -50,6 +50,17 @@ test('a line that does not come is an error with the last words', async () => {
   });
 });
 
+test('the cause of an uncaught error of a script is among the last words', async () => {
+  const fields = "{ code: 'refused', hint: 'none', position: undefined, errno: undefined }";
+  const cause = "new Error('what was under it')";
+  const script = `throw Object.assign(new Error('the message', { cause: ${cause} }), ${fields})`;
+  await using target = await startTarget(process.execPath, ['-e', script]);
+  await assert.rejects(
+    target.waitForLine('ready'),
+    /Error: the message[\s\S]*Error: what was under it/,
+  );
+});
+
 test('disposal ends the target and its children', async () => {
   let numbers: number[] = [];
   {
