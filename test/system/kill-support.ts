@@ -2,10 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { clean } from '../../src/index.ts';
 import { isLong } from '../harness/features.ts';
+import { killSweep, type SweepOptions } from '../harness/kill-sweep.ts';
 import { assertClean, snapshot, tracedTasks, type Snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 
@@ -64,4 +66,77 @@ export function assertNothingHeld(pid: number): void {
   }
   assert.deepEqual(snapshot(pid).changedCode, []);
   assert.deepEqual(tracedTasks(pid), []);
+}
+
+/** A sweep of the tests here. */
+export interface Sweep extends Pick<SweepOptions, 'script' | 'verify'> {
+  /** Of the calls of one session, so many are skipped between two kills outside of the long form. */
+  readonly stride: number;
+  /** A session that makes fewer calls is not the one that was meant. */
+  readonly least: number;
+}
+
+/** Kills sessions on targets that are parked before, and run meanwhile: nobody is harmed, clean gives all back. */
+export async function sweepParked(
+  context: TestContext,
+  start: () => Promise<Target>,
+  sweep: Omit<Sweep, 'verify'>,
+): Promise<void> {
+  const before = new WeakMap<Target, Snapshot>();
+  await runSweep(context, sweep, {
+    start: async () => {
+      const target = await start();
+      before.set(target, targetOnly(target.pid));
+      return target;
+    },
+    verify: async (target) => {
+      const parked = before.get(target);
+      assert.ok(parked !== undefined);
+      await assertCleans(target, parked);
+    },
+  });
+}
+
+/** Kills sessions on one target, one at a time, beside others that live on; the target stays when the sweep ends. */
+export async function sweepBeside(
+  context: TestContext,
+  target: Target,
+  sweep: Sweep,
+): Promise<void> {
+  const { verify } = sweep;
+  const start = (): Promise<Target> => Promise.resolve(borrowed(target));
+  await runSweep(context, sweep, { start, verify, parallel: 1 });
+}
+
+async function runSweep(
+  context: TestContext,
+  { script, stride, least }: Omit<Sweep, 'verify'>,
+  options: Pick<SweepOptions, 'start' | 'verify' | 'parallel'>,
+): Promise<void> {
+  const from = firstCall(stride);
+  const { killed, lastCall } = await killSweep({
+    ...options,
+    script,
+    prepare: (target) => {
+      target.send('run');
+    },
+    from,
+    every: stride,
+    reuse: 1000,
+  });
+  context.diagnostic(
+    `every ${isLong() ? 1 : stride}th call from ${from}: killed ${killed}, last after ${lastCall}`,
+  );
+  assert.ok(lastCall >= least, `the last after call ${lastCall}`);
+}
+
+/** The same target, which the sweep does not end. */
+function borrowed(target: Target): Target {
+  return new Proxy(target, {
+    get: (of, name) => {
+      if (name === Symbol.asyncDispose) return () => Promise.resolve();
+      const value: unknown = Reflect.get(of, name, of);
+      return typeof value === 'function' ? (value.bind(of) as unknown) : value;
+    },
+  });
 }
