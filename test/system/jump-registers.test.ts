@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { attach, type ProbedSite, type ProbeRequest, type Session } from '../../src/index.ts';
+import {
+  attach,
+  type ProbedSite,
+  type ProbeRequest,
+  type Session,
+  type Summary,
+} from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
-import { startTarget } from '../harness/target.ts';
+import { startTarget, type Target } from '../harness/target.ts';
 import {
   assertExact,
   countOf,
@@ -14,6 +20,7 @@ import {
   Reading,
   startSelfCheck,
   step,
+  type Counts,
 } from './jump-support.ts';
 
 /** Everything that a stub can do, on one place. */
@@ -61,24 +68,48 @@ function assertMethods(session: Session, places: typeof BARE): void {
   }
 }
 
-test('the extended state and the red zone, for every method', async () => {
-  await using target = await startTarget(compileFixture({ sources: ['vectors.c'] }));
+async function startVectors(): Promise<Target> {
+  const target = await startTarget(compileFixture({ sources: ['vectors.c'] }));
   await target.waitForLine('ready');
-  const rounds = async (count: number) => {
-    target.send(String(count));
-    return countsOf(await target.waitForLine(/^(rounds|bad)/, 60_000));
-  };
+  return target;
+}
+
+/** Lets vectors make so many rounds. @returns all calls since its start. */
+async function stepVectors(target: Target, rounds: number): Promise<Counts> {
+  target.send(String(rounds));
+  return countsOf(await target.waitForLine(/^(rounds|bad)/, 60_000));
+}
+
+/** Probes places while the program makes rounds. @returns its calls meanwhile, and what the session counted. */
+async function probeDuring(
+  target: Target,
+  places: readonly string[],
+  round: () => Promise<Counts>,
+  onSession: (session: Session) => void = () => {},
+): Promise<{ calls: Counts; summary: Summary }> {
+  const before = await round();
+  const probes = places.flatMap(requestsFor);
+  await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 8 << 20 });
+  onSession(session);
+  const events = new Reading(session);
+  const calls = difference(before, await round());
+  const summary = await session.stop();
+  await events.done;
+  assertExact(summary);
+  return { calls, summary };
+}
+
+test('the extended state and the red zone, for every method', async () => {
+  await using target = await startVectors();
   await leavingClean(target, async () => {
-    const before = await rounds(100);
-    const places = [...BARE, ...MIDDLES];
-    const probes = places.flatMap(([name]) => requestsFor(`${name}@vectors`));
-    await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 8 << 20 });
-    assertMethods(session, places);
-    const events = new Reading(session);
-    const calls = difference(before, await rounds(500));
-    const summary = await session.stop();
-    await events.done;
-    assertExact(summary);
+    const wanted = [...BARE, ...MIDDLES];
+    const places = wanted.map(([name]) => `${name}@vectors`);
+    const { calls, summary } = await probeDuring(
+      target,
+      places,
+      async () => stepVectors(target, 500),
+      (session) => assertMethods(session, wanted),
+    );
     for (const { event, hits } of summary.events) {
       assert.equal(hits, countOf(calls, 'bare_call'), event);
     }
@@ -88,15 +119,13 @@ test('the extended state and the red zone, for every method', async () => {
 test('general registers and flags, for every method', async () => {
   await using target = await startSelfCheck(2);
   await leavingClean(target, async () => {
-    const before = await step(target, 1);
-    const probes = BARE.flatMap(([name]) => requestsFor(`${name}@self-check`));
-    await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 8 << 20 });
-    assertMethods(session, BARE);
-    const events = new Reading(session);
-    const calls = difference(before, await step(target, 200));
-    const summary = await session.stop();
-    await events.done;
-    assertExact(summary);
+    const places = BARE.map(([name]) => `${name}@self-check`);
+    const { calls, summary } = await probeDuring(
+      target,
+      places,
+      async () => step(target, 200),
+      (session) => assertMethods(session, BARE),
+    );
     for (const { event, hits } of summary.events) {
       assert.equal(hits, countOf(calls, 'bare_target'), event);
     }
@@ -104,22 +133,13 @@ test('general registers and flags, for every method', async () => {
 });
 
 test('x87, MXCSR, xmm, ymm, zmm, masks and the red zone are equal before and after a hit', async () => {
-  await using target = await startTarget(compileFixture({ sources: ['vectors.c'] }));
-  await target.waitForLine('ready');
-  const rounds = async (count: number) => {
-    target.send(String(count));
-    return countsOf(await target.waitForLine(/^(rounds|bad)/, 60_000));
-  };
+  await using target = await startVectors();
   await leavingClean(target, async () => {
-    const before = await rounds(100);
-    const probes = ['bare_call@vectors', 'bare_middle@vectors'].flatMap(requestsFor);
-    await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 8 << 20 });
-    const events = new Reading(session);
-    const calls = difference(before, await rounds(2000));
-    const summary = await session.stop();
-    await events.done;
-    assertExact(summary);
-    for (const name of ['bare_call', 'bare_middle']) {
+    const names = ['bare_call', 'bare_middle'];
+    const places = names.map((name) => `${name}@vectors`);
+    const round = async (): Promise<Counts> => stepVectors(target, 2000);
+    const { calls, summary } = await probeDuring(target, places, round);
+    for (const name of names) {
       ARGUMENTS.forEach((_, at) => {
         const event = eventOf(summary, at === 0 ? name : `${name}_${at}`);
         assert.equal(event.hits, countOf(calls, name), event.event);
@@ -131,19 +151,10 @@ test('x87, MXCSR, xmm, ymm, zmm, masks and the red zone are equal before and aft
 test('general registers, flags and the red zone, at entries and in the middle of a leaf', async () => {
   await using target = await startSelfCheck(4);
   await leavingClean(target, async () => {
-    const before = await step(target, 1);
     // FUNC+OFFSET: behind its loop, where the words below the stack pointer are in use.
-    const probes = [
-      'bare_target@self-check',
-      'red_zone_middle@self-check',
-      'leaf@self-check',
-    ].flatMap(requestsFor);
-    await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 8 << 20 });
-    const events = new Reading(session);
-    const calls = difference(before, await step(target, 400));
-    const summary = await session.stop();
-    await events.done;
-    assertExact(summary);
+    const places = ['bare_target@self-check', 'red_zone_middle@self-check', 'leaf@self-check'];
+    const round = async (): Promise<Counts> => step(target, 400);
+    const { calls, summary } = await probeDuring(target, places, round);
     assert.equal(eventOf(summary, 'bare_target').hits, countOf(calls, 'bare_target'));
     assert.equal(eventOf(summary, 'red_zone_middle').hits, countOf(calls, 'red_zone_check'));
     assert.equal(eventOf(summary, 'leaf_2').hits, countOf(calls, 'leaf'));
