@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { attach } from '../../src/index.ts';
+import { attach, type Session } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { assertExact, eventOf, leavingClean } from './jump-support.ts';
@@ -19,6 +19,13 @@ async function call(target: Target, times: number): Promise<void> {
   }
 }
 
+async function countPlace(target: Target): Promise<Session> {
+  return attach(
+    { pids: [target.pid] },
+    { probes: [{ definition: 'place@inside', action: 'count' }] },
+  );
+}
+
 /** From now on it waits elsewhere. */
 async function leave(target: Target): Promise<void> {
   target.send('out');
@@ -29,10 +36,7 @@ test('a task in a system call inside the five bytes goes on in the stub, and the
   await using target = await startInside('stand');
   await leavingClean(target, async () => {
     await call(target, 2);
-    await using session = await attach(
-      { pids: [target.pid] },
-      { probes: [{ definition: 'place@inside', action: 'count' }] },
-    );
+    await using session = await countPlace(target);
     assert.equal(session.probes[0]?.sites[0]?.method, 'jump');
     // The first comes out of the call in which it was moved.
     await call(target, 6);
@@ -47,10 +51,7 @@ test('a place that a task never leaves, since its stack holds an address inside,
   await using target = await startInside('hold');
   await leavingClean(target, async () => {
     await call(target, 2);
-    await using session = await attach(
-      { pids: [target.pid] },
-      { probes: [{ definition: 'place@inside', action: 'count' }] },
-    );
+    await using session = await countPlace(target);
     assert.notEqual(session.probes[0]?.sites[0]?.method, 'jump');
     await call(target, 5);
     const summary = await session.stop();
@@ -62,10 +63,7 @@ test('a place that a task never leaves, since its stack holds an address inside,
 test('a task that stands in the stub of a site, behind what a new one is made at, is waited for', async () => {
   await using target = await startInside('stand');
   await leavingClean(target, async () => {
-    await using session = await attach(
-      { pids: [target.pid] },
-      { probes: [{ definition: 'place@inside', action: 'count' }] },
-    );
+    await using session = await countPlace(target);
     // Now it waits in the copy; what is made at the call itself covers where that copy goes back to.
     await call(target, 2);
     const inner = await session.add({ definition: 'call_place@inside', action: 'count' });
