@@ -2,18 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { attach, type ProbeRequest, type Summary } from '../../src/index.ts';
-import { startTarget, type Target } from '../harness/target.ts';
+import type { Target } from '../harness/target.ts';
 import { countOf, Running } from './cli-support.ts';
 import { assertExact, eventOf, Reading } from './jump-support.ts';
 import { leavingKernelClean, OwnFixture, skipEngine } from './kernel-support.ts';
 
 const FUNCTIONS = ['a_nop', 'a_long_nop', 'a_patched_nop', 'a_jump', 'a_push', 'a_move'] as const;
-
-async function started(fixture: OwnFixture): Promise<Target> {
-  const target = await startTarget(fixture.path);
-  await target.waitForLine('ready');
-  return target;
-}
 
 /** Has every function called so often. @returns the calls of each since the start */
 async function call(target: Target, times: number): Promise<number> {
@@ -31,7 +25,7 @@ function assertBill({ events, bill }: Summary): void {
 test('the cost of a hit is that of its instruction, and nothing of the measuring is seen', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['kinds.c'] });
-  await using target = await started(fixture);
+  await using target = await fixture.start();
   const probes = [
     ...FUNCTIONS.map((name) => `${name}@kinds number=%di:u64 text=+0(%si):string`),
     'p:of/several a_nop@kinds',
@@ -71,7 +65,7 @@ test('the cost of a hit is that of its instruction, and nothing of the measuring
 test('a probe that was taken out, and one that only counts, have their prices', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['kinds.c'] });
-  await using target = await started(fixture);
+  await using target = await fixture.start();
   const probes: ProbeRequest[] = [
     { definition: 'a_push@kinds' },
     { definition: 'a_nop@kinds', action: 'count' },
@@ -99,7 +93,7 @@ test('a probe that was taken out, and one that only counts, have their prices', 
 test('every process: the summary ends with the bill', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['kinds.c'] });
-  await using target = await started(fixture);
+  await using target = await fixture.start();
   await leavingKernelClean(target, 'kernel', async () => {
     const probe = `a_push@${fixture.path} number=%di:u64`;
     await using running = new Running(['trace', '--engine', 'kernel', '--all', probe]);

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 import { skipUnless, type Skippable } from '../harness/features.ts';
 import { compileFixture, type FixtureOptions } from '../harness/fixtures.ts';
 import { assertClean, snapshot } from '../harness/leaks.ts';
-import type { Target } from '../harness/target.ts';
+import { startTarget, type Target } from '../harness/target.ts';
 
 const TRACEFS = '/sys/kernel/tracing';
 
@@ -33,6 +33,13 @@ export class OwnFixture implements Disposable {
     this.#folder = mkdtempSync(join(tmpdir(), folder));
     this.path = join(this.#folder, basename(compiled));
     copyFileSync(compiled, this.path);
+  }
+
+  /** Starts it; it is ready. */
+  async start(): Promise<Target> {
+    const target = await startTarget(this.path);
+    await target.waitForLine('ready');
+    return target;
   }
 
   [Symbol.dispose](): void {

@@ -2,16 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { attach } from '../../src/index.ts';
-import { startTarget, type Target } from '../harness/target.ts';
+import type { Target } from '../harness/target.ts';
 import { countOf, Running } from './cli-support.ts';
 import { assertExact, eventOf, Reading } from './jump-support.ts';
 import { leavingKernelClean, OwnFixture, skipEngine } from './kernel-support.ts';
-
-async function started(fixture: OwnFixture): Promise<Target> {
-  const target = await startTarget(fixture.path);
-  await target.waitForLine('ready');
-  return target;
-}
 
 async function take(target: Target, times: number, length: number): Promise<void> {
   target.send(`${times} ${length}`);
@@ -24,8 +18,8 @@ type Fate = readonly [recorded: number, filtered: number, tooLong: number];
 test('texts that the kernel has no room for are missed, not filtered, whoever else hits the place', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['texts.c'] });
-  await using target = await started(fixture);
-  await using other = await started(fixture);
+  await using target = await fixture.start();
+  await using other = await fixture.start();
   const two = 'a=+0(%si):string b=+0(%si):string';
   const expected: readonly (readonly [definition: string, Fate])[] = [
     // Ten calls with texts of 10 bytes, 20 with 3,000, ten with 4,090; and nine by somebody else.
@@ -59,7 +53,7 @@ test('texts that the kernel has no room for are missed, not filtered, whoever el
 test('a probe that comes later, and goes again, has its own count', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['texts.c'] });
-  await using target = await started(fixture);
+  await using target = await fixture.start();
   const probe = 'take@texts a=+0(%si):string b=+0(%si):string';
   await leavingKernelClean(target, 'kernel', async () => {
     await using session = await attach(
@@ -85,7 +79,7 @@ test('a probe that comes later, and goes again, has its own count', async (t) =>
 test('one task, every process: the summary says how many texts were too long', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['texts.c'] });
-  await using target = await started(fixture);
+  await using target = await fixture.start();
   await leavingKernelClean(target, 'kernel', async () => {
     const probe = `take@${fixture.path} a=+0(%si):string b=+0(%si):string`;
     for (const who of [['--all'], ['--tid', String(target.pid)]]) {

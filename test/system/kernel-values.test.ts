@@ -40,8 +40,7 @@ function essence({ event, address, args, pid, tid, comm, late }: TraceEvent): un
 test('both engines see the same events: registers, memory, texts, the stack', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['values.c'] });
-  await using target = await startTarget(fixture.path);
-  await target.waitForLine('ready');
+  await using target = await fixture.start();
   const probes = [
     'taking@values a=%cx:u8 b=%cx:s8 c=%cx:x16 d=%cx:s16 e=%cx:u32 f=%cx:s32 g=%cx:u64 h=%cx:s64 ' +
       'i=$arg5:u8 j=%r8:u16 k=%r8:x32 l=$arg6:s64 m=%di:u64',
@@ -71,8 +70,7 @@ test('both engines see the same events: registers, memory, texts, the stack', as
 test('texts behind good and bad pointers; a text of a page', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['bad-pointers.c'] });
-  await using target = await startTarget(fixture.path);
-  await target.waitForLine('ready');
+  await using target = await fixture.start();
   await leavingKernelClean(target, 'kernel', async () => {
     const probes = ['take@bad-pointers p=%di:u64 s=+0(%di):string good=+0(%sp):u64'];
     const kernel = await eventsOf('kernel', target, probes, 1);
@@ -86,8 +84,7 @@ test('texts behind good and bad pointers; a text of a page', async (t) => {
 test('%flags are the flags, at an instruction of any length', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['values.c'] });
-  await using target = await startTarget(fixture.path);
-  await target.waitForLine('ready');
+  await using target = await fixture.start();
   await leavingKernelClean(target, 'kernel', async () => {
     // Behind the nop of five bytes, on a `pushfq`.
     const events = await eventsOf('kernel', target, ['flagged_middle+5@values f=%flags:u64'], 2);
@@ -104,8 +101,7 @@ test('%flags are the flags, at an instruction of any length', async (t) => {
 test('a text of almost a page is whole; a longer one is a fault, and nothing beside it', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['values.c'] });
-  await using target = await startTarget(fixture.path);
-  await target.waitForLine('ready');
+  await using target = await fixture.start();
   await leavingKernelClean(target, 'kernel', async () => {
     // 10,000 bytes with the NUL.
     const probes = [
@@ -126,8 +122,7 @@ test('a text of almost a page is whole; a longer one is a fault, and nothing bes
 test('the times are CLOCK_MONOTONIC', async (t) => {
   if (skipEngine(t, 'kernel')) return;
   using fixture = new OwnFixture({ sources: ['values.c'] });
-  await using target = await startTarget(fixture.path);
-  await target.waitForLine('ready');
+  await using target = await fixture.start();
   await leavingKernelClean(target, 'kernel', async () => {
     const before = process.hrtime.bigint();
     const events = await eventsOf('kernel', target, ['taking@values'], 5);
