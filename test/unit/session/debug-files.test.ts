@@ -63,14 +63,25 @@ function put(from: string, to: string): string {
   return to;
 }
 
-function buildIdPath({ elf, root }: Program): string {
-  const id = elf.buildId ?? '';
+function buildIdPath({ elf, root }: Program, id = elf.buildId ?? ''): string {
   assert.match(id, /^[0-9a-f]{40}$/);
   return join(root, 'usr/lib/debug/.build-id', id.slice(0, 2), `${id.slice(2)}.debug`);
 }
 
 function find({ elf, root }: Program, files: DebugFiles = new DebugFiles()): DebugFile | undefined {
   return files.find(elf, { path: '/app/program', root });
+}
+
+/** Runs `work` while debuginfod's cache is a folder of ours. */
+function withCache(cache: string, work: () => void): void {
+  const before = process.env['DEBUGINFOD_CACHE_PATH'];
+  process.env['DEBUGINFOD_CACHE_PATH'] = cache;
+  try {
+    work();
+  } finally {
+    if (before === undefined) delete process.env['DEBUGINFOD_CACHE_PATH'];
+    else process.env['DEBUGINFOD_CACHE_PATH'] = before;
+  }
 }
 
 const lacks = (t: Skippable): boolean => skipUnless(t, 'gcc', 'objcopy');
@@ -98,18 +109,13 @@ test('the cache of debuginfod is used, without asking any server', (t) => {
   const made = program();
   const cache = join(made.root, 'cache');
   const path = put(made.debug, join(cache, made.elf.buildId ?? '', 'debuginfo'));
-  const before = process.env['DEBUGINFOD_CACHE_PATH'];
-  process.env['DEBUGINFOD_CACHE_PATH'] = cache;
-  try {
+  withCache(cache, () => {
     assert.deepEqual(debuginfodCaches(), [cache]);
     assert.equal(find(made)?.name, path);
     // Empty: the client's note that no server has it.
     writeFileSync(path, '');
     assert.equal(find(made), undefined);
-  } finally {
-    if (before === undefined) delete process.env['DEBUGINFOD_CACHE_PATH'];
-    else process.env['DEBUGINFOD_CACHE_PATH'] = before;
-  }
+  });
 });
 
 test('the debug file of another build, a damaged one and a pipe are not taken', (t) => {
@@ -237,14 +243,12 @@ test('a common file is found in the program’s own root, below .dwz, by build i
   const { root } = all.made;
   const id = commonLink(all.debug)?.buildId ?? '';
   const cache = join(root, 'cache');
-  const before = process.env['DEBUGINFOD_CACHE_PATH'];
-  process.env['DEBUGINFOD_CACHE_PATH'] = cache;
   const kept = put(all.common, join(root, 'kept'));
-  try {
+  withCache(cache, () => {
     for (const place of [
       join(root, all.common),
       join(root, 'usr/lib/debug/.dwz/x86_64-linux-gnu/some.debug'),
-      join(root, 'usr/lib/debug/.build-id', id.slice(0, 2), `${id.slice(2)}.debug`),
+      buildIdPath(all.made, id),
       join(cache, id, 'debuginfo'),
     ]) {
       rmSync(all.common, { force: true });
@@ -253,10 +257,7 @@ test('a common file is found in the program’s own root, below .dwz, by build i
       assert.equal(commonOf(all), place);
       rmSync(place);
     }
-  } finally {
-    if (before === undefined) delete process.env['DEBUGINFOD_CACHE_PATH'];
-    else process.env['DEBUGINFOD_CACHE_PATH'] = before;
-  }
+  });
 });
 
 test('another common file, a damaged one, a pipe and a device are not taken', (t) => {
@@ -272,13 +273,7 @@ test('another common file, a damaged one, a pipe and a device are not taken', (t
     message: `${all.common} is the common file of other debug files`,
   });
   // One that is right elsewhere counts.
-  const right = join(
-    all.made.root,
-    'usr/lib/debug/.build-id',
-    id.slice(0, 2),
-    `${id.slice(2)}.debug`,
-  );
-  put(kept, right);
+  const right = put(kept, buildIdPath(all.made, id));
   const files = new DebugFiles();
   assert.equal(commonOf(all, files), right);
   rmSync(right);
