@@ -9,7 +9,7 @@ import { attach } from '../../src/index.ts';
 import { isLong, skipUnless, type FeatureName } from '../harness/features.ts';
 import { fixturePath, requireProgram } from '../harness/fixtures.ts';
 import { assertClean, calmSnapshot } from '../harness/leaks.ts';
-import { startTarget } from '../harness/target.ts';
+import { startTarget, type Target } from '../harness/target.ts';
 import { assertExact } from './jump-support.ts';
 import { inFolder, runPlain } from './real-support.ts';
 
@@ -84,17 +84,7 @@ for (const worker of WORKERS) {
       await target.waitForLine(worker.done, 60_000);
       const answer = target.lines.slice(begin);
       const before = calmSnapshot(target.pid);
-      let hasEnded = false;
-      const pieces = workOn(target, worker, () => hasEnded);
-      let hits = 0;
-      try {
-        for (let round = 0; round < ROUNDS; round++) {
-          hits += await comeAndGo(target.pid, worker);
-        }
-      } finally {
-        hasEnded = true;
-      }
-      const count = await pieces;
+      const [count, hits] = await duringWork(target, worker);
       assert.ok(hits > 1000, `${hits} hits`);
       assertClean(before, calmSnapshot(target.pid), { ran: true });
       const said = target.lines.slice(begin + answer.length);
@@ -104,12 +94,30 @@ for (const worker of WORKERS) {
   });
 }
 
+/** Probes come and go while a program works. @returns how often it has, and all hits */
+async function duringWork(target: Target, worker: Worker): Promise<[count: number, hits: number]> {
+  let hasEnded = false;
+  const comingAndGoing = async (): Promise<number> => {
+    let hits = 0;
+    try {
+      for (let round = 0; round < ROUNDS; round++) hits += await comeAndGo(target.pid, worker);
+    } finally {
+      hasEnded = true;
+    }
+    return hits;
+  };
+  // Both are waited for, the program first: where it has ended, that is the cause of what else fails.
+  const [count, hits] = await Promise.allSettled([
+    workOn(target, worker, () => hasEnded),
+    comingAndGoing(),
+  ]);
+  if (count.status === 'rejected') throw count.reason;
+  if (hits.status === 'rejected') throw hits.reason;
+  return [count.value, hits.value];
+}
+
 /** Keeps a program at work. @returns how often */
-async function workOn(
-  target: Awaited<ReturnType<typeof startTarget>>,
-  worker: Worker,
-  hasEnded: () => boolean,
-): Promise<number> {
+async function workOn(target: Target, worker: Worker, hasEnded: () => boolean): Promise<number> {
   for (let count = 0; ; count++) {
     if (hasEnded()) return count;
     target.send(worker.work);
