@@ -34,7 +34,7 @@ export interface Traced {
 }
 
 const [, , jobPath = '', resultPath = ''] = process.argv;
-// What runCommand of everything-support.ts has written.
+// As Stage.trace has written it.
 const { command, readsLate = false, ...options } = JSON.parse(readFileSync(jobPath, 'utf8')) as Job;
 const notPlaced: { name: string; reason: string }[] = [];
 await using session = await begin();
