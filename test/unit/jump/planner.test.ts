@@ -56,9 +56,7 @@ test('all entries of libc: a refusal says why, and nothing that is accepted is b
   const plans = new Planner(elf).plan(entries);
   assert.equal(plans.length, entries.length);
   const code = disassemble(path);
-  const targets = new Map<number, number>();
-  for (const [from, { target }] of code) if (target !== undefined) targets.set(target, from);
-  assert.ok(targets.size > 10_000);
+  const targets = targetsOf(code);
   let accepted = 0;
   const methods = new Map<string, number>();
   plans.forEach((plan, at) => {
@@ -76,6 +74,14 @@ test('all entries of libc: a refusal says why, and nothing that is accepted is b
   context.diagnostic(`${accepted} of ${plans.length} entries are accepted: ${counts}`);
   assert.ok(accepted > plans.length * 0.99, `only ${accepted} of ${plans.length}`);
 });
+
+/** Where direct branches go, and from where. */
+function targetsOf(code: ReadonlyMap<number, Instruction>): Map<number, number> {
+  const targets = new Map<number, number>();
+  for (const [from, { target }] of code) if (target !== undefined) targets.set(target, from);
+  assert.ok(targets.size > 10_000);
+  return targets;
+}
 
 /**
  * By objdump's word: whole instructions, and no direct branch to any byte behind the first of those that are
@@ -126,8 +132,7 @@ test('every instruction of functions of libc: nothing that is accepted is branch
   const path = libcPath();
   const elf = ElfFile.open(readFileSync(path), path);
   const code = disassemble(path);
-  const targets = new Map<number, number>();
-  for (const [from, { target }] of code) if (target !== undefined) targets.set(target, from);
+  const targets = targetsOf(code);
   const planner = new Planner(elf);
   // Among them those that jump over a lock prefix.
   const named = [...SymbolTable.of(elf, { demangle: () => undefined }).functions()].filter(
