@@ -112,6 +112,8 @@ async function comparePiece(
       disagreements.push({ bytes, ours, theirs: found?.text, length: theirLength });
     }
   }
+  // To the end: only there it shows whether objdump has read all.
+  while (line.done !== true) line = await theirs.next();
 }
 
 /** Whether objdump's text names the same branch target and the same target of an operand relative to rip. */
