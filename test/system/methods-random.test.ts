@@ -23,8 +23,19 @@ interface Party {
   readonly inside: Map<Place, AddedProbe>;
 }
 
+/** What came of the changes. */
+interface Tally {
+  tried: number;
+  refused: number;
+}
+
 /** Adds or removes something at random, more often the one while little is in. */
-async function change(party: Party, places: readonly Place[], random: Random): Promise<void> {
+async function change(
+  party: Party,
+  places: readonly Place[],
+  random: Random,
+  tally: Tally,
+): Promise<void> {
   const { session, inside } = party;
   const place = random.pick(places);
   const probe = inside.get(place);
@@ -34,7 +45,9 @@ async function change(party: Party, places: readonly Place[], random: Random): P
     return;
   }
   const added = await tryCount(session, place, NO_ROOM);
-  if (added !== undefined) inside.set(place, added);
+  tally.tried++;
+  if (added === undefined) tally.refused++;
+  else inside.set(place, added);
 }
 
 /** Between two moments at which nothing runs, every probe that is in counts what the program counts. */
@@ -64,12 +77,13 @@ async function runAtRandom(context: TestContext, seed: number, steps: number): P
       session,
       inside: new Map<Place, AddedProbe>(),
     }));
+    const tally = { tried: 0, refused: 0 };
     let most = 0;
     for (let round = 0; round < steps; round++) {
       target.send('run');
       await target.waitForLine('running');
       for (let changes = 0; changes < 6; changes++) {
-        await change(random.pick(parties), places, random);
+        await change(random.pick(parties), places, random, tally);
       }
       target.send('pause');
       assert.match(await target.waitForLine(/^(paused|bad)/, 60_000), /^paused/);
@@ -92,7 +106,12 @@ async function runAtRandom(context: TestContext, seed: number, steps: number): P
       [],
     );
     assertExact(await other.stop());
-    context.diagnostic(`seed ${seed}: ${most} probes of one session at most`);
+    const { tried, refused } = tally;
+    context.diagnostic(
+      `seed ${seed}: ${most} probes of one session at most, ${refused} of ${tried} refused`,
+    );
+    // A refused probe has no counts to compare: if all were refused, all of the above would hold.
+    assert.ok(refused * 4 < tried, `${refused} of ${tried} refused`);
   });
 }
 
