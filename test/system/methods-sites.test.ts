@@ -57,10 +57,9 @@ for (const [name, nth, method] of WANTED) {
 /** Adds all, counts, removes all, in the orders given. */
 async function addAndRemove(
   context: TestContext,
-  adding: readonly Place[],
+  places: readonly Place[],
   removing: readonly Place[],
 ): Promise<void> {
-  const places = adding;
   await using target = await startMethods(2);
   await leavingClean(target, async () => {
     let before = await stepMethods(target, 3);
@@ -79,7 +78,7 @@ async function addAndRemove(
         assert.equal(hits[at], expected.get(place), place.definition);
       });
     };
-    for (const group of groupsOf(adding)) {
+    for (const group of groupsOf(places)) {
       for (const place of group) {
         const probe = await tryCount(session, place, NO_ROOM);
         if (probe !== undefined) inside.set(place, probe);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { isLong, skipUnless } from '../../harness/features.ts';
 import { address } from '../../../src/base/brand.ts';
 import { decodeAt } from '../../../src/x64/decode.ts';
@@ -34,13 +34,13 @@ const EXPLAINED: readonly {
 ];
 
 /** Compares one file and tells what came of it. */
-async function check(path: string, least: number): Promise<void> {
+async function check(context: TestContext, path: string, least: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'trapline-objdump-'));
   try {
     const budget = isLong() ? Infinity : SAMPLE_BYTES;
     const result = await compareDecoding(path, budget, folder);
     const { functions, instructions, unclean, disagreements } = result;
-    console.log(
+    context.diagnostic(
       `${path}: ${instructions} instructions of ${functions} functions, ${disagreements.length} differ, ${unclean} not known`,
     );
     assert.ok(instructions >= least, `${instructions} instructions`);
@@ -61,18 +61,18 @@ async function check(path: string, least: number): Promise<void> {
 for (const name of ['libc.so.6', 'libstdc++.so.6', 'libcrypto.so.3']) {
   void test(`lengths and targets in ${name} are those of objdump`, async (t) => {
     if (skipUnless(t, 'objdump', name === 'libcrypto.so.3' ? 'openssl' : 'g++')) return;
-    await check(join(LIBRARIES, name), isLong() ? 200_000 : 25_000);
+    await check(t, join(LIBRARIES, name), isLong() ? 200_000 : 25_000);
   });
 }
 
 void test('lengths and targets in node are those of objdump', async (t) => {
   if (skipUnless(t, 'objdump')) return;
-  await check(process.execPath, isLong() ? 1_000_000 : 25_000);
+  await check(t, process.execPath, isLong() ? 1_000_000 : 25_000);
 });
 
 void test('lengths and targets in python3 are those of objdump', async (t) => {
   if (skipUnless(t, 'objdump', 'python3')) return;
-  await check(realpathSync('/usr/bin/python3'), isLong() ? 200_000 : 25_000);
+  await check(t, realpathSync('/usr/bin/python3'), isLong() ? 200_000 : 25_000);
 });
 
 void test('another target than that of objdump would be seen', () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { isLong } from '../../harness/features.ts';
 import { CRAFTED } from './crafted-blocks.ts';
@@ -70,7 +70,12 @@ function displace(seed: number, ...parts: readonly string[]): Report {
   });
 }
 
-function check(part: keyof typeof BOUNDS, least: number, { verdicts, differences }: Report): void {
+function check(
+  context: TestContext,
+  part: keyof typeof BOUNDS,
+  least: number,
+  { verdicts, differences }: Report,
+): void {
   assert.deepEqual(differences, []);
   const counts = verdicts[part] ?? {};
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
@@ -80,28 +85,28 @@ function check(part: keyof typeof BOUNDS, least: number, { verdicts, differences
     if (verdict === 'same') continue;
     for (const one of verdict.split('; ')) less.set(one, (less.get(one) ?? 0) + count);
   }
-  console.log(`${part}: ${counts['same'] ?? 0} of ${total} the same`);
+  context.diagnostic(`${part}: ${counts['same'] ?? 0} of ${total} the same`);
   for (const [verdict, count] of less) {
-    console.log(`  ${count} ${verdict}`);
+    context.diagnostic(`  ${count} ${verdict}`);
     const bound = Math.ceil(total * (BOUNDS[part][verdict] ?? 0));
     assert.ok(count <= bound, `${count} of ${total}: ${verdict}`);
   }
 }
 
-void test('blocks that were made to be hard do displaced what they do in place', () => {
-  check('crafted', CRAFTED.length, displace(4, 'crafted'));
+void test('blocks that were made to be hard do displaced what they do in place', (t) => {
+  check(t, 'crafted', CRAFTED.length, displace(4, 'crafted'));
 });
 
-void test('the first instructions of every function of libc do displaced what they do in place', () => {
-  check('entries', 3000, displace(1, 'entries'));
+void test('the first instructions of every function of libc do displaced what they do in place', (t) => {
+  check(t, 'entries', 3000, displace(1, 'entries'));
 });
 
-void test('so do the instructions at every place of functions of libc', () => {
+void test('so do the instructions at every place of functions of libc', (t) => {
   const [every, least] = isLong() ? [1, 250_000] : [100, 1500];
-  check('windows', least, displace(2, `windows=${every}`));
+  check(t, 'windows', least, displace(2, `windows=${every}`));
 });
 
-void test('so do random instructions', () => {
+void test('so do random instructions', (t) => {
   const blocks = isLong() ? 300_000 : 5000;
-  check('random', blocks, displace(3, `random=${blocks}`));
+  check(t, 'random', blocks, displace(3, `random=${blocks}`));
 });
