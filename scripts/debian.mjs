@@ -9,6 +9,7 @@ const needs = [
   ['gcc', 'gcc'],
   ['/usr/include/stdio.h', 'libc6-dev'],
   ['g++', 'g++'],
+  ['clang', 'clang'],
   ['objdump', 'binutils'],
   ['zsh', 'zsh'],
   ['python3', 'python3'],
