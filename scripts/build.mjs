@@ -1,6 +1,7 @@
 /**
  * `npm run build`: `dist/`, which is what is shipped and what `npm start` runs. Types are tsc's; the code is
- * bundled into few files, because loading ninety modules takes each of the two threads 45 ms.
+ * bundled into few files, because loading the modules one by one takes each of the two threads
+ * twice as long or more.
  */
 
 import { spawnSync } from 'node:child_process';
