@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
 import { address, pid as brandPid, type Address } from '../src/base/brand.ts';
+import { pageDown, pageUp } from '../src/base/page.ts';
 import { asMapping, readMaps, type MemoryMapping } from '../src/process/maps.ts';
 import type { ElfFile } from '../src/symbols/elf.ts';
 
@@ -18,14 +19,13 @@ export interface ModelSpace {
   readonly base: bigint;
 }
 
-const PAGE = 4096n;
 const PROGRAM = '/bin/cat';
 
 /** A new process each time: the kernel puts each elsewhere. */
 export async function spaceWith(elf: ElfFile): Promise<ModelSpace> {
   const maps = await readRealMaps();
   const isFixed = elf.type === 'fixed';
-  const isProgram = isFixed || elf.interpreter !== undefined;
+  const isProgram = isFixed || !elf.liesAmongLibraries;
   const own = maps.slice(
     0,
     maps.findIndex(({ path }) => path === '[heap]'),
@@ -66,13 +66,13 @@ function extentOf(elf: ElfFile): { start: bigint; end: bigint } {
   const { segments } = elf.loads;
   const start = Math.min(...segments.map((segment) => segment.address));
   const end = Math.max(...segments.map((segment) => segment.address + segment.memorySize));
-  return { start: down(BigInt(start)), end: up(BigInt(end)) };
+  return { start: pageDown(BigInt(start)), end: pageUp(BigInt(end)) };
 }
 
 function mappingsOf(elf: ElfFile, base: bigint): MemoryMapping[] {
   return elf.loads.segments.map((segment) => {
-    const start = down(base + BigInt(segment.address));
-    const end = up(base + BigInt(segment.address + segment.memorySize));
+    const start = pageDown(base + BigInt(segment.address));
+    const end = pageUp(base + BigInt(segment.address + segment.memorySize));
     const { executable } = segment;
     return { ...asMapping(address(start), Number(end - start)), executable, path: elf.name };
   });
@@ -80,14 +80,6 @@ function mappingsOf(elf: ElfFile, base: bigint): MemoryMapping[] {
 
 function inOrder(maps: readonly MemoryMapping[]): MemoryMapping[] {
   return maps.toSorted((a, b) => (a.start < b.start ? -1 : 1));
-}
-
-function down(at: bigint): bigint {
-  return at & ~(PAGE - 1n);
-}
-
-function up(at: bigint): bigint {
-  return down(at + PAGE - 1n);
 }
 
 /** The executable mapping around an address. @throws Error where there is none. */

@@ -1,7 +1,8 @@
 /** Reading one context of a segment: who owns it, its counters, its ring. */
 
+import { PAGE_BYTES } from '../base/page.ts';
 import type { DescriptorTable } from './descriptor.ts';
-import { CONSUMER_COUNTER_BYTES, ContextHeader, PAGE_BYTES, type SegmentLayout } from './layout.ts';
+import { CONSUMER_COUNTER_BYTES, ContextHeader, type SegmentLayout } from './layout.ts';
 import { RingReader } from './ring.ts';
 import type { SegmentReaderOptions } from './segment.ts';
 

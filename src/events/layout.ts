@@ -10,12 +10,12 @@
  *       + ringOffset          ring: ringBytes, then MAX_RECORD_BYTES of spill
  */
 
+import { PAGE_BYTES, wholePages } from '../base/page.ts';
+
 /** "TRAPSESS", read as a little-endian number. */
 export const SEGMENT_MAGIC = 0x5353455350415254n;
 /** Grows with every change of this file. */
 export const SEGMENT_VERSION = 3;
-/** The page size of x86-64. */
-export const PAGE_BYTES = 4096;
 /** The largest record, in bytes; also the size of the spill area behind a ring. */
 export const MAX_RECORD_BYTES = 65_536;
 
@@ -254,8 +254,8 @@ export interface SegmentLayout extends SegmentShape {
 /** Computes where everything lies; the pair of what {@link SegmentHeader} stores. */
 export function layoutSegment(shape: SegmentShape): SegmentLayout {
   const { contextCount, consumerCapacity, ringBytes } = shape;
-  const contextsOffset = PAGE_BYTES + pages(consumerCapacity * SHARED_COUNTER_BYTES);
-  const ringOffset = PAGE_BYTES + pages(consumerCapacity * CONSUMER_COUNTER_BYTES);
+  const contextsOffset = PAGE_BYTES + wholePages(consumerCapacity * SHARED_COUNTER_BYTES);
+  const ringOffset = PAGE_BYTES + wholePages(consumerCapacity * CONSUMER_COUNTER_BYTES);
   const contextStride = ringOffset + ringBytes + MAX_RECORD_BYTES;
   return {
     ...shape,
@@ -264,8 +264,4 @@ export function layoutSegment(shape: SegmentShape): SegmentLayout {
     ringOffset,
     totalBytes: contextsOffset + contextCount * contextStride,
   };
-}
-
-function pages(bytes: number): number {
-  return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
 }

@@ -4,11 +4,11 @@
  */
 
 import { TraplineError } from '../base/errors.ts';
+import { PAGE_BYTES } from '../base/page.ts';
 import { ContextReader } from './context.ts';
 import type { DescriptorTable } from './descriptor.ts';
 import {
   CONSUMER_COUNTER_BYTES,
-  PAGE_BYTES,
   SEGMENT_MAGIC,
   SEGMENT_VERSION,
   SHARED_COUNTER_BYTES,

@@ -8,6 +8,7 @@
  */
 
 import { TraplineError } from '../base/errors.ts';
+import { wholePages } from '../base/page.ts';
 import {
   ARENA_ROW_BYTES,
   ARENAS_AT,
@@ -42,8 +43,9 @@ export const SEGMENT_NAME = 'trapline-session';
 export const LIVENESS_NAME = 'trapline-live';
 
 /** Bytes of the whole block, whole pages; only pages that were written cost memory. */
-export const CONTROL_BYTES: number =
-  Math.ceil((PROGRAMS_AT + Capacity.programs * PROGRAM_ROW_BYTES) / 4096) * 4096;
+export const CONTROL_BYTES: number = wholePages(
+  PROGRAMS_AT + Capacity.programs * PROGRAM_ROW_BYTES,
+);
 
 const Header = {
   magic: 0,

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 
 import { address, type Address } from '../base/brand.ts';
+import { PAGE_BYTES, pageDown, pageUp } from '../base/page.ts';
 import { type MemoryMapping } from './maps.ts';
 
 /** A range of addresses; its end is exclusive. */
@@ -11,14 +12,13 @@ export interface AddressRange {
   readonly end: Address;
 }
 
-const PAGE = 4096n;
 const MEGABYTE = 1n << 20n;
 
 /** How far a jump may go: rel32 reaches ±2^31, of which 1 MB is kept for what displacements add. */
 export const DEFAULT_REACH: bigint = (1n << 31n) - MEGABYTE;
 
 /** First address that user space on x86-64 never has with 4-level page tables (a guard page below 2^47). */
-const USER_END = (1n << 47n) - PAGE;
+const USER_END = (1n << 47n) - BigInt(PAGE_BYTES);
 
 /**
  * The main stack grows down until RLIMIT_STACK, 8 MB in most systems, unlimited in some. What grows is
@@ -53,17 +53,17 @@ export function findFreeNear(
   options: FreeSpaceOptions = {},
 ): Address | undefined {
   const reach = options.reach ?? DEFAULT_REACH;
-  const wanted = roundUp(BigInt(size));
+  const wanted = pageUp(BigInt(size));
   // Both ends matter: the last byte of the one from the first of the other, and the reverse.
   const lowest = target.end - reach;
   const highest = target.start + reach;
   let best: Address | undefined;
   let bestDistance = 0n;
   for (const gap of gaps(maps, options.minimum ?? minimumAddress())) {
-    const start = roundUp(max(gap.start, lowest));
-    const end = roundDown(min(gap.end, highest));
+    const start = pageUp(max(gap.start, lowest));
+    const end = pageDown(min(gap.end, highest));
     if (end - start < wanted) continue;
-    const place = clamp(roundDown(target.start - wanted), start, end - wanted, target);
+    const place = clamp(pageDown(target.start - wanted), start, end - wanted, target);
     const distance = place >= target.end ? place - target.end : target.start - (place + wanted);
     if (best !== undefined && distance >= bestDistance) continue;
     best = address(place);
@@ -82,13 +82,13 @@ export function findFreeAway(
   size: number,
   minimum: bigint = minimumAddress(),
 ): Address | undefined {
-  const wanted = roundUp(BigInt(size));
+  const wanted = pageUp(BigInt(size));
   let best = { start: 0n, end: 0n };
   for (const gap of gaps(maps, minimum)) {
     if (gap.end - gap.start > best.end - best.start) best = gap;
   }
   const room = best.end - best.start;
-  return room < wanted ? undefined : address(roundDown(best.start + (room - wanted) / 2n));
+  return room < wanted ? undefined : address(pageDown(best.start + (room - wanted) / 2n));
 }
 
 /** The free ranges, from the lowest address on, without what may still grow. */
@@ -102,7 +102,7 @@ function* gaps(
   maps: readonly MemoryMapping[],
   minimum: bigint,
 ): Generator<{ readonly start: bigint; readonly end: bigint }> {
-  let start = roundUp(max(minimum, PAGE));
+  let start = pageUp(max(minimum, BigInt(PAGE_BYTES)));
   for (const mapping of maps) {
     const before = mapping.path === '[stack]' ? mapping.start - STACK_CLEARANCE : mapping.start;
     const end = min(before, USER_END);
@@ -120,14 +120,6 @@ function clamp(below: bigint, start: bigint, last: bigint, target: AddressRange)
 
 function minimumAddress(): bigint {
   return BigInt(readFileSync('/proc/sys/vm/mmap_min_addr', 'latin1').trim());
-}
-
-function roundUp(value: bigint): bigint {
-  return ((value + PAGE - 1n) / PAGE) * PAGE;
-}
-
-function roundDown(value: bigint): bigint {
-  return (value / PAGE) * PAGE;
 }
 
 function min(one: bigint, other: bigint): bigint {

@@ -2,10 +2,9 @@
 
 import { hex, type Address } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
+import { leftInPage } from '../base/page.ts';
 import { readMany } from './read-many.ts';
 import { type StoppedProcess } from './stop.ts';
-
-const PAGE = 4096n;
 
 /** Code to be replaced. */
 export interface CodePatch {
@@ -37,7 +36,7 @@ function ensureAsExpected(
   found: Uint8Array | undefined,
 ): void {
   ensure(expected.byteLength === bytes.byteLength, 'code is replaced by as many bytes');
-  if (Number(at % PAGE) + bytes.byteLength > Number(PAGE)) {
+  if (bytes.byteLength > leftInPage(at)) {
     throw new TraplineError({
       code: 'refused',
       message: `the ${bytes.byteLength} bytes at ${hex(at)} cross the end of a page`,

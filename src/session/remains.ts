@@ -6,6 +6,7 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 
 import { address, hex, type Pid } from '../base/brand.ts';
+import { PAGE_BYTES } from '../base/page.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
 import { ATTEMPTS, FIRST_PAUSE, nextPause } from '../engines/jump/depart.ts';
 import { BLOB_BYTES, closeFiles } from '../engines/jump/injection.ts';
@@ -18,7 +19,6 @@ import {
 } from '../engines/jump/patches.ts';
 import { isTracer } from '../engines/jump/spaces.ts';
 import { findUnused, isOurs, unmapUnused } from '../engines/jump/withdraw.ts';
-import { PAGE_BYTES } from '../events/layout.ts';
 import { cleanBlobPlace, findBlobPlace, type BlobPlace } from '../process/blob-place.ts';
 import { CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../process/control.ts';
 import type { MemoryMapping } from '../process/maps.ts';

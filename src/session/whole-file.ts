@@ -4,6 +4,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 
 import { address, type Address } from '../base/brand.ts';
 import { messageOf, TraplineError } from '../base/errors.ts';
+import { pageDown } from '../base/page.ts';
 import { asMapping, findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { mapMemory, Protection } from '../sys/mapping.ts';
 import { identifyFile } from '../sys/memfd.ts';
@@ -30,7 +31,6 @@ export function mappingsOf(path: string, files: FileCache): MemoryMapping[] {
 const PROGRAM_BASE = 0x5555_5555_4000n;
 /** The same for a library, near the top of what mmap takes. */
 const LIBRARY_BASE = 0x7fff_f7a0_0000n;
-const PAGE = 4096n;
 
 /** A file as a process might have it that does not exist. */
 export interface ModelOfFile {
@@ -48,15 +48,14 @@ export function modelOf(path: string, files: FileCache): ModelOfFile {
   const [first] = code;
   if (first === undefined) return { maps: [], base: address(0) };
   const { elf } = files.open(ownPid(), first);
-  const isLibrary = elf.soname !== undefined || elf.interpreter === undefined;
-  const base = elf.type === 'fixed' ? 0n : isLibrary ? LIBRARY_BASE : PROGRAM_BASE;
+  const base = elf.type === 'fixed' ? 0n : elf.liesAmongLibraries ? LIBRARY_BASE : PROGRAM_BASE;
   const shifted = code.map((one) => {
     return { ...one, start: address(one.start + base), end: address(one.end + base) };
   });
   const others = elf.loads.segments
     .filter(({ executable, memorySize }) => !executable && memorySize > 0)
     .map(({ address: at, memorySize }) => {
-      const start = ((base + BigInt(at)) / PAGE) * PAGE;
+      const start = pageDown(base + BigInt(at));
       return asMapping(address(start), Number(base + BigInt(at + memorySize) - start));
     });
   const maps = [...shifted, ...others].sort((one, other) => (one.start < other.start ? -1 : 1));

@@ -6,6 +6,7 @@
  */
 
 import { fileOffset, type FileOffset } from '../base/brand.ts';
+import { PAGE_BYTES } from '../base/page.ts';
 import { readDynamic, type Dynamic } from './dynamic.ts';
 import {
   PT,
@@ -37,8 +38,6 @@ export interface SegmentTail {
   readonly address: bigint;
   readonly length: number;
 }
-
-const PAGE_BYTES = 4096;
 
 /** One ELF file. Immutable; answers are cached. */
 export class ElfFile implements SectionedFile {
@@ -123,6 +122,14 @@ export class ElfFile implements SectionedFile {
   /** DT_RUNPATH, as written. */
   get runpath(): string | undefined {
     return this.dynamic?.runpath;
+  }
+
+  /**
+   * Whether it lies where libraries do, of files that may lie anywhere: what has an interpreter lies apart from
+   * them, but libraries that can be run have one, too (fs/binfmt_elf.c, load_elf_binary).
+   */
+  get liesAmongLibraries(): boolean {
+    return this.soname !== undefined || this.interpreter === undefined;
   }
 
   /** The program interpreter (ld.so) that the file asks for. @throws TraplineError `bad-elf`. */

@@ -15,6 +15,7 @@
 
 import { address } from '../base/brand.ts';
 import { ensure, TraplineError } from '../base/errors.ts';
+import { PAGE_BYTES } from '../base/page.ts';
 import { addressOf, check, systemCall, type Long } from './call.ts';
 import { mapMemory, Protection, viewMemory, type Mapping } from './mapping.ts';
 import { ownTaskId } from './signals.ts';
@@ -23,10 +24,9 @@ const SYS_SET_ROBUST_LIST = 273;
 const SYS_GET_ROBUST_LIST = 274;
 /** sizeof(struct robust_list_head): next, futex_offset, list_op_pending. */
 const HEAD_BYTES = 24;
-const PAGE = 4096;
 /** The kernel follows 2048 nodes at most (ROBUST_LIST_LIMIT). */
 const SLOTS = 256;
-const FUTEX_OFFSET = SLOTS * PAGE;
+const FUTEX_OFFSET = SLOTS * PAGE_BYTES;
 
 /** Set in a liveness word when its owner is gone: by the kernel, or by us at the end. */
 export const FUTEX_OWNER_DIED = 0x4000_0000;
@@ -51,7 +51,7 @@ export class LivenessList implements Disposable {
   readonly #used = new Set<number>();
 
   constructor() {
-    this.#memory = mapMemory((1 + 2 * SLOTS) * PAGE);
+    this.#memory = mapMemory((1 + 2 * SLOTS) * PAGE_BYTES);
     this.#words = new BigUint64Array(this.#memory.view);
     this.#words[0] = this.#memory.address;
     this.#words[1] = BigInt(FUTEX_OFFSET);
@@ -69,7 +69,7 @@ export class LivenessList implements Disposable {
     ensure(ownTaskId() === this.#owner, 'a liveness list belongs to the thread that made it');
     const slot = this.#freeSlot();
     const at = address(this.#nodeAddress(slot) + BigInt(FUTEX_OFFSET));
-    mapMemory(PAGE, { at, fd });
+    mapMemory(PAGE_BYTES, { at, fd });
     const word = new Uint32Array(viewMemory(at, 4));
     Atomics.store(word, 0, this.#owner);
     this.#link(slot);
@@ -95,11 +95,11 @@ export class LivenessList implements Disposable {
   }
 
   #nodeAddress(slot: number): bigint {
-    return this.#memory.address + BigInt((1 + slot) * PAGE);
+    return this.#memory.address + BigInt((1 + slot) * PAGE_BYTES);
   }
 
   #nodeIndex(slot: number): number {
-    return ((1 + slot) * PAGE) / 8;
+    return ((1 + slot) * PAGE_BYTES) / 8;
   }
 
   // Each step leaves a list that the kernel can walk: we may die between any two.
@@ -121,7 +121,7 @@ export class LivenessList implements Disposable {
     }
     this.#words[before] = this.#words[this.#nodeIndex(slot)] ?? this.#memory.address;
     const at = address(node + BigInt(FUTEX_OFFSET));
-    mapMemory(PAGE, { at, protection: Protection.read | Protection.write });
+    mapMemory(PAGE_BYTES, { at, protection: Protection.read | Protection.write });
     this.#used.delete(slot);
   }
 }

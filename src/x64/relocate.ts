@@ -8,6 +8,7 @@
 
 import { address, hex, type Address } from '../base/brand.ts';
 import { unreachable } from '../base/errors.ts';
+import { leftInPage } from '../base/page.ts';
 import { Assembler } from './assembler.ts';
 import type { BranchTarget } from './code-buffer.ts';
 import { flowOf, neverGoesOn } from './decode.ts';
@@ -57,7 +58,6 @@ export interface Relocated {
 
 /** Bytes in front of the copy of an instruction that can be replaced by a jump at any time. */
 export const SLOT_BYTES = 5;
-const PAGE_BYTES = 4096;
 
 /** How {@link relocate} writes. */
 export interface RelocateOptions {
@@ -138,7 +138,7 @@ function refuse(reason: string, at: bigint): Refusal {
 
 /** What is written over a slot is written at once: it must not cross a page's end. */
 function alignSlot(code: Assembler): void {
-  const left = PAGE_BYTES - Number(code.here() % BigInt(PAGE_BYTES));
+  const left = leftInPage(code.here());
   if (left < SLOT_BYTES) code.nop(left);
 }
 

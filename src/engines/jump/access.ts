@@ -5,7 +5,8 @@
  */
 
 import { ensure } from '../../base/errors.ts';
-import { ContextHeader, PAGE_BYTES, type RecordField } from '../../events/layout.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
+import { ContextHeader, type RecordField } from '../../events/layout.ts';
 import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { EmitContext } from './emit-context.ts';
 import { GAP_BYTES, type ReadGroup, type Span } from './read-groups.ts';

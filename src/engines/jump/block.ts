@@ -30,7 +30,7 @@ import {
   type ControlTables,
 } from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
-import { joinRows, runs, wholePages } from './rows.ts';
+import { joinRows, runs, splitAtPages } from './rows.ts';
 import { verifyTables } from './verify.ts';
 import type { CodeWrite } from './writes.ts';
 
@@ -197,7 +197,7 @@ export class ControlBlock {
     const added = ERASING_ORDER.toReversed().flatMap((table) => {
       const rows = joinRows([...this.#pending[table].values()]);
       this.#pending[table].clear();
-      return wholePages(rows.map(place));
+      return splitAtPages(rows.map(place));
     });
     const erased = ERASING_ORDER.flatMap((table) => {
       const rows = runs(this.#erased[table]).map(({ first, count }) =>

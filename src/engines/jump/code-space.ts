@@ -2,6 +2,7 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import { ensure } from '../../base/errors.ts';
+import { pageDown } from '../../base/page.ts';
 import type { ArenaRow } from '../../process/control-rows.ts';
 import { freeRanges, type AddressRange } from '../../process/free-space.ts';
 import { asMapping, type MemoryMapping } from '../../process/maps.ts';
@@ -12,7 +13,6 @@ import { findPlace } from './session-memory.ts';
 /** What a site with one program takes as a rule, for the size of new arenas. */
 const TYPICAL_SITE_BYTES = 640;
 const LARGEST_ARENA_BYTES = 4 << 20;
-const PAGE = 4096n;
 /** What is mapped around an address to which a pun leads, if it is free: others may lead near it. */
 const EXACT_ARENA = 1n << 16n;
 /** Mappings that a process's puns may cost at most. */
@@ -75,7 +75,7 @@ export class CodeSpace {
       if (origin > last || origin + BigInt(room) > end) continue;
       const from = largest(start, origin & ~(EXACT_ARENA - 1n));
       const behind = origin + BigInt(room) + EXACT_ARENA - 1n;
-      const to = smallest(end & ~(PAGE - 1n), behind & ~(EXACT_ARENA - 1n));
+      const to = smallest(pageDown(end), behind & ~(EXACT_ARENA - 1n));
       if (to < origin + BigInt(room)) continue;
       this.#addArena({ address: address(from), bytes: Number(to - from), isExact: true });
       return true;

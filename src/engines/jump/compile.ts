@@ -1,11 +1,11 @@
 /** Compiles a program to the machine code of one site: the back end of the jump engine. */
 
 import { address, type Address } from '../../base/brand.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
 import {
   CONSUMER_COUNTER_BYTES,
   ConsumerCounter,
   ContextHeader,
-  PAGE_BYTES,
   RECORD_HEADER_BYTES,
   RecordHeader,
   SHARED_COUNTER_BYTES,

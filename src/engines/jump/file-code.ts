@@ -8,7 +8,7 @@ import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
 import { goText } from '../../symbols/go.ts';
 import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
-import { decodeAt, flowOf, type DecodedInstruction, type Flow } from '../../x64/decode.ts';
+import { decodeAt, flowOf, neverGoesOn, type DecodedInstruction } from '../../x64/decode.ts';
 import { visitInstructions } from '../../x64/iced.ts';
 
 /** A place at which an instruction begins, as the unbroken decoding of its function shows. */
@@ -222,11 +222,6 @@ export class FileCode {
   }
 }
 
-/** Whether control never reaches the instruction behind one of this kind. */
-export function neverGoesOn(flow: Flow): boolean {
-  return flow === 'jump' || flow === 'indirect-jump' || flow === 'return' || flow === 'exception';
-}
-
 /** Whether an instruction is one that assemblers fill gaps with: a nop of any length, or int3. */
 export function isFiller(bytes: Uint8Array, at: number, length: number): boolean {
   return bytes[firstOpcode(bytes, at, length)] === 0xcc || isNop(bytes, at, length);
@@ -240,6 +235,7 @@ export function isNop(bytes: Uint8Array, at: number, length: number): boolean {
   return bytes[first] === 0x0f && bytes[first + 1] === 0x1f;
 }
 
+/** Behind prefixes that leave a nop one: REX.B before 90 makes an exchange of it, F3 a pause. */
 function firstOpcode(bytes: Uint8Array, at: number, length: number): number {
   let first = at;
   while (first < at + length && (bytes[first] === 0x66 || bytes[first] === 0x2e)) first++;

@@ -5,7 +5,7 @@
  */
 
 import { fileOffset, type Address, type FileOffset } from '../../base/brand.ts';
-import { PAGE_BYTES } from '../../events/layout.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';

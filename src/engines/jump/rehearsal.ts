@@ -1,7 +1,8 @@
 /** Working out a site as it would be made, without making it: what `explain` shows. */
 
 import { address, type Address } from '../../base/brand.ts';
-import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
+import { layoutSegment, type SegmentShape } from '../../events/layout.ts';
 import type { SiteMethod } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { ControlBlock } from './block.ts';

@@ -1,7 +1,7 @@
 /** Rows of the control block as few writes, none of which a death of ours can cut in a harmful place. */
 
 import { address } from '../../base/brand.ts';
-import { PAGE_BYTES } from '../../events/layout.ts';
+import { leftInPage } from '../../base/page.ts';
 import type { ControlWrite } from '../../process/control-rows.ts';
 import type { CodeWrite } from './writes.ts';
 
@@ -41,11 +41,11 @@ export function runs(numbers: Iterable<number>): { first: number; count: number 
  * Splits writes where pages end, the later part first: the kernel copies page by page and may be killed
  * between two, and a row counts from its first word on.
  */
-export function wholePages(writes: readonly CodeWrite[]): CodeWrite[] {
+export function splitAtPages(writes: readonly CodeWrite[]): CodeWrite[] {
   const parts: CodeWrite[] = [];
   for (const { address: from, bytes } of writes) {
     for (let at = 0; at < bytes.byteLength;) {
-      const room = PAGE_BYTES - Number((from + BigInt(at)) % BigInt(PAGE_BYTES));
+      const room = leftInPage(from + BigInt(at));
       parts.push({ address: address(from + BigInt(at)), bytes: bytes.subarray(at, at + room) });
       at += room;
     }

@@ -4,9 +4,9 @@
  */
 
 import { address, type Address } from '../../base/brand.ts';
+import { wholePages } from '../../base/page.ts';
 import {
   ContextHeader,
-  PAGE_BYTES,
   SegmentHeader,
   TID_UNKNOWN,
   type SegmentLayout,
@@ -38,8 +38,7 @@ export const CACHE_SLOTS = 1024;
 /** Entries tried from the selected one on; as many stand behind the last slot. */
 const CACHE_WAYS = 8;
 /** Bytes of the cache, whole pages. */
-export const CACHE_BYTES: number =
-  Math.ceil(((CACHE_SLOTS + CACHE_WAYS) * CacheEntry.bytes) / PAGE_BYTES) * PAGE_BYTES;
+export const CACHE_BYTES: number = wholePages((CACHE_SLOTS + CACHE_WAYS) * CacheEntry.bytes);
 
 /**
  * Puts the address of the cache slot for the fs base in rax into rcx. Clobbers rdx. Stacks of threads

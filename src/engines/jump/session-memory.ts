@@ -7,9 +7,9 @@ import { ftruncateSync } from 'node:fs';
 
 import { address, type Address } from '../../base/brand.ts';
 import { ensure, TraplineError } from '../../base/errors.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
 import {
   layoutSegment,
-  PAGE_BYTES,
   SegmentHeader,
   type SegmentLayout,
   type SegmentShape,

@@ -7,9 +7,8 @@
 import { address, type Address } from '../../base/brand.ts';
 import type { SiteRow } from '../../process/control-rows.ts';
 import { Assembler } from '../../x64/assembler.ts';
-import { decodeAll } from '../../x64/decode.ts';
+import { decodeAll, neverGoesOn } from '../../x64/decode.ts';
 import { relocate, SLOT_BYTES } from '../../x64/relocate.ts';
-import { neverGoesOn } from './file-code.ts';
 import type { OriginalBytes } from './restore.ts';
 import { jumpBytes, MAX_REACH, type PatchMap } from './patches.ts';
 

@@ -2,7 +2,8 @@
 
 import { address, type Address, type Pid } from '../../base/brand.ts';
 import { ensure, TraplineError } from '../../base/errors.ts';
-import { layoutSegment, PAGE_BYTES, type SegmentShape } from '../../events/layout.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
+import { layoutSegment, type SegmentShape } from '../../events/layout.ts';
 import { CONTROL_BYTES } from '../../process/control.ts';
 import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';

@@ -1,11 +1,11 @@
 /** The ways in which a place can be probed: which bytes are written, which instructions are moved, and why it is safe. */
 
 import { address, type Address } from '../../base/brand.ts';
-import { PAGE_BYTES } from '../../events/layout.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
-import type { Flow } from '../../x64/decode.ts';
+import { neverGoesOn, type Flow } from '../../x64/decode.ts';
 import { relocate } from '../../x64/relocate.ts';
-import { isFiller, isNop, neverGoesOn, type CodePlace, type FileCode } from './file-code.ts';
+import { isFiller, isNop, type CodePlace, type FileCode } from './file-code.ts';
 import type { KnownLanding, LandingProof } from './landing-proof.ts';
 import { JUMP_BYTES } from './patches.ts';
 

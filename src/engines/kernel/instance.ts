@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
-import { PAGE_BYTES } from '../../events/layout.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { attempt, readText, writeCommand } from './tracefs.ts';
 

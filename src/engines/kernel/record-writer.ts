@@ -3,12 +3,8 @@
  * Makes no object a record.
  */
 
-import {
-  PAGE_BYTES,
-  RECORD_HEADER_BYTES,
-  type RecordField,
-  type RecordLayout,
-} from '../../events/layout.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
+import { RECORD_HEADER_BYTES, type RecordField, type RecordLayout } from '../../events/layout.ts';
 import type { RecordIndex } from '../../events/record-index.ts';
 import type { KernelField, KernelFormat, PointerField } from './format.ts';
 

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { TraplineError } from '../../../src/base/errors.ts';
+import { PAGE_BYTES } from '../../../src/base/page.ts';
 import { accountFor, isExact } from '../../../src/events/account.ts';
 import { DescriptorTable } from '../../../src/events/descriptor.ts';
 import {
   ContextHeader,
-  PAGE_BYTES,
   SEGMENT_MAGIC,
   SegmentHeader,
   SharedCounter,

@@ -1,10 +1,10 @@
 /** What a stub does, in TypeScript: the other side of a ring, one step at a time. */
 
+import { PAGE_BYTES } from '../../../src/base/page.ts';
 import {
   CONSUMER_COUNTER_BYTES,
   ContextHeader,
   ConsumerCounter,
-  PAGE_BYTES,
   RecordHeader,
   SegmentHeader,
   layoutRecord,

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 
 import { address } from '../../../src/base/brand.ts';
-import { joinRows, runs, wholePages } from '../../../src/engines/jump/rows.ts';
+import { joinRows, runs, splitAtPages } from '../../../src/engines/jump/rows.ts';
 
 /** Rows of `size` bytes, each full of its own index. */
 const rowsAt = (
@@ -39,7 +39,7 @@ test('numbers that follow one another are one run', () => {
 
 test('no write crosses a page, and the later part comes first', () => {
   const bytes = new Uint8Array(9000).map((_, index) => index % 251);
-  const parts = wholePages([{ address: address(0x1ff0n), bytes }]);
+  const parts = splitAtPages([{ address: address(0x1ff0n), bytes }]);
   assert.deepEqual(
     parts.map((part) => [part.address, part.bytes.byteLength]),
     [
