@@ -18,7 +18,7 @@ import {
   SHORT_JUMP_OPCODE,
 } from '../engines/jump/patches.ts';
 import { isTracer } from '../engines/jump/spaces.ts';
-import { findUnused, isOurs, unmapUnused } from '../engines/jump/withdraw.ts';
+import { findUnused, isOurs, releaseQuiet, unmapUnused } from '../engines/jump/withdraw.ts';
 import { cleanBlobPlace, findBlobPlace, type BlobPlace } from '../process/blob-place.ts';
 import { CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../process/control.ts';
 import type { MemoryMapping } from '../process/maps.ts';
@@ -74,15 +74,19 @@ function tryCleanRest(pid: Pid, files: FileCache): Attempt {
     kept.push(`process ${pid} has overwritten its control block: nothing more is given back`);
     return { sitesRestored: 0, kept, isBusy: false };
   }
+  // A session that was killed between its last two stops: its row is gone, and its sites' were waiting for a task.
+  const target = { stopped, maps, original: files.original(pid, maps) };
+  const { problems } = releaseQuiet(target, block, []);
   const arenas = findUnused(maps, block).filter(({ executable }) => executable);
   const sitesRestored = restoreJumps(stopped, modified, arenas, files);
   const place = (): BlobPlace => findBlobPlace(stopped, files.blobPlaces(pid, maps), BLOB_BYTES);
   const descriptors = openFiles(pid);
   if (descriptors.length > 0) closeFiles(stopped, place(), descriptors);
-  if (!unmapUnused(stopped, maps, place, block)) {
+  const isBusy = !unmapUnused(stopped, maps, place, block) && problems.length === 0;
+  if (isBusy) {
     kept.push(`the stubs of process ${pid} stay: a task still stands in one, or its stack says so`);
   }
-  return { sitesRestored, kept, isBusy: kept.length > 0 };
+  return { sitesRestored, kept: [...kept, ...problems], isBusy };
 }
 
 /**

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 
 import { attach, clean, status } from '../../src/index.ts';
+import { writeRows } from '../../src/engines/jump/apply.ts';
+import { ControlBlock } from '../../src/engines/jump/block.ts';
 import { findModified } from '../../src/process/modified.ts';
 import { readMaps } from '../../src/process/maps.ts';
 import { StoppedProcess } from '../../src/process/stop.ts';
@@ -75,6 +77,28 @@ test('clean leaves a living session alone, and takes out two dead ones', async (
   living.send('quit');
   await living.waitForEnd(30_000);
   assertClean(before, targetOnly(target.pid), { ran: true });
+});
+
+test('clean gives back a stub whose session died while a task was in the way', async () => {
+  await using target = await startSelfCheck(true, 1);
+  await assertWorks(target);
+  const before = targetOnly(target.pid);
+  await using dead = await startSession(target, work);
+  await killSession(dead);
+  {
+    // As after the stop that takes out all but the stub and before the one that finds it quiet.
+    using stopped = StoppedProcess.stop(target.pid);
+    const block = ControlBlock.read(stopped.maps(), (at, length) => stopped.read(at, length));
+    const [site] = block.sites.values();
+    assert.ok(site !== undefined);
+    const file = readFileSync(path).subarray(site.fileOffset, site.fileOffset + site.patchBytes);
+    stopped.write(site.address, file);
+    block.putSite({ ...site, state: 'retired' });
+    for (const index of block.programs.keys()) block.remove('programs', index);
+    for (const index of block.sessions.keys()) block.remove('sessions', index);
+    writeRows(stopped, block);
+  }
+  await assertCleans(target, before);
 });
 
 test('a session adopts what a dead one left at the same place', async () => {
