@@ -126,16 +126,24 @@ export class SegmentDraft implements Disposable {
 export function choosePlaces(maps: readonly MemoryMapping[], shape: SegmentShape): MemoryPlaces {
   const { totalBytes } = layoutSegment(shape);
   const bytes = totalBytes + PAGE_BYTES + CACHE_BYTES;
-  const segment = findFreeAway(maps, bytes);
-  if (segment === undefined) {
-    throw new TraplineError({
-      code: 'unsupported',
-      message: `there are no ${bytes} free bytes of address space in one piece`,
-      hint: 'Try a smaller --ring-budget.',
-    });
-  }
+  const segment = findPlaceAway(maps, bytes, 'Try a smaller --ring-budget.');
   const liveness = address(segment + BigInt(totalBytes));
   return { segment, liveness, cache: address(liveness + BigInt(PAGE_BYTES)) };
+}
+
+/** A free place away from all text, near which puns may lead. @throws TraplineError `unsupported` when there is none. */
+export function findPlaceAway(
+  maps: readonly MemoryMapping[],
+  bytes: number,
+  hint: string,
+): Address {
+  const place = findFreeAway(maps, bytes);
+  if (place !== undefined) return place;
+  throw new TraplineError({
+    code: 'unsupported',
+    message: `there are no ${bytes} free bytes of address space in one piece`,
+    hint,
+  });
 }
 
 /** A free place in reach of `text`. @throws TraplineError `unsupported` when there is none. */

@@ -15,7 +15,7 @@ import { prepareConsumers, type ConsumerRequest, type PreparedChange } from './p
 import { CACHE_BYTES } from './runtime.ts';
 import {
   choosePlaces,
-  findPlace,
+  findPlaceAway,
   injectControl,
   injectSessionMemory,
   type MemoryPlaces,
@@ -77,8 +77,7 @@ export function stageChange(
   if (maps.length === 0) {
     throw new TraplineError({ code: 'no-process', message: `process ${pid} has ended` });
   }
-  const text = findMapping(maps, requests[0]?.address ?? address(0));
-  if (text === undefined) {
+  if (findMapping(maps, requests[0]?.address ?? address(0)) === undefined) {
     throw new TraplineError({
       code: 'no-file',
       message: `the file is not mapped by process ${pid} any more`,
@@ -90,7 +89,11 @@ export function stageChange(
   const wanted = session.places === undefined ? asMappings(places, layout.totalBytes) : [];
   let newBlock: Address | undefined;
   if (block.address === undefined) {
-    newBlock = findPlace(sorted([...maps, ...wanted]), text, CONTROL_BYTES);
+    newBlock = findPlaceAway(
+      sorted([...maps, ...wanted]),
+      CONTROL_BYTES,
+      'The target has filled it.',
+    );
     wanted.push(asMapping(newBlock, CONTROL_BYTES));
   }
   const preparing = {
