@@ -159,6 +159,7 @@ export function place(plan: SitePlan, space: ModelSpace): { readonly method: str
     live: new PatchMap(),
     all: new PatchMap(),
     paddings: new Set<never>(),
+    original: () => undefined, // asked for puns that are there
   };
   try {
     const placed = placeSite({ plan, ways: plan.ways, address: at, text, left: 1 }, around);

@@ -96,22 +96,33 @@ export class ArenaSpace {
    */
   placeWithin<Code extends { readonly bytes: Uint8Array }>(
     room: number,
-    { first, last }: OriginRange,
+    range: OriginRange,
     build: (origin: Address) => Code | undefined,
   ): Code | undefined {
-    for (const hole of this.#inOrder()) {
-      // Two comparisons rule out nearly all of thousands.
-      if (hole.start > last || hole.end <= first) continue;
-      const lowest = first > hole.start ? first : hole.start;
-      const aligned = alignUp(lowest);
-      const start = aligned <= last && aligned + BigInt(room) <= hole.end ? aligned : lowest;
-      if (start > last || start + BigInt(room) > hole.end) continue;
+    for (const [hole, start] of this.#within(room, range)) {
       const code = build(address(start));
       if (code === undefined) continue;
       this.#take(hole, start, code.bytes.byteLength, room);
       return code;
     }
     return undefined;
+  }
+
+  /** Whether {@link placeWithin} has a place. */
+  hasRoomWithin(room: number, range: OriginRange): boolean {
+    return !this.#within(room, range).next().done;
+  }
+
+  /** The holes in which code can begin in a range, and where. */
+  *#within(room: number, { first, last }: OriginRange): Generator<readonly [Hole, bigint]> {
+    for (const hole of this.#inOrder()) {
+      // Two comparisons rule out nearly all of thousands.
+      if (hole.start > last || hole.end <= first) continue;
+      const lowest = first > hole.start ? first : hole.start;
+      const aligned = alignUp(lowest);
+      const start = aligned <= last && aligned + BigInt(room) <= hole.end ? aligned : lowest;
+      if (start <= last && start + BigInt(room) <= hole.end) yield [hole, start];
+    }
   }
 
   #take(hole: Hole, start: bigint, bytes: number, room: number): void {

@@ -18,6 +18,11 @@ const EXACT_ARENA = 1n << 16n;
 /** Mappings that a process's puns may cost at most. */
 const MOST_EXACT_ARENAS = 6000;
 
+/** Free memory around an address to which a pun can lead. */
+interface ExactRoom extends AddressRange {
+  readonly origin: Address;
+}
+
 /** The code space of one address space, while a change is worked out. Adds rows for new arenas to its block. */
 export class CodeSpace {
   readonly newArenas: ArenaRow[] = [];
@@ -63,24 +68,41 @@ export class CodeSpace {
     return this.#space.placeWithin(room, range, build);
   }
 
+  /** Whether code that has to begin in a range could be placed, by mapping memory if need be. */
+  hasRoomWithin(range: OriginRange, room: number): boolean {
+    return this.#space.hasRoomWithin(room, range) || this.roomWithin(range, room) !== undefined;
+  }
+
   /**
-   * Maps memory for code that has to begin in a range.
-   * @returns false where nothing is free there, or puns have had as many mappings as they may.
+   * Where code that has to begin in a range would lie if memory is mapped for it.
+   * @returns undefined where nothing is free there, or puns have had as many mappings as they may.
    */
-  mapWithin({ first, last }: OriginRange, room: number): boolean {
+  roomWithin(range: OriginRange, room: number): Address | undefined {
+    return this.#freeWithin(range, room)?.origin;
+  }
+
+  /** Maps memory for code that has to begin in a range. @returns false where {@link roomWithin} has none. */
+  mapWithin(range: OriginRange, room: number): boolean {
+    const free = this.#freeWithin(range, room);
+    if (free === undefined) return false;
+    const { start, end } = free;
+    this.#addArena({ address: start, bytes: Number(end - start), isExact: true });
+    return true;
+  }
+
+  #freeWithin({ first, last }: OriginRange, room: number): ExactRoom | undefined {
     const exact = [...this.#block.arenas.values()].filter(({ isExact }) => isExact).length;
-    if (exact >= MOST_EXACT_ARENAS) return false;
+    if (exact >= MOST_EXACT_ARENAS) return undefined;
     for (const { start, end } of (this.#free ??= freeRanges(this.#taken()))) {
       const origin = first > start ? first : start;
-      if (origin > last || origin + BigInt(room) > end) continue;
+      const behind = origin + BigInt(room);
+      if (origin > last || behind > end) continue;
       const from = largest(start, origin & ~(EXACT_ARENA - 1n));
-      const behind = origin + BigInt(room) + EXACT_ARENA - 1n;
-      const to = smallest(pageDown(end), behind & ~(EXACT_ARENA - 1n));
-      if (to < origin + BigInt(room)) continue;
-      this.#addArena({ address: address(from), bytes: Number(to - from), isExact: true });
-      return true;
+      const to = smallest(pageDown(end), (behind + EXACT_ARENA - 1n) & ~(EXACT_ARENA - 1n));
+      if (to < behind) continue;
+      return { start: address(from), end: address(to), origin: address(origin) };
     }
-    return false;
+    return undefined;
   }
 
   #addArena(row: Omit<ArenaRow, 'index'>): void {

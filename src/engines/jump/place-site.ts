@@ -5,26 +5,21 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
-import { Assembler } from '../../x64/assembler.ts';
-import { mem } from '../../x64/operands.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { HALF_REACH, reaches, type TextRange } from './arena.ts';
-import type { CodeSpace } from './code-space.ts';
 import type { AddressRange } from '../../process/free-space.ts';
+import { JUMP_BYTES, overlaps, patchRange, restOf, type PatchMap } from './patches.ts';
 import {
-  JUMP_BYTES,
-  jumpBytes,
-  jumpReaches,
-  overlaps,
-  patchRange,
-  restOf,
-  SPRINGBOARD_BYTES,
-  type PatchMap,
-} from './patches.ts';
+  goalsOf,
+  holdsJump,
+  keepsPuns,
+  placeSpringboard,
+  spreadGoals,
+  type PunSurroundings,
+} from './springboard.ts';
 import { exitsOf } from './slots.ts';
 import type { SitePlan } from './planner.ts';
 import type { Way } from './ways.ts';
-import { punGoals, type PunGoals } from './pun.ts';
 import { assembleStub, type StubCode } from './stub.ts';
 import type { CodeWrite } from './writes.ts';
 
@@ -42,14 +37,9 @@ export interface PlacedSite {
 export type PlacedStub = StubCode & { readonly origin: Address };
 
 /** What is there, and what is about to be. */
-export interface Surroundings {
-  readonly space: CodeSpace;
-  /** Sites that are live, and those that will be. */
-  readonly live: PatchMap;
-  /** The same, and those whose stubs may still be executed. */
+export interface Surroundings extends PunSurroundings {
+  /** The sites that are live and will be, and those whose stubs may still be executed. */
   readonly all: PatchMap;
-  /** Where jumps lie in padding. */
-  readonly paddings: ReadonlySet<Address>;
 }
 
 /** More than any stub takes; what is not used is given back at once. */
@@ -65,15 +55,42 @@ export interface SitePlaceRequest {
   readonly left: number;
 }
 
-/** Places a site. @returns why no way serves here, if so. */
+/**
+ * Places a site, so that the puns below that rest on its bytes can be led anew, if that can be.
+ * @returns why no way serves here, if so.
+ */
 export function placeSite(request: SitePlaceRequest, around: Surroundings): PlacedSite | string {
   const reasons: string[] = [];
+  let inconsiderate: PlacedSite | undefined;
   for (const way of request.ways) {
     const result = tryWay(request, way, around);
-    if (typeof result !== 'string') return result;
-    reasons.push(`${way.method}: ${result}`);
+    if (typeof result === 'string') {
+      reasons.push(`${way.method}: ${result}`);
+      continue;
+    }
+    const { address: at } = request;
+    const { stub, via, prefixBytes } = result;
+    const asMade = { address: at, ...way, prefixBytes, via, stub: stub.origin };
+    const considerate = keepsPuns(asMade, around) ? result : overBoard(request, result, around);
+    if (considerate !== undefined) return considerate;
+    inconsiderate ??= result;
   }
-  return reasons.join('; ');
+  return inconsiderate ?? reasons.join('; ');
+}
+
+/** The same stub by way of a springboard, which can lie where the bytes of the jump suit the puns below. */
+function overBoard(
+  { address: at, plan }: SitePlaceRequest,
+  { way, stub }: PlacedSite,
+  around: Surroundings,
+): PlacedSite | undefined {
+  if (way.method === 'short-jump') return undefined;
+  const asPun: Way = { ...way, method: 'pun' };
+  const goals = spreadGoals(at, way, plan.bytes, around);
+  const board = placeSpringboard(goals, stub.origin, around.space, (made) =>
+    keepsPuns({ address: at, ...asPun, ...made, stub: stub.origin }, around),
+  );
+  return board === undefined ? undefined : placed(asPun, stub, board);
 }
 
 function tryWay(request: SitePlaceRequest, way: Way, around: Surroundings): PlacedSite | string {
@@ -134,19 +151,6 @@ function returnsInto(at: Address, { displaced }: Way, { live }: Surroundings): s
 
 function isBehindFirst(at: bigint, { start, end }: AddressRange): boolean {
   return at > start && at < end;
-}
-
-/** Whether the jump of a site lies in padding of which a byte is in start ≤ at < end. */
-function holdsJump(
-  { paddings }: Pick<Surroundings, 'paddings'>,
-  start: bigint,
-  end: bigint,
-): boolean {
-  for (let at = start - BigInt(JUMP_BYTES - 1); at < end; at++) {
-    // A brand of the same number.
-    if (paddings.has(at as Address)) return true;
-  }
-  return false;
 }
 
 function stubNear(
@@ -234,63 +238,4 @@ function placePun(request: SitePlaceRequest, way: Way, around: Surroundings): Pl
 /** Near enough that all stubs of a text reach each other, on whichever side of it they lie: slots need that. */
 function isHalfNear(origin: Address, text: TextRange): boolean {
   return reaches(origin, origin + BigInt(STUB_ROOM), text, HALF_REACH);
-}
-
-/** Where a pun at a place can lead, given what the sites above it have written. */
-export function goalsOf(
-  at: Address,
-  { patchBytes }: Pick<Way, 'patchBytes'>,
-  bytes: Uint8Array,
-  around: Pick<Surroundings, 'live' | 'paddings'>,
-): PunGoals[] {
-  const start = address(at + BigInt(patchBytes));
-  const rest = around.live.overlay(start, bytes.subarray(patchBytes), at + 1n);
-  // A jump in padding goes when its site goes: no pun may rest on it.
-  return punGoals(at, patchBytes, rest).filter(
-    ({ prefixBytes }) => !holdsJump(around, start, at + BigInt(prefixBytes + JUMP_BYTES)),
-  );
-}
-
-/** A jump to a stub, where a pun leads. */
-export interface Springboard {
-  readonly prefixBytes: number;
-  readonly via: Address;
-  readonly springboard: CodeWrite;
-}
-
-/** Places a jump to a stub where a pun can lead. */
-export function placeSpringboard(
-  goals: readonly PunGoals[],
-  stub: Address,
-  space: CodeSpace,
-): Springboard | undefined {
-  for (const mapsMore of [false, true]) {
-    for (const goal of goals) {
-      if (mapsMore && !space.mapWithin(goal, SPRINGBOARD_BYTES)) continue;
-      const board = space.placeWithin(goal, SPRINGBOARD_BYTES, (origin) => {
-        return { address: origin, bytes: boardAt(origin, stub) };
-      });
-      if (board === undefined) continue;
-      return { prefixBytes: goal.prefixBytes, via: board.address, springboard: board };
-    }
-  }
-  return undefined;
-}
-
-function boardAt(origin: Address, stub: Address): Uint8Array {
-  const board = new Uint8Array(SPRINGBOARD_BYTES).fill(0xcc);
-  if (jumpReaches(origin, stub)) {
-    board.set(jumpBytes(origin, stub));
-    return board;
-  }
-  const code = new Assembler(origin);
-  const word = code.label('stub');
-  board.set(
-    code
-      .jmp(mem({ target: word }))
-      .bind(word)
-      .u64(stub)
-      .finish(),
-  );
-  return board;
 }

@@ -6,18 +6,13 @@ import type { AddressRange } from '../../process/free-space.ts';
 import { findMapping } from '../../process/maps.ts';
 import type { CodeSpace } from './code-space.ts';
 import { intend } from './intended.ts';
-import { JUMP_BYTES, jumpReaches, MAX_REACH, paddingOf, PatchMap, restsOn } from './patches.ts';
-import {
-  goalsOf,
-  placeSite,
-  placeSpringboard,
-  type PlacedSite,
-  type Surroundings,
-} from './place-site.ts';
+import { JUMP_BYTES, jumpReaches, paddingOf, PatchMap, restsOn } from './patches.ts';
+import { placeSite, type PlacedSite, type Surroundings } from './place-site.ts';
 import type { SitePlan } from './planner.ts';
 import type { Way } from './ways.ts';
 import type { ConsumerRequest, PreparationTarget, PreparedChange } from './prepare.ts';
 import { findPassages } from './passages.ts';
+import { goalsOf, leadsElsewhere, placeSpringboard, PUN_BYTES } from './springboard.ts';
 import { copiersOf, copyMapOf, slotsIn, slotsOf, type CopyMap, type Slot } from './slots.ts';
 import type { CodeWrite } from './writes.ts';
 
@@ -60,15 +55,13 @@ export interface FoundSite {
   readonly isNew: boolean;
 }
 
-/** Bytes from a pun on that decide where it leads. */
-const PUN_BYTES = 12;
-
 /** Finds and makes the sites of one change. New rows go into the target's block at once. */
 export class SitePreparation {
   readonly #target: PreparationTarget;
   readonly #space: CodeSpace;
   readonly #code: CodeWrite[];
   readonly #before = new Set<SiteRow>();
+  readonly #was = new PatchMap();
   /** What will be live. */
   readonly #live = new PatchMap();
   /** The same, and stubs that may still be executed. */
@@ -97,6 +90,7 @@ export class SitePreparation {
       if (row.state !== 'live') continue;
       this.#live.add(row);
       this.#before.add(row);
+      this.#was.add(row);
     }
   }
 
@@ -134,7 +128,7 @@ export class SitePreparation {
         sites: this.#newSites,
         repunned: [...this.#repunned.values()],
         passages: findPassages(this.#fresh(), this.#all, this.#target.original),
-        before: new PatchMap(this.#before),
+        before: this.#was,
       }),
       dropped: this.#dropped,
     };
@@ -242,8 +236,8 @@ export class SitePreparation {
 
   /** Whether something that is about to be written changes what a pun rests on. */
   #isTouched(pun: SiteRow): boolean {
-    const near = this.#live.between(pun.address + 1n, pun.address + BigInt(MAX_REACH));
-    return near.some((row) => !this.#before.has(row) && restsOn(pun, row));
+    const bytes = this.#target.original(pun, PUN_BYTES);
+    return bytes === undefined || leadsElsewhere(pun, bytes, this.#was, this.#live);
   }
 
   #leadAnew(site: SiteRow): Repunned | undefined {
@@ -313,7 +307,9 @@ export class SitePreparation {
   }
 
   #surroundings(): Surroundings {
-    return { space: this.#space, live: this.#live, all: this.#all, paddings: this.#paddings };
+    const { original } = this.#target;
+    const sites = { live: this.#live, all: this.#all, paddings: this.#paddings };
+    return { space: this.#space, original, ...sites };
   }
 }
 
