@@ -135,6 +135,8 @@ export interface TracerMethods {
   release(): readonly string[];
   /** Unmaps the segments on our side; the main thread reads them no more. */
   close(): void;
+  /** Takes out all of a session that did not come to be, and gives back its memory. */
+  abandon(): void;
   status(pids: readonly number[] | undefined): readonly ProcessStatus[];
   clean(pids: readonly number[] | undefined): readonly CleanReport[];
   /** What sessions have in the kernel; nothing where there is no tracefs for us. */

@@ -87,8 +87,15 @@ async function open(
       (pid) => collector.markDead(pid),
       () => collector.releaseDeadTasks(),
     );
-    return Session.begin(client, collector, watch, reply);
+    try {
+      return Session.begin(client, collector, watch, reply);
+    } catch (error) {
+      watch[Symbol.dispose]();
+      throw error;
+    }
   } catch (error) {
+    // It may have begun on the tracer's side. What went wrong first tells more.
+    await client.call('abandon').catch(() => undefined);
     await client.end();
     throw error;
   }

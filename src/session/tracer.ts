@@ -74,9 +74,7 @@ export class Tracer implements TracerMethods {
       const stops = engine.stops();
       return { processorTimes, isCommand: false, isEndless, targets, added, stops };
     } catch (error) {
-      // A session that can't begin leaves nothing behind.
-      this.leave();
-      this.release();
+      this.abandon();
       throw error;
     }
   }
@@ -102,7 +100,7 @@ export class Tracer implements TracerMethods {
       return { processorTimes, isCommand: true, isEndless: false, targets, added, stops };
     } catch (error) {
       start.abandon();
-      this.release();
+      this.abandon();
       throw error;
     }
   }
@@ -163,6 +161,17 @@ export class Tracer implements TracerMethods {
 
   close(): void {
     this.#session?.close();
+    this.#session = undefined;
+  }
+
+  /** A session that can't begin leaves nothing behind: not in its targets, and not in our process either. */
+  abandon(): void {
+    try {
+      this.leave();
+      this.release();
+    } finally {
+      this.close();
+    }
   }
 
   status(pids: readonly number[] | undefined): readonly ProcessStatus[] {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { attach, type Session } from '../../src/index.ts';
+import { attach, spawn, type Session } from '../../src/index.ts';
+import { selfCheck } from './cli-support.ts';
 import { checkTimes } from './time-support.ts';
 import {
   assertExact,
@@ -67,3 +68,13 @@ for (const order of ORDERS) {
 }
 
 test('events come in the order of time, and their time is that of the call', checkTimes);
+
+test('a session that can not begin leaves nothing in the target, and nothing with us', async () => {
+  const program = selfCheck();
+  const probes = [`leaf@${program}`, `leaf+1@${program}`];
+  await using target = await startSelfCheck(2);
+  await leavingClean(target, async () => {
+    await assert.rejects(attach({ pids: [target.pid] }, { probes }), { code: 'refused' });
+    await assert.rejects(spawn([program], { probes }), { code: 'refused' });
+  });
+});
