@@ -11,6 +11,7 @@ import { writeRows } from './apply.ts';
 import { ControlBlock, type ReadMemory } from './block.ts';
 import { mapsIfReadable, MemoryReader } from './spaces.ts';
 import { BlobForesight, type TargetFiles } from './target-files.ts';
+import { patchOf } from './patches.ts';
 import { isCache } from './verify.ts';
 import { isOurs, releaseQuiet, removeSession, unmapUnused, withdrawPrograms } from './withdraw.ts';
 
@@ -95,6 +96,7 @@ function lookAhead({ pid, files }: Departure): Ahead {
   let block: ControlBlock | undefined;
   try {
     block = ControlBlock.read(maps, reader.read);
+    for (const site of block.sites.values()) patchOf(site);
   } catch (error) {
     // It may just be on its way: under the stop it is read again, and what is wrong then is said.
     if (!(error instanceof TraplineError)) throw error;

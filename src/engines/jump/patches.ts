@@ -40,8 +40,17 @@ export function paddingOf({ method, via }: Pick<SiteRow, 'method' | 'via'>): Add
   return method === 'short-jump' ? via : undefined;
 }
 
-/** The bytes that are written at a site. */
+/** By row, which is never changed: what was worked out while the target ran costs its stop nothing. */
+const patches = new WeakMap<PatchedSite, Uint8Array>();
+
+/** The bytes that are written at a site. Whoever gets them leaves them as they are. */
 export function patchOf(site: PatchedSite): Uint8Array {
+  let patch = patches.get(site);
+  if (patch === undefined) patches.set(site, (patch = assemblePatch(site)));
+  return patch;
+}
+
+function assemblePatch(site: PatchedSite): Uint8Array {
   const { address: at, prefixBytes, patchBytes } = site;
   if (site.method === 'short-jump') {
     const distance = Number(goalOf(site) - at) - SHORT_JUMP_BYTES;

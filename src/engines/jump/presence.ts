@@ -29,6 +29,9 @@ export function findAbsent(
   );
   const absent = new Set<SiteRow>();
   ascending.forEach((row, index) => {
+    const bytes = found[index] ?? new Uint8Array();
+    // Nearly all, and no site over them can be a reason to doubt it.
+    if (Buffer.compare(bytes, patchOf(row)) === 0) return;
     const lower = neighbours(ascending, index, -1).filter(
       (other) => !absent.has(other) && other.address < row.address,
     );
@@ -36,7 +39,7 @@ export function findAbsent(
       const where = row.address + BigInt(at);
       return !lower.some((other) => patchRange(other).end > where);
     });
-    const byteAt = (at: number): number => found[index]?.[at] ?? -1;
+    const byteAt = (at: number): number => bytes[at] ?? -1;
     if (open.every(([at, byte]) => byteAt(at) === byte)) return;
     const higher = neighbours(ascending, index, 1);
     const files = original?.(row, row.patchBytes);
