@@ -2,7 +2,8 @@
 
 export { TraplineError } from './base/errors.ts';
 export type { ErrorCode, ErrorDetails, SourcePosition } from './base/errors.ts';
-export { attach, prepare, spawn, Session } from './session/session.ts';
+export { attach, prepare, spawn } from './session/open.ts';
+export { Session } from './session/session.ts';
 export { explain } from './session/explained.ts';
 export { listFunctions } from './session/list.ts';
 export { parseProbes } from './session/probe-list.ts';
