@@ -7,7 +7,6 @@ import { readMany } from '../../process/read-many.ts';
 import { findWords } from '../../process/stacks.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { StoppedTask } from '../../process/stopped-task.ts';
-import { SLOT_BYTES } from '../../x64/relocate.ts';
 import type { ExpectedBytes, IntendedChange } from './intended.ts';
 import {
   goalOf,
@@ -19,6 +18,7 @@ import {
   type PatchMap,
 } from './patches.ts';
 import type { NewSite, Repunned } from './site-preparation.ts';
+import { placeInCopy } from './slots.ts';
 
 /** A site that could not be patched in this stop. */
 export interface FailedSite {
@@ -209,20 +209,9 @@ function tasksInside(stopped: StoppedProcess, sites: readonly NewSite[]): Inside
   });
 }
 
-/**
- * Where a task goes on that stands inside; undefined when it is in the middle of an instruction, or where the
- * kernel would not find the system call right before it that it has to repeat.
- */
+/** Where a task goes on that stands inside; undefined when it is in the middle of an instruction. */
 function placeInStub(task: StoppedTask, { row, map, plan }: NewSite): Address | undefined {
   const inside = Number(task.registers.get('rip') - row.address);
-  const index = map.findIndex(({ from }) => from === inside);
-  const place = map[index];
-  if (place === undefined) return undefined;
-  const before = map[index - 1];
-  const isBehindCall = plan.bytes[inside - 2] === 0x0f && plan.bytes[inside - 1] === 0x05;
-  if (before !== undefined && isBehindCall) {
-    const copied = place.to - before.to - (index > 1 ? SLOT_BYTES : 0);
-    if (copied !== place.from - before.from) return undefined;
-  }
-  return address(row.displaced + BigInt(place.to));
+  const place = placeInCopy(map, plan.bytes, inside);
+  return place === undefined ? undefined : address(row.displaced + BigInt(place));
 }

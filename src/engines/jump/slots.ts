@@ -54,6 +54,25 @@ export function slotsIn(row: SiteRow, original: OriginalBytes): Slot[] {
   return slotsOf(row, (bytes && copyMapOf(row, bytes)) ?? []);
 }
 
+/**
+ * Where in a copy a task goes on that stands so many bytes behind the site; undefined in the middle of an
+ * instruction. Behind a system call that is right behind its copy, and not behind filler that a page's end asks for:
+ * the kernel repeats an interrupted call by going two bytes back (arch/x86/kernel/signal.c).
+ */
+export function placeInCopy(
+  map: CopyMap,
+  original: Uint8Array,
+  inside: number,
+): number | undefined {
+  const index = map.findIndex(({ from }) => from === inside);
+  const place = map[index];
+  const before = map[index - 1];
+  const isBehindCall = original[inside - 2] === 0x0f && original[inside - 1] === 0x05;
+  if (place === undefined || before === undefined || !isBehindCall) return place?.to;
+  const slot = index > 1 ? SLOT_BYTES : 0;
+  return before.to + slot + (place.from - before.from);
+}
+
 /** Where the stub of a site goes back to in the text: behind what it displaces, and by its branches. */
 export function exitsOf(displaced: Uint8Array, at: Address): bigint[] {
   const end = at + BigInt(displaced.byteLength);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { address } from '../../../src/base/brand.ts';
-import { exitsOf, slotBytes, slotsOf } from '../../../src/engines/jump/slots.ts';
+import { exitsOf, placeInCopy, slotBytes, slotsOf } from '../../../src/engines/jump/slots.ts';
 import { relocate, SLOT_BYTES } from '../../../src/x64/relocate.ts';
 import { callCode, mapRegion } from '../x64/executable.ts';
 
@@ -48,6 +48,31 @@ test('each slot, in a copy at every distance from a page, holds a jump and then 
       assert.equal(callCode(displaced, 10n, 0n), 13n);
     });
   }
+});
+
+test('behind a system call a task goes on where the kernel finds it again, at every distance from a page', () => {
+  // xor eax, eax; syscall; cld
+  const bytes = Uint8Array.of(0x31, 0xc0, 0x0f, 0x05, 0xfc);
+  let filled = 0;
+  for (const from of [0, 2]) {
+    const original = bytes.subarray(from);
+    for (let back = 0; back < 48; back++) {
+      const displaced = address(SITE + 0x2000n - BigInt(back));
+      const moved = relocate(original, SITE, displaced, { slots: true });
+      assert.ok(moved.kind === 'relocated');
+      const place = placeInCopy(moved.map, original, 4 - from);
+      assert.ok(place !== undefined);
+      assert.deepEqual(
+        [...moved.bytes.subarray(place - 2, place)],
+        [0x0f, 0x05],
+        `${from} ${back}`,
+      );
+      const filler = (moved.map.at(-1)?.to ?? 0) - place;
+      assert.ok(filler >= 0 && filler < SLOT_BYTES, `${from} ${back}`);
+      if (filler > 0) filled++;
+    }
+  }
+  assert.ok(filled > 0);
 });
 
 function exits(...bytes: number[]): bigint[] {
