@@ -2,34 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { attach, type Session } from '../../src/index.ts';
-import { compileFixture } from '../harness/fixtures.ts';
-import { startTarget, type Target } from '../harness/target.ts';
+import type { Target } from '../harness/target.ts';
+import { call, leave, startInside } from './inside-support.ts';
 import { assertExact, eventOf, leavingClean } from './jump-support.ts';
-
-async function startInside(mode: 'stand' | 'hold'): Promise<Target> {
-  const target = await startTarget(compileFixture({ sources: ['inside.c'] }), [mode]);
-  await target.waitForLine('ready');
-  return target;
-}
-
-async function call(target: Target, times: number): Promise<void> {
-  for (let done = 0; done < times; done++) {
-    target.send('call');
-    assert.match(await target.waitForLine(/^(called|bad)/), /^called/);
-  }
-}
 
 async function countPlace(target: Target): Promise<Session> {
   return attach(
     { pids: [target.pid] },
     { probes: [{ definition: 'place@inside', action: 'count' }] },
   );
-}
-
-/** From now on it waits elsewhere. */
-async function leave(target: Target): Promise<void> {
-  target.send('out');
-  assert.match(await target.waitForLine(/^(called|bad)/), /^called/);
 }
 
 test('a task in a system call inside the five bytes goes on in the stub, and the call is repeated', async () => {
