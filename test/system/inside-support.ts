@@ -11,7 +11,7 @@ import { startTarget, type Target } from '../harness/target.ts';
 import { until } from './jump-support.ts';
 
 /** Starts the fixture; its header says what it does in each mode. */
-export async function startInside(mode: 'stand' | 'hold'): Promise<Target> {
+export async function startInside(mode: 'stand' | 'hold' | 'pun'): Promise<Target> {
   const target = await startTarget(compileFixture({ sources: ['inside.c'] }), [mode]);
   await answered(target, 'ready');
   return target;
@@ -83,4 +83,31 @@ export function assertInStub(target: Target, state: SiteRow['state']): SiteRow {
 export async function hold(target: Target): Promise<void> {
   target.kill('SIGHUP');
   await answered(target, 'holding');
+}
+
+/**
+ * Puts the task, which sleeps in the call before `far_pun`, to an address, and has it interrupted there by a
+ * handler that waits for `go`.
+ */
+export async function holdAt(target: Target, where: bigint): Promise<void> {
+  {
+    using stopped = StoppedProcess.stop(target.pid);
+    const task = stopped.tasks[0] ?? assert.fail('it has a task');
+    // As if the call had answered, and nothing were to be made again.
+    const { registers } = task;
+    task.setRegisters(
+      registers
+        .set('rax', 1n)
+        .set('origRax', 2n ** 64n - 1n)
+        .set('rip', where),
+    );
+    target.kill('SIGHUP');
+  }
+  await answered(target, 'holding');
+}
+
+/** Lets the handler of {@link holdAt} return. */
+export async function letGo(target: Target): Promise<void> {
+  target.send('go');
+  await answered(target, 'called');
 }
