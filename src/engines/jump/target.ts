@@ -25,6 +25,7 @@ import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
 import type { TargetFiles } from './target-files.ts';
 import { readThreadLayout } from './thread-layout.ts';
+import { releaseLeft } from './withdraw.ts';
 
 const log = debugLog('jump');
 
@@ -235,6 +236,8 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       staged.block.ensureSound();
       this.#mapWhatIsMissing(stopped, maps, staged);
       const failed = applyChange(stopped, maps, staged.block, staged.change);
+      const original = this.#options.files.original(pid, maps);
+      releaseLeft({ stopped, maps, original }, staged.block);
       if (pid === this.pid) {
         this.#noteStubs(staged.change, failed);
         for (const [request, site] of staged.change.sites) this.#sites.set(request, site);

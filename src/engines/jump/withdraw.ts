@@ -115,6 +115,13 @@ export function releaseQuiet(
   return { isQuiet: isReleased, problems };
 }
 
+/** Under a stop that was made for something else, gives back stubs that removals had to leave, if nobody is in them. */
+export function releaseLeft(target: RestoreTarget, block: ControlBlock): void {
+  if (![...block.sites.values()].some(({ state }) => state === 'retired')) return;
+  releaseQuiet(target, block, []);
+  writeRows(target.stopped, block);
+}
+
 /** Whether no task stands in any of the ranges and no stack word points into one. */
 function isQuiet(
   stopped: StoppedProcess,
