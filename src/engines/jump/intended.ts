@@ -86,7 +86,7 @@ export function patchesFor(
   before: PatchMap,
 ): TextPatches {
   const now = repunned.length === 0 ? before : before.copy();
-  const out = takeOut(repunned, now);
+  const out = takeOut(repunned, before, now);
   return { out, paddings: paddingPatches(sites), into: putIn(sites, repunned, now) };
 }
 
@@ -125,15 +125,16 @@ function boardOf({ before: { via } }: Repunned): AddressRange[] {
 
 /**
  * Takes puns out that are about to lead elsewhere, the lowest first: one may rest on the next.
- * @param now what is patched; they are taken out of it
+ * @param before what is patched: all places are compared before the first is written
+ * @param now the same; they are taken out of it
  */
-function takeOut(repunned: readonly Repunned[], now: PatchMap): CodePatch[] {
+function takeOut(repunned: readonly Repunned[], before: PatchMap, now: PatchMap): CodePatch[] {
   const ascending = repunned.toSorted((one, other) =>
     one.before.address < other.before.address ? -1 : 1,
   );
   return ascending.map(({ before: row, original }) => {
     const bytes = original.subarray(0, row.patchBytes);
-    const expected = now.overlay(row.address, bytes);
+    const expected = before.overlay(row.address, bytes);
     now.delete(row);
     return { address: row.address, expected, bytes: now.overlay(row.address, bytes) };
   });
