@@ -226,12 +226,13 @@ export class SitePreparation {
     }
   }
 
-  /** The new sites for whose sake a pun would have to be led anew: also by way of another pun that is. */
+  /** The new sites for whose sake a pun would have to be led anew: also by way of other puns that are. */
   #causesOf(pun: SiteRow): NewSite[] {
     const between = [...this.#repunned.values()].filter(({ after }) => restsOn(pun, after));
-    return this.#newSites.filter(
-      ({ row }) => restsOn(pun, row) || between.some(({ before }) => restsOn(before, row)),
-    );
+    return [
+      ...this.#newSites.filter(({ row }) => restsOn(pun, row)),
+      ...between.flatMap(({ before }) => this.#causesOf(before)),
+    ];
   }
 
   /** Whether something that is about to be written changes what a pun rests on. */
@@ -262,7 +263,10 @@ export class SitePreparation {
 
   /** What rests on bytes that will not be written after all: new sites go, and puns are led anew once more. */
   #forget(row: SiteRow): void {
-    for (const pun of [...this.#repunned.values()].filter(({ after }) => restsOn(after, row))) {
+    // What it leads to now need not rest there, behind fewer prefixes: others may not stand what it writes instead.
+    const isLed = ({ before, after }: Repunned): boolean =>
+      restsOn(before, row) || restsOn(after, row);
+    for (const pun of [...this.#repunned.values()].filter(isLed)) {
       if (!this.#repunned.delete(pun.before.address)) continue;
       for (const map of [this.#live, this.#all]) {
         map.delete(pun.after);
