@@ -150,9 +150,10 @@ function findForeign(
 
 /**
  * A pun leads where the bytes that it rests on let it: it fails with a site that would have written some. A pun
- * that stays as it was keeps sites from being that would have changed what it rests on.
+ * that stays as it was keeps sites from being, and other puns from being led anew, that would have changed what it
+ * rests on.
  */
-function failDependents(
+export function failDependents(
   sites: readonly NewSite[],
   repunned: readonly Repunned[],
   failed: Map<NewSite, FailedSite>,
@@ -165,7 +166,10 @@ function failDependents(
       ...[...lost].map((pun) => pun.after),
     ];
     for (const pun of repunned) {
-      if (missing.some((row) => restsOn(pun.after, row))) lost.add(pun);
+      const isLost =
+        missing.some((row) => restsOn(pun.after, row)) ||
+        [...lost].some((stays) => restsOn(stays.before, pun.after));
+      if (isLost) lost.add(pun);
     }
     const [cause] = failed.values();
     for (const site of sites) {
