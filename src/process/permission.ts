@@ -11,7 +11,8 @@ import {
   ownCredentials,
   type Credentials,
 } from '../sys/credentials.ts';
-import { readTaskStatus, type TaskStatus } from './tasks.ts';
+import { isCommand } from '../sys/commands.ts';
+import { readParent, readTaskStatus, type TaskStatus } from './tasks.ts';
 
 /**
  * The error for a task that PTRACE_SEIZE refused with EPERM; undefined when the task has ended
@@ -28,6 +29,23 @@ export function explainRefusal(process: Pid, task: Tid, cause: unknown): Traplin
     hint: reasons(process, status).join('\n'),
     errno: 'EPERM',
     cause,
+  });
+}
+
+/**
+ * Whoever waits for a child by its number is told the stops of its tracer, too, if that is of the same process
+ * (kernel/exit.c, wait_consider_task). Node does so for each child that it has started, whenever a child of it changes,
+ * and takes what it is told for the child's end.
+ * @throws TraplineError `refused` for a child of our own process, other than the commands that we have started.
+ */
+export function refuseOwnChild(child: Pid): void {
+  if (readParent(child) !== process.pid || isCommand(child)) return;
+  throw new TraplineError({
+    code: 'refused',
+    message: `process ${child} is a child of this very process, which waits for it and would take a stop for its end`,
+    hint:
+      'Start it with spawn() of trapline instead of node:child_process, or by a shell that waits for it ' +
+      `(sh -c '"$0" "$@"; exit $?' PROGRAM), or trace it from another process.`,
   });
 }
 

@@ -311,13 +311,16 @@ function openMemory(first: StoppedTask, tasks: readonly StoppedTask[]): MemoryFi
   }
 }
 
-function notStopping(pid: Pid, stuck: StuckTask): TraplineError {
+function notStopping(pid: Pid, { tid, state }: StuckTask): TraplineError {
   return new TraplineError({
     code: 'busy',
-    message: `task ${stuck.tid} of process ${pid} does not stop (state ${stuck.state})`,
-    hint:
-      stuck.state === 'D'
-        ? 'it waits in the kernel, for a disk or for a child made by vfork: try again later'
-        : 'the machine may be overloaded: try again',
+    message: `task ${tid} of process ${pid} does not stop (state ${state})`,
+    hint: HINTS[state] ?? 'the machine may be overloaded: try again',
   });
 }
+
+/** By the state of the task that is stuck. */
+const HINTS: Readonly<Record<string, string>> = {
+  D: 'it waits in the kernel, for a disk or for a child made by vfork: try again later',
+  t: 'it has stopped, but something else in this process waits for it and was told so: trace it from another process',
+};

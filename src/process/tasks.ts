@@ -143,6 +143,17 @@ export function readTaskState(tid: Tid | Pid): string | undefined {
   }
 }
 
+/** The process of which a task's is a child, 0 for one outside our pid namespace; undefined when it is gone. */
+export function readParent(tid: Tid | Pid): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${tid}/stat`, 'latin1');
+    // The fields behind the name: state, parent.
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ', 2)[1]);
+  } catch {
+    return undefined; // gone
+  }
+}
+
 /** Whether a task still has memory: not a zombie, not dead. */
 export function isLive(tid: Tid | Pid): boolean {
   const state = readTaskState(tid);

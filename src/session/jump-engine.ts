@@ -8,6 +8,7 @@ import { readProcessMaps } from '../engines/jump/spaces.ts';
 import type { HitCost, StopAccount } from '../probe/engine.ts';
 import { layoutOf } from '../probe/program.ts';
 import type { MemoryMapping } from '../process/maps.ts';
+import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
@@ -71,6 +72,7 @@ export class JumpEngine implements SessionEngine {
 
   attach(selection: TargetSelection, probes: readonly ProbeRequest[]): void {
     for (const { pid, tids } of selectProcesses(selection, probes)) {
+      refuseOwnChild(pid);
       this.#addTarget(pid, tids, (id) => StoppedProcess.stop(id));
     }
   }

@@ -10,6 +10,7 @@ import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spa
 import { type SessionRow, type SiteRow } from '../process/control-rows.ts';
 import { LIVENESS_NAME } from '../process/control.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
+import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { FUTEX_OWNER_DIED, FUTEX_TID_MASK } from '../sys/robust.ts';
@@ -49,10 +50,12 @@ export function cleanProcesses(
     try {
       return [cleanProcess(pid, files)];
     } catch (error) {
+      if (pids !== undefined || !(error instanceof TraplineError)) throw error;
       // One that nobody named, and that ended meanwhile, took everything with it.
-      const isGone = error instanceof TraplineError && error.code === 'no-process';
-      if (pids !== undefined || !isGone) throw error;
-      return [];
+      if (error.code === 'no-process') return [];
+      // A child of our own keeps nobody from cleaning the others.
+      if (error.code !== 'refused') throw error;
+      return [{ pid, sessionsRemoved: 0, sitesRestored: 0, kept: [error.message] }];
     }
   });
 }
@@ -145,6 +148,7 @@ function whatIsThere(
 }
 
 function cleanProcess(pid: Pid, files: FileCache): CleanReport {
+  refuseOwnChild(pid);
   const kept: string[] = [];
   let sessionsRemoved = 0;
   let sitesRestored = 0;

@@ -8,7 +8,7 @@ import { TracerClient } from './tracer-client.ts';
 import type { ProbeRequest, SessionOptions, SpawnOptions, TargetSelection } from './types.ts';
 
 /**
- * Probes running processes.
+ * Probes running processes; not children that `node:child_process` of this process has started: see {@link spawn}.
  * @throws TraplineError: `usage`, `bad-definition`, `no-process`, `no-file`, `no-symbol`, `not-permitted`,
  * `refused`, `busy`, `unsupported`. Nothing is left in any target then.
  */

@@ -3,6 +3,7 @@
 import { Worker } from 'node:worker_threads';
 
 import { TraplineError, type ErrorDetails } from '../base/errors.ts';
+import { commandTable } from '../sys/commands.ts';
 import type { ReplyMessage, RequestMessage, TracerMethods } from './protocol.ts';
 
 interface Waiting {
@@ -49,6 +50,7 @@ export class TracerClient {
       // Node's own options are not for it: a program given by `-e` has some that a thread refuses.
       execArgv: [],
       resourceLimits: MEMORY,
+      workerData: commandTable(),
     });
     this.#worker.on('message', (reply: ReplyMessage) => this.#receive(reply));
     this.#worker.on('error', (error) => this.#fail(error));

@@ -1,15 +1,18 @@
 /** The entry of the tracer's thread: one request after another, each answered by a value or an error. */
 
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 
 import { ensure, TraplineError } from '../base/errors.ts';
 import { enableKillSwitch } from '../sys/call.ts';
+import { shareCommands } from '../sys/commands.ts';
 import type { ReplyMessage, RequestMessage } from './protocol.ts';
 import { Tracer } from './tracer.ts';
 
 const port = parentPort;
 ensure(port !== null, 'the tracer runs in a thread of its own');
 enableKillSwitch();
+ensure(workerData instanceof SharedArrayBuffer, 'the tracer is given the table of commands');
+shareCommands(workerData);
 const tracer = new Tracer();
 
 port.on('message', ({ id, method, arguments: parameters }: RequestMessage) => {

@@ -1,6 +1,6 @@
 /**
  * Starts commands that can be traced from their first instruction. Not by child_process: libuv waits for
- * its children itself and swallows their ptrace stops.
+ * its children itself, and takes their ptrace stops for their end.
  */
 
 import { accessSync, constants as fsConstants, statSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { delimiter, resolve } from 'node:path';
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { DisposableStack } from '../base/dispose.ts';
 import { TraplineError } from '../base/errors.ts';
+import { addCommand } from './commands.ts';
 import { addressOf, bind, check, systemError, type Pointer } from './call.ts';
 import { inherit } from './descriptor.ts';
 
@@ -110,7 +111,9 @@ export function spawnHeld(command: readonly string[], options: SpawnOptions = {}
     const isFoundByShell = environment['PATH'] !== undefined || name.includes('/');
     const typed = isFoundByShell && !name.startsWith('-') ? name : program;
     const argv = ['/bin/sh', '-c', script, typed, ...words];
-    return { pid: start(argv, environment, options, readEnd), release };
+    const pid = start(argv, environment, options, readEnd);
+    addCommand(pid);
+    return { pid, release };
   } catch (error) {
     release();
     throw error;

@@ -1,6 +1,7 @@
 /** waitid(2) for tracees and children of the calling thread. */
 
 import { type Pid, type Tid } from '../base/brand.ts';
+import { forgetCommand } from './commands.ts';
 import { bind, counted, errnoName, lastErrno, systemError } from './call.ts';
 
 const P_PID = 1;
@@ -74,7 +75,10 @@ export function waitFor(id: Pid | Tid, options: WaitOptions = {}): WaitStatus | 
     if (result === 1) return undefined;
     if (result === 0) {
       const status = decodeInfo(info);
-      if (status.kind !== 'stopped') look(id, flags);
+      if (status.kind !== 'stopped') {
+        look(id, flags);
+        forgetCommand(id);
+      }
       return status;
     }
     const name = errnoName(lastErrno());

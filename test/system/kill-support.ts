@@ -30,7 +30,10 @@ export function targetOnly(pid: number): Snapshot {
 }
 
 /** Another process with a session on a target, that stays until it is killed or told `quit`. */
-export async function startSession(target: Target, ...probes: string[]): Promise<Target> {
+export async function startSession(
+  target: Pick<Target, 'pid'>,
+  ...probes: string[]
+): Promise<Target> {
   const script = fileURLToPath(new URL('clean-tracer.js', import.meta.url));
   const session = await startTarget(process.execPath, [script, String(target.pid), ...probes]);
   await session.waitForLine('ready', 60_000);
