@@ -4,7 +4,14 @@ import { fileOffset, hex, pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { ControlBlock, readIfThere, type ReadMemory } from '../engines/jump/block.ts';
 import { depart } from '../engines/jump/depart.ts';
-import { PatchMap, showsPatch } from '../engines/jump/patches.ts';
+import {
+  JUMP_BYTES,
+  patchRange,
+  PatchMap,
+  restOf,
+  showsPatch,
+  showsRest,
+} from '../engines/jump/patches.ts';
 import { isOurs } from '../engines/jump/withdraw.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
 import { type SessionRow, type SiteRow } from '../process/control-rows.ts';
@@ -143,8 +150,17 @@ function whatIsThere(
 ): string {
   if (findMapping(maps, site.address) === undefined) return 'nothing is mapped there any more';
   const bytes = read(site.address, site.patchBytes);
-  if (showsPatch(bytes, site, live)) return 'its jump';
-  return `other bytes: ${Buffer.from(bytes).toString('hex')}`;
+  if (!showsPatch(bytes, site, live)) return `other bytes: ${Buffer.from(bytes).toString('hex')}`;
+  const rest = restOf(site);
+  // Under a lower site's jump nobody comes to it.
+  const isCovered = live.between(site.address - BigInt(JUMP_BYTES), site.address).some((lower) => {
+    return patchRange(lower).end > site.address;
+  });
+  if (rest === undefined || isCovered) return 'its jump';
+  const behind = readIfThere(read, rest.start, Number(rest.end - rest.start));
+  if (showsRest(behind, site)) return 'its jump';
+  const bytesBehind = Buffer.from(behind ?? []).toString('hex');
+  return `its jump, led astray by other bytes behind it: ${bytesBehind}`;
 }
 
 function cleanProcess(pid: Pid, files: FileCache): CleanReport {

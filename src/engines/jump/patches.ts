@@ -109,6 +109,12 @@ export function showsPatch(
   });
 }
 
+/** Whether a pun's jump leads where it should by the bytes that were found behind its own. */
+export function showsRest(found: Uint8Array | undefined, site: PatchedSite): boolean {
+  const jump = jumpBytes(site.address, goalOf(site), site.prefixBytes);
+  return found !== undefined && Buffer.compare(found, jump.subarray(site.patchBytes)) === 0;
+}
+
 /** Whether two ranges have a byte in common. */
 export function overlaps(one: AddressRange, other: AddressRange): boolean {
   return one.start < other.end && one.end > other.start;
