@@ -71,14 +71,6 @@ export function decodeAll(bytes: Uint8Array, address: Address): DecodedInstructi
   return all;
 }
 
-/**
- * Whether `bytes` decode from their start to exactly their end without an invalid instruction.
- * Rule 3 rests on it: a boundary counts only within such a function.
- */
-export function isClean(instructions: readonly DecodedInstruction[]): boolean {
-  return instructions.every(({ flow }) => flow !== 'invalid');
-}
-
 /** The instruction at `offset` of `bytes`, which lies at `address`, in Intel syntax, for people. */
 export function format(bytes: Uint8Array, offset: number, address: Address): string {
   const { Formatter, FormatterSyntax } = iced();
@@ -129,9 +121,10 @@ export function flowOf(instruction: Iced.Instruction): Flow {
         ? 'transaction'
         : 'next';
     case FlowControl.Exception:
+      // What is no instruction is counted here.
       return instruction.isInvalid ? 'invalid' : 'exception';
     case FlowControl.Next:
-      return instruction.isInvalid ? 'invalid' : 'next';
+      return 'next';
   }
   return unreachable(flowControl);
 }
@@ -143,7 +136,7 @@ function describe(instruction: Iced.Instruction): DecodedInstruction {
     address: toAddress(instruction.ip),
     length: Math.max(1, instruction.length),
     flow,
-    target: hasTarget(flow) ? toAddress(instruction.nearBranchTarget) : undefined,
+    target: isDirect(flow) ? toAddress(instruction.nearBranchTarget) : undefined,
     ripTarget:
       flow !== 'invalid' && isIpRelMemoryOperand
         ? toAddress(instruction.ipRelMemoryAddress)
@@ -156,6 +149,7 @@ export function neverGoesOn(flow: Flow): boolean {
   return flow === 'jump' || flow === 'indirect-jump' || flow === 'return' || flow === 'exception';
 }
 
-function hasTarget(flow: Flow): boolean {
+/** Whether it is a direct branch, which says itself where it goes. */
+export function isDirect(flow: Flow): boolean {
   return flow === 'jump' || flow === 'conditional' || flow === 'call' || flow === 'transaction';
 }

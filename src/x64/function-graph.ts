@@ -2,6 +2,7 @@
 
 import { flowOf, neverGoesOn, type Flow } from './decode.ts';
 import { iced, visitInstructions, type Iced } from './iced.ts';
+import type { Listing } from './listing.ts';
 
 /** What an instruction does, as far as the search for jump tables cares. Registers are numbers. */
 export interface GraphInstruction {
@@ -28,69 +29,48 @@ export interface GraphMemory {
 }
 
 /**
- * Whether an indirect jump can be in `code` at all: `ff /4` or `ff /5` (Intel SDM volume 2, JMP). Most
- * functions hold no such bytes and need not be decoded to be told so.
- */
-export function mayJumpIndirectly(code: Uint8Array): boolean {
-  for (let at = code.indexOf(0xff); at >= 0; at = code.indexOf(0xff, at + 1)) {
-    if (((code[at + 1] ?? 0) & 0x30) === 0x20) return true;
-  }
-  return false;
-}
-
-/**
- * A function that decoded cleanly. What its instructions do is worked out for those that are asked
- * about: few, as a rule. Holds memory of the decoder's; whoever builds one disposes it.
+ * The graph of a function that decodes to its end. What its instructions do is worked out for those that are asked
+ * about: few, as a rule. Holds memory of the decoder's; whoever makes one disposes it.
  */
 export class FunctionGraph implements Disposable {
-  /** Where control goes after each instruction. */
-  readonly flows: readonly Flow[];
   /** For each instruction the positions of those that control can come from. */
   readonly predecessors: readonly (readonly number[])[];
   /** Every constant of the function that may be an address, and so the base of a table. */
   readonly taken: readonly bigint[];
-  readonly #start: bigint;
-  readonly #offsets: readonly number[];
+  readonly #listing: Listing;
   readonly #described: (GraphInstruction | undefined)[] = [];
   readonly #decoder: Iced.Decoder;
   readonly #instruction: Iced.Instruction;
   readonly #factory: Iced.InstructionInfoFactory;
 
-  private constructor(code: Uint8Array, start: bigint, first: FirstPass) {
+  /** @param listing of a clean function */
+  constructor(listing: Listing) {
     const { Decoder, DecoderOptions, Instruction, InstructionInfoFactory } = iced();
-    this.flows = first.flows;
-    this.taken = [...first.taken];
-    this.predecessors = link(first, code.byteLength);
-    this.#start = start;
-    this.#offsets = first.offsets;
-    this.#decoder = new Decoder(64, code, DecoderOptions.None);
+    this.taken = takenAddresses(listing);
+    this.predecessors = link(listing);
+    this.#listing = listing;
+    this.#decoder = new Decoder(64, listing.code, DecoderOptions.None);
     this.#instruction = new Instruction();
     this.#factory = new InstructionInfoFactory();
   }
 
-  /** Builds the graph of the function in `code`, which lies at `start`; undefined when it does not decode to its end. */
-  static build(code: Uint8Array, start: bigint): FunctionGraph | undefined {
-    const first = readOnce(code, start);
-    return first === undefined ? undefined : new FunctionGraph(code, start, first);
-  }
-
   /** How many instructions there are. */
   get count(): number {
-    return this.flows.length;
+    return this.#listing.count;
   }
 
-  /** An instruction's address. */
-  addressOf(position: number): bigint {
-    return this.#start + BigInt(this.#offsets[position] ?? 0);
+  /** Where control goes after an instruction; `invalid` for a position behind the last. */
+  flowAt(position: number): Flow {
+    return this.#listing.flowAt(position);
   }
 
   /** What an instruction does; undefined for a position behind the last. */
   at(position: number): GraphInstruction | undefined {
     const known = this.#described[position];
-    const offset = this.#offsets[position];
+    const offset = this.#listing.starts[position];
     if (known !== undefined || offset === undefined) return known;
     this.#decoder.position = offset;
-    this.#decoder.ip = this.#start + BigInt(offset);
+    this.#decoder.ip = this.#listing.address + BigInt(offset);
     this.#decoder.decodeOut(this.#instruction);
     const described = describe(this.#instruction, this.#factory);
     this.#described[position] = described;
@@ -104,29 +84,10 @@ export class FunctionGraph implements Disposable {
   }
 }
 
-/** What one pass over all instructions tells. */
-interface FirstPass {
-  readonly offsets: readonly number[];
-  readonly flows: readonly Flow[];
-  /** For direct branches, from the function's start; NaN for others. */
-  readonly targets: readonly number[];
-  readonly taken: ReadonlySet<bigint>;
-}
-
-function readOnce(code: Uint8Array, start: bigint): FirstPass | undefined {
-  const offsets: number[] = [];
-  const flows: Flow[] = [];
-  const targets: number[] = [];
+function takenAddresses({ code, address }: Listing): bigint[] {
   const taken = new Set<bigint>();
-  visitInstructions(code, start, (instruction, _decoder, offset) => {
-    const flow = flowOf(instruction);
-    offsets.push(offset);
-    flows.push(flow);
-    const isDirect = flow === 'jump' || flow === 'conditional';
-    targets.push(isDirect ? Number(BigInt.asIntN(64, instruction.nearBranchTarget - start)) : NaN);
-    if (flow !== 'invalid') takeAddresses(instruction, taken);
-  });
-  return flows.at(-1) === 'invalid' ? undefined : { offsets, flows, targets, taken };
+  visitInstructions(code, address, (instruction) => takeAddresses(instruction, taken));
+  return [...taken];
 }
 
 /** Notes what an instruction names that may be an address. */
@@ -253,15 +214,15 @@ function writtenRegisters(
  * Where nothing else leads, an indirect jump of the function may: a case of a switch has no other
  * predecessor. The entry has none at all.
  */
-function link({ offsets, flows, targets }: FirstPass, bytes: number): number[][] {
-  const positions = new Int32Array(bytes + 1).fill(-1);
-  for (const [position, offset] of offsets.entries()) positions[offset] = position;
-  const predecessors: number[][] = offsets.map(() => []);
+function link(listing: Listing): number[][] {
+  const { count } = listing;
+  const predecessors: number[][] = Array.from({ length: count }, () => []);
   const indirect: number[] = [];
-  for (const [position, flow] of flows.entries()) {
+  for (let position = 0; position < count; position++) {
+    const flow = listing.flowAt(position);
     if (flow === 'indirect-jump') indirect.push(position);
-    const goal = positions[targets[position] ?? NaN] ?? -1;
-    if (goal >= 0) predecessors[goal]?.push(position);
+    const goal = flow === 'jump' || flow === 'conditional' ? listing.targetAt(position) : undefined;
+    if (goal !== undefined) predecessors[listing.positionOf(goal)]?.push(position);
     if (!neverGoesOn(flow)) predecessors[position + 1]?.push(position);
   }
   return predecessors.map((known, position) =>

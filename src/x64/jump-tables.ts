@@ -10,12 +10,8 @@
 import { unreachable } from '../base/errors.ts';
 import { neverGoesOn } from './decode.ts';
 import { readTables, type Table, type TableImage } from './table-entries.ts';
-import {
-  FunctionGraph,
-  mayJumpIndirectly,
-  type GraphInstruction,
-  type GraphMemory,
-} from './function-graph.ts';
+import { FunctionGraph, type GraphInstruction, type GraphMemory } from './function-graph.ts';
+import type { Listing } from './listing.ts';
 
 /** What the search needs of the file, all in its own virtual addresses. */
 export interface Image extends TableImage {
@@ -62,17 +58,19 @@ type Origin =
   | { readonly kind: 'unknown'; readonly reason: string };
 
 /**
- * Finds where the indirect jumps of the function in `code`, which lies at `start`, can go.
+ * Finds where the indirect jumps of a function can go.
  * @returns `known` with no targets for a function that has none, or tail calls only.
  */
-export function findJumpTargets(code: Uint8Array, start: bigint, image: Image): JumpTargets {
+export function findJumpTargets(listing: Listing, image: Image): JumpTargets {
+  const { code, address: start } = listing;
   if (!mayJumpIndirectly(code)) return { kind: 'known', targets: [] };
-  using graph = FunctionGraph.build(code, start);
-  if (graph === undefined) return { kind: 'unknown', at: start, reason: 'it does not decode' };
+  if (!listing.isClean) return { kind: 'unknown', at: start, reason: 'it does not decode' };
+  const jumps = indirectJumps(listing);
+  if (jumps.length === 0) return { kind: 'known', targets: [] };
+  using graph = new FunctionGraph(listing);
   const end = start + BigInt(code.byteLength);
   const targets = new Set<bigint>();
-  for (const [position, flow] of graph.flows.entries()) {
-    if (flow !== 'indirect-jump') continue;
+  for (const position of jumps) {
     for (const origin of originsOf(graph, position)) {
       const found = resolve(origin, graph, image);
       const isPointer = found === 'pointer';
@@ -80,12 +78,31 @@ export function findJumpTargets(code: Uint8Array, start: bigint, image: Image): 
       if (isPointer && leaves(graph, position, { start, end }, image, isSpilled)) continue;
       if (isPointer || typeof found === 'string') {
         const reason = isPointer ? 'a jump through a pointer may stay inside' : found;
-        return { kind: 'unknown', at: graph.addressOf(position), reason };
+        return { kind: 'unknown', at: start + BigInt(listing.starts[position] ?? 0), reason };
       }
       for (const target of found) targets.add(target);
     }
   }
   return { kind: 'known', targets: [...targets].sort((one, other) => (one < other ? -1 : 1)) };
+}
+
+/**
+ * Whether an indirect jump can be in `code` at all: `ff /4` or `ff /5` (Intel SDM volume 2, JMP). Where it can't,
+ * nothing has to be known of the function, not even whether it decodes.
+ */
+function mayJumpIndirectly(code: Uint8Array): boolean {
+  for (let at = code.indexOf(0xff); at >= 0; at = code.indexOf(0xff, at + 1)) {
+    if (((code[at + 1] ?? 0) & 0x30) === 0x20) return true;
+  }
+  return false;
+}
+
+function indirectJumps(listing: Listing): number[] {
+  const found: number[] = [];
+  for (let position = 0; position < listing.count; position++) {
+    if (listing.flowAt(position) === 'indirect-jump') found.push(position);
+  }
+  return found;
 }
 
 /** What an indirect jump's goal can be made of, over all paths that lead to it. */
@@ -257,8 +274,7 @@ function leaves(
   // Only within its block: what stands before a return is another path's.
   for (let at = position - 1; at >= Math.max(0, position - EPILOGUE); at--) {
     if (graph.at(at)?.stack === 'up') return true;
-    const flow = graph.flows[at];
-    if (flow !== undefined && neverGoesOn(flow)) break;
+    if (neverGoesOn(graph.flowAt(at))) break;
   }
   if (isPointedInto === true) return false;
   for (let at = 0; at < graph.count; at++) if (graph.at(at)?.stack === 'down') return false;

@@ -8,7 +8,8 @@
  */
 
 import { address, type Address } from '../base/brand.ts';
-import { decodeAll, isClean, type DecodedInstruction } from './decode.ts';
+import { decodeAt } from './decode.ts';
+import type { Listing } from './listing.ts';
 
 /** Bytes that will be patched: from `start` up to `end`, which is the first that stays. */
 export interface Window {
@@ -55,18 +56,18 @@ const IS_SHORT: readonly boolean[] = Array.from(
  * @param text all executable bytes of the file that are mapped together
  * @param textAddress where they lie
  * @param windows in any order; they may overlap and may lie outside the text
- * @param functionOf the bounds of the function that an address of the text belongs to, if it is known
+ * @param functionAt the function that an offset of the text belongs to, if it is known
  * @returns for each window, in the order given, its landings in ascending order of `from`
  */
 export function findLandings(
   text: Uint8Array,
   textAddress: Address,
   windows: readonly Window[],
-  functionOf: (at: Address) => Bounds | undefined,
+  functionAt: (at: number) => Listing | undefined,
 ): Landing[][] {
   const insides = markInsides(text.byteLength, textAddress, windows);
   const byTarget = new Map<number, Landing[]>();
-  const verify = verifier(text, textAddress, functionOf);
+  const verify = verifier(textAddress, functionAt);
   const hit = (from: number, target: number): void => {
     const landing = verify(text[from] === LEA ? 'address' : 'branch', from, target);
     if (landing === undefined) return;
@@ -162,60 +163,22 @@ function scanShort(
   }
 }
 
-/** A function decoded once, for all candidates in it. */
-interface Decoded {
-  readonly instructions: readonly DecodedInstruction[];
-  readonly clean: boolean;
-}
-
 function verifier(
-  text: Uint8Array,
   textAddress: Address,
-  functionOf: (at: Address) => Bounds | undefined,
+  functionAt: (at: number) => Listing | undefined,
 ): (kind: LandingKind, from: number, target: number) => Landing | undefined {
-  const decoded = new Map<bigint, Decoded>();
   return (kind, fromOffset, targetOffset) => {
     const from = address(textAddress + BigInt(fromOffset));
     const target = address(textAddress + BigInt(targetOffset));
-    const bounds = functionOf(from);
-    if (bounds === undefined || bounds.start < textAddress || bounds.end <= from) {
-      return { kind, target, from, certain: false };
-    }
-    let code = decoded.get(bounds.start);
-    if (code === undefined) {
-      code = decodeFunction(text, textAddress, bounds);
-      decoded.set(bounds.start, code);
-    }
-    if (!code.clean) return { kind, target, from, certain: false };
+    const listing = functionAt(fromOffset);
+    if (listing?.isClean !== true) return { kind, target, from, certain: false };
     // Prefixes stand before the opcode: the instruction that holds it, not one that starts there.
-    const holder = holderOf(code.instructions, from);
-    const found = kind === 'branch' ? holder?.target : holder?.ripTarget;
+    const start = listing.starts[listing.holderOf(Number(from - listing.address))];
+    if (start === undefined) return { kind, target, from, certain: false };
+    const holder = decodeAt(listing.code, start, address(listing.address + BigInt(start)));
+    const found = kind === 'branch' ? holder.target : holder.ripTarget;
     return found === target ? { kind, target, from, certain: true } : undefined;
   };
-}
-
-/** Clean only if the last instruction ends where the function does: data in code shows by that. */
-function decodeFunction(text: Uint8Array, textAddress: Address, bounds: Bounds): Decoded {
-  const start = Number(bounds.start - textAddress);
-  const end = Number(bounds.end - textAddress);
-  if (end > text.byteLength) return { instructions: [], clean: false };
-  const instructions = decodeAll(text.subarray(start, end), bounds.start);
-  return { instructions, clean: isClean(instructions) };
-}
-
-function holderOf(
-  instructions: readonly DecodedInstruction[],
-  at: Address,
-): DecodedInstruction | undefined {
-  let low = 0;
-  let high = instructions.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const candidate = instructions[middle];
-    if (candidate !== undefined && candidate.address <= at) low = middle + 1;
-    else high = middle;
-  }
-  return instructions[low - 1];
 }
 
 function collect(

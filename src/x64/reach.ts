@@ -1,40 +1,31 @@
 /** Which instructions of a function control comes to, by its own branches. */
 
-import { address } from '../base/brand.ts';
-import { decodeAll, neverGoesOn } from './decode.ts';
+import { neverGoesOn } from './decode.ts';
+import type { Listing } from './listing.ts';
 
 const LOCK = 0xf0;
 
 /**
  * Follows direct branches from some instructions of a function on. A call is taken to return.
- * @param roots where something comes to, counted as `start` is (file offsets, say); what is no instruction's start is
- * passed over
- * @param code the function, which lies at `start`
- * @returns where the instructions begin that are reached, counted likewise
+ * @param roots where something comes to, in bytes from the function's start; what is no instruction's start is passed over
+ * @returns for each position of the listing 1 if it is reached, else 0
  */
-export function reachedFrom(
-  roots: readonly number[],
-  code: Uint8Array,
-  start: number,
-): ReadonlySet<number> {
-  const all = decodeAll(code, address(BigInt(start)));
-  const positions = new Map(all.map((instruction, index) => [Number(instruction.address), index]));
-  const reached = new Set<number>();
+export function reachedFrom(roots: readonly number[], listing: Listing): Uint8Array {
+  const { code, count } = listing;
+  const reached = new Uint8Array(count);
   const open = [...roots];
   for (let at = open.pop(); at !== undefined; at = open.pop()) {
-    for (let index = positions.get(at) ?? all.length; index < all.length; index++) {
-      const instruction = all[index];
-      if (instruction === undefined || instruction.flow === 'invalid') break;
-      const where = Number(instruction.address);
-      if (reached.has(where)) break;
-      reached.add(where);
-      const { flow, target } = instruction;
+    const first = listing.positionOf(at);
+    if (first < 0) continue;
+    for (let position = first; position < count && reached[position] === 0; position++) {
+      reached[position] = 1;
+      const flow = listing.flowAt(position);
       const branches = flow === 'jump' || flow === 'conditional' || flow === 'transaction';
-      if (branches && target !== undefined) {
-        const goal = Number(target);
+      const goal = branches ? listing.targetAt(position) : undefined;
+      if (goal !== undefined) {
         open.push(goal);
         // One over a lock prefix comes to the middle of the instruction.
-        if (code[goal - 1 - start] === LOCK) open.push(goal - 1);
+        if (code[goal - 1] === LOCK) open.push(goal - 1);
       }
       if (neverGoesOn(flow)) break;
     }

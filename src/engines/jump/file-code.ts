@@ -8,8 +8,8 @@ import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
 import { goText } from '../../symbols/go.ts';
 import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
-import { decodeAt, flowOf, neverGoesOn, type DecodedInstruction } from '../../x64/decode.ts';
-import { visitInstructions } from '../../x64/iced.ts';
+import { decodeAt, neverGoesOn, type DecodedInstruction } from '../../x64/decode.ts';
+import { Listing } from '../../x64/listing.ts';
 
 /** A place at which an instruction begins, as the unbroken decoding of its function shows. */
 export interface CodePlace {
@@ -27,22 +27,11 @@ export interface Padding {
   readonly segment: ExecutableSegment;
 }
 
-/** A function as far as it decodes. */
-interface Decoded {
-  /** Where its instructions begin, in bytes from its start. */
-  readonly starts: Uint32Array;
-  /** Behind the first that never goes on, in bytes from its start; Infinity if there is none. */
-  readonly firstEnd: number;
-  /** Whether they end exactly where the function does. */
-  readonly isClean: boolean;
-}
-
 /** A file's code. */
 export class FileCode {
   readonly elf: ElfFile;
   readonly segments: readonly ExecutableSegment[];
-  readonly #decoded = new Map<number, Decoded>();
-  readonly #endsFlow = new Map<number, boolean>();
+  readonly #listings = new Map<number, { readonly end: number; readonly listing: Listing }>();
   #restartable: readonly RestartableSequence[] | undefined;
   #go: ReturnType<typeof goText> | null = null;
 
@@ -79,14 +68,29 @@ export class FileCode {
     return decodeAt(this.elf.bytes.subarray(0, end), offset, this.addressOf(segment, offset));
   }
 
+  /** A function's instructions, as far as they lie in the segment. Kept: they are asked for again and again. */
+  listing(bounds: FunctionBounds, segment: ExecutableSegment): Listing {
+    const { start, end } = bounds;
+    const known = this.#listings.get(start);
+    // Symbols that begin at one place may differ in size.
+    if (known?.end === end) return known.listing;
+    const code = this.elf.bytes.subarray(
+      start,
+      Math.min(end, segment.fileOffset + segment.fileSize),
+    );
+    const listing = new Listing(code, this.addressOf(segment, start), end - start);
+    this.#listings.set(start, { end, listing });
+    return listing;
+  }
+
   /** The file offsets at which the instructions of a function begin, as far as it decodes. */
   boundaries({ bounds, segment }: Pick<CodePlace, 'bounds' | 'segment'>): number[] {
-    return Array.from(this.#decode(bounds, segment).starts, (start) => bounds.start + start);
+    return Array.from(this.listing(bounds, segment).starts, (start) => bounds.start + start);
   }
 
   /** Whether a place stands behind a jump or a return of its function: there data may stand as well as code. */
   isBehindEnd({ bounds, segment, offset }: CodePlace): boolean {
-    return bounds.start + this.#decode(bounds, segment).firstEnd <= offset;
+    return bounds.start < offset && bounds.start + this.listing(bounds, segment).firstEnd <= offset;
   }
 
   /** The file's own address of an offset. */
@@ -155,49 +159,23 @@ export class FileCode {
     offset: FileOffset,
   ): string | undefined {
     if (offset === bounds.start) return undefined;
-    const { starts } = this.#decode(bounds, segment);
+    const listing = this.listing(bounds, segment);
     const wanted = offset - bounds.start;
-    const at = starts.findIndex((start) => start >= wanted);
-    if (starts[at] === wanted) return undefined;
-    const before = bounds.start + (starts.at(at < 0 ? -1 : at - 1) ?? 0);
+    const holder = listing.holderOf(wanted);
+    if (listing.starts[holder] === wanted) return undefined;
+    const before = bounds.start + (listing.starts.at(holder) ?? 0);
     const { flow, length } = this.decode(segment, before);
-    if (flow === 'invalid' || (at < 0 && before + length < offset)) {
+    if (flow === 'invalid' || (holder < 0 && before + length < offset)) {
       const where = hex(flow === 'invalid' ? before : before + length);
       return `the bytes between its function's start and it are not all instructions (${where})`;
     }
     return `it is not the start of an instruction; the nearest are ${hex(before)} and ${hex(before + length)} (file offsets)`;
   }
 
-  #decode(bounds: FunctionBounds, segment: ExecutableSegment): Decoded {
-    const known = this.#decoded.get(bounds.start);
-    if (known !== undefined) return known;
-    const starts: number[] = [];
-    let firstEnd = Infinity;
-    const end = Math.min(bounds.end, segment.fileOffset + segment.fileSize);
-    let decodedEnd = 0;
-    const code = this.elf.bytes.subarray(bounds.start, end);
-    visitInstructions(code, this.addressOf(segment, bounds.start), (instruction, _, offset) => {
-      if (instruction.isInvalid) return false;
-      starts.push(offset);
-      decodedEnd = offset + instruction.length;
-      if (firstEnd === Infinity && neverGoesOn(flowOf(instruction))) firstEnd = decodedEnd;
-      return true;
-    });
-    const isClean = decodedEnd === bounds.end - bounds.start;
-    const decoded = { starts: Uint32Array.from(starts), firstEnd, isClean };
-    this.#decoded.set(bounds.start, decoded);
-    return decoded;
-  }
-
   /** Whether a function's last instruction never goes on behind it. A call of what never returns is not believed. */
   #endsWithoutFlow(bounds: FunctionBounds, segment: ExecutableSegment): boolean {
-    const known = this.#endsFlow.get(bounds.start);
-    if (known !== undefined) return known;
-    const { starts, isClean } = this.#decode(bounds, segment);
-    const last = bounds.start + (starts.at(-1) ?? 0);
-    const ends = isClean && starts.length > 0 && neverGoesOn(this.decode(segment, last).flow);
-    this.#endsFlow.set(bounds.start, ends);
-    return ends;
+    const listing = this.listing(bounds, segment);
+    return listing.isClean && neverGoesOn(listing.flowAt(listing.count - 1));
   }
 
   /** The end of the filler that begins at `from`: no instruction of a function, nothing else than filler. */

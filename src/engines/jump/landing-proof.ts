@@ -6,7 +6,7 @@
  * relocated words in the whole file; jump tables and exception tables by the function.
  */
 
-import { address, fileOffset, hex, type Address } from '../../base/brand.ts';
+import { address, fileOffset, hex } from '../../base/brand.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
 import { lowerBound } from '../../symbols/function-index.ts';
@@ -15,6 +15,7 @@ import { isWholeFunction } from '../../symbols/parts.ts';
 import { codePointers } from '../../symbols/relocated-words.ts';
 import { findJumpTargets, type JumpTargets } from '../../x64/jump-tables.ts';
 import { findLandings, type Bounds, type Landing, type Window } from '../../x64/landings.ts';
+import type { Listing } from '../../x64/listing.ts';
 import { reachedFrom } from '../../x64/reach.ts';
 import type { WordSummaries } from '../../x64/table-entries.ts';
 import type { CodePlace, FileCode } from './file-code.ts';
@@ -53,8 +54,8 @@ export class LandingProof {
   readonly #functions = new Map<number, FunctionLandings>();
   /** For functions that may be parts of others: the opcodes of branches and of `lea` into them, as file offsets. */
   readonly #owners = new Map<number, readonly number[]>();
-  /** By function: the offsets of its instructions that are reached; undefined where any may be. */
-  readonly #reached = new Map<number, ReadonlySet<number> | undefined>();
+  /** By function: for each of its instructions 1 if it is reached, else 0; undefined where any may be. */
+  readonly #reached = new Map<number, Uint8Array | undefined>();
   #pointers: Float64Array | undefined;
 
   constructor(code: FileCode) {
@@ -89,14 +90,16 @@ export class LandingProof {
     functions.forEach((place, index) => {
       this.#reached.set(place.bounds.start, this.#reachedIn(place, found[index] ?? []));
     });
-    return places.map(({ bounds, offset }) => {
+    return places.map(({ bounds, segment, offset }) => {
       const reached = this.#reached.get(bounds.start);
-      return reached === undefined || reached.has(offset);
+      if (reached === undefined) return true;
+      const position = this.#code.listing(bounds, segment).positionOf(offset - bounds.start);
+      return reached[position] === 1;
     });
   }
 
-  /** The offsets of a function's instructions that are reached; undefined where any may be. */
-  #reachedIn(place: CodePlace, landings: readonly Landing[]): ReadonlySet<number> | undefined {
+  /** For each of a function's instructions 1 if it is reached, else 0; undefined where any may be. */
+  #reachedIn(place: CodePlace, landings: readonly Landing[]): Uint8Array | undefined {
     const { bounds, segment } = place;
     const tables = this.#tables(place);
     if (tables.unknown !== undefined) return undefined;
@@ -107,11 +110,13 @@ export class LandingProof {
       // An address is taken of data, too; and bytes of data look like branches.
       if (kind === 'branch' && !isInside(toOffset(from))) roots.push(toOffset(target));
     }
-    for (const at of this.#code.boundaries(place)) {
-      const where = this.#code.addressOf(segment, at);
-      if (this.#isPointedInto(where, where + 1n)) roots.push(at);
+    const listing = this.#code.listing(bounds, segment);
+    for (const start of listing.starts) {
+      const where = listing.address + BigInt(start);
+      if (this.#isPointedInto(where, where + 1n)) roots.push(bounds.start + start);
     }
-    return reachedFrom(roots, this.#elf.bytes.subarray(bounds.start, bounds.end), bounds.start);
+    const inside = roots.map((root) => root - bounds.start);
+    return reachedFrom(inside, listing);
   }
 
   #find(asked: readonly (AskedBytes | undefined)[]): (readonly Landing[])[] {
@@ -126,7 +131,7 @@ export class LandingProof {
       const { fileOffset: start, fileSize } = segment;
       const text = this.#elf.bytes.subarray(start, start + fileSize);
       const landings = findLandings(text, address(segment.address), windows, (at) =>
-        this.#boundsAt(segment, at),
+        this.#functionAt(segment, start + at),
       );
       inside.forEach((index, nth) => {
         found[index] = landings[nth] ?? [];
@@ -205,14 +210,12 @@ export class LandingProof {
     };
   }
 
-  #boundsAt(segment: ExecutableSegment, at: Address): Bounds | undefined {
-    const bounds = this.#boundsOf(this.#code.offsetOf(segment, at));
-    return bounds === undefined
+  /** The instructions of the function around a byte of the segment, if it is known and begins there. */
+  #functionAt(segment: ExecutableSegment, offset: number): Listing | undefined {
+    const bounds = this.#boundsOf(offset);
+    return bounds === undefined || bounds.start < segment.fileOffset
       ? undefined
-      : {
-          start: this.#code.addressOf(segment, bounds.start),
-          end: this.#code.addressOf(segment, bounds.end),
-        };
+      : this.#code.listing(bounds, segment);
   }
 
   #readFunction({ bounds, segment }: CodePlace): FunctionLandings {
@@ -256,8 +259,7 @@ export class LandingProof {
       start: address(segment.address),
       end: address(segment.address + BigInt(segment.fileSize)),
     };
-    const code = this.#elf.bytes.subarray(part.start, part.end);
-    return findJumpTargets(code, this.#code.addressOf(segment, part.start), {
+    return findJumpTargets(this.#code.listing(part, segment), {
       read: (from, length) => this.#code.image(from, length),
       hasPointerInto: (from, to) => this.#isPointedInto(from, to),
       summaries: this.#summaries,

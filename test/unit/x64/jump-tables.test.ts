@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { address } from '../../../src/base/brand.ts';
 import { decodeAll } from '../../../src/x64/decode.ts';
 import { findJumpTargets, type Image, type JumpTargets } from '../../../src/x64/jump-tables.ts';
+import { Listing } from '../../../src/x64/listing.ts';
 import { skipUnless } from '../../harness/features.ts';
 import { gnuAssemble, withFolder } from './oracles.ts';
 
@@ -128,7 +129,7 @@ function targetsIn({ image, symbols }: Linked, name: string): JumpTargets {
   assert.ok(symbol !== undefined, name);
   const code = image.read(symbol.at, symbol.size);
   assert.ok(code !== undefined);
-  return findJumpTargets(code, symbol.at, image);
+  return findJumpTargets(new Listing(code, address(symbol.at)), image);
 }
 
 /** Whether control that enters at `target` comes to `mark` without leaving the line. */
@@ -206,8 +207,7 @@ function analyse(source: string, pointers = false): JumpTargets {
   };
   const image = { read, text: { start: address(TEXT), end: address(end) } };
   return findJumpTargets(
-    code,
-    TEXT,
+    new Listing(code, address(TEXT)),
     pointers
       ? { ...image, hasPointerInto: (from, to) => from < TEXT + 4n && TEXT + 4n < to }
       : image,

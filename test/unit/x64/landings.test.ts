@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { address, type Address } from '../../../src/base/brand.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
 import { findLandings, type Bounds } from '../../../src/x64/landings.ts';
+import { Listing } from '../../../src/x64/listing.ts';
 import { CONDITIONS, mem } from '../../../src/x64/operands.ts';
 
 const AT = address(0x400000n);
@@ -20,8 +21,8 @@ function landingsOf(
   write(code, address(window.start + 2n));
   code.nop(0x80 - code.length);
   const text = code.finish();
-  const bounds = { start: AT, end: address(AT + BigInt(text.byteLength)) };
-  const [found] = findLandings(text, AT, [window], () => (whole ? bounds : undefined));
+  const listing = new Listing(text, AT);
+  const [found] = findLandings(text, AT, [window], () => (whole ? listing : undefined));
   return (found ?? []).map(
     ({ target, from, certain }) => `${from - AT}>${target - AT}${certain ? '' : '?'}`,
   );
@@ -176,9 +177,14 @@ void test("no branch of libc that objdump knows is missed, and what is certain i
     .concat(known.map(({ start }) => start))
     .map((start) => ({ start, end: address(start + 5n) }));
   const sorted = known.toSorted((one, other) => (one.start < other.start ? -1 : 1));
-  const functionOf = (where: Address): Bounds | undefined =>
-    sorted.findLast(({ start, end }) => start <= where && where < end);
-  const found = findLandings(bytes, at, windows, functionOf);
+  const functionAt = (offset: number): Listing | undefined => {
+    const where = at + BigInt(offset);
+    const bounds = sorted.findLast(({ start, end }) => start <= where && where < end);
+    if (bounds === undefined) return undefined;
+    const code = bytes.subarray(Number(bounds.start - at), Number(bounds.end - at));
+    return new Listing(code, bounds.start);
+  };
+  const found = findLandings(bytes, at, windows, functionAt);
 
   let expected = 0;
   const targets = [...branches].toSorted(([, one], [, other]) => (one < other ? -1 : 1));
