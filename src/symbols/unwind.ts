@@ -41,6 +41,9 @@ export class UnwindTables {
   /** All bytes from the first frame to the end of its segment or section. */
   readonly #frames: { readonly bytes: Uint8Array; readonly address: number } | undefined;
   readonly #search: SearchTable | undefined;
+  /** Where the frames of the search table begin, as far as somebody asked; NaN for the others. */
+  #starts: Float64Array | undefined;
+  readonly #found = new Map<number, FrameDescription | undefined>();
   readonly #common = new Map<number, CommonInformation>();
   #all: readonly FrameDescription[] | undefined;
   /** Whether it is certain that all unwind tables were found (or that there are none). */
@@ -67,12 +70,11 @@ export class UnwindTables {
     let high = search.count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#searchEntry(search, middle).start <= address) low = middle + 1;
+      if (this.#startOf(search, middle) <= address) low = middle + 1;
       else high = middle;
     }
     if (low === 0) return undefined;
-    const { frame } = this.#searchEntry(search, low - 1);
-    const found = this.#frameAt(frame);
+    const found = this.#frameOf(search, low - 1);
     return found !== undefined && address >= found.start && address < found.end ? found : undefined;
   }
 
@@ -86,7 +88,7 @@ export class UnwindTables {
   #listed(search: SearchTable): FrameDescription[] {
     const found: FrameDescription[] = [];
     for (let index = 0; index < search.count; index++) {
-      const frame = this.#frameAt(this.#searchEntry(search, index).frame);
+      const frame = this.#frameOf(search, index);
       if (frame !== undefined) found.push(frame);
     }
     return found;
@@ -104,6 +106,23 @@ export class UnwindTables {
       at = entry.end;
     }
     return found;
+  }
+
+  #startOf(search: SearchTable, index: number): number {
+    this.#starts ??= new Float64Array(search.count).fill(NaN);
+    const known = this.#starts[index] ?? NaN;
+    if (!Number.isNaN(known)) return known;
+    const { start } = this.#searchEntry(search, index);
+    this.#starts[index] = start;
+    return start;
+  }
+
+  #frameOf(search: SearchTable, index: number): FrameDescription | undefined {
+    const known = this.#found.get(index);
+    if (known !== undefined || this.#found.has(index)) return known;
+    const frame = this.#frameAt(this.#searchEntry(search, index).frame);
+    this.#found.set(index, frame);
+    return frame;
   }
 
   #searchEntry(search: SearchTable, index: number): { start: number; frame: number } {
