@@ -1,6 +1,12 @@
 /** The entries of jump tables: what a file holds, compared as plain numbers, since there are many. */
 
-import type { Bounds } from './landings.ts';
+import type { Address } from '../base/brand.ts';
+
+/** Addresses from `start` up to `end`, which is not meant. */
+export interface Bounds {
+  readonly start: Address;
+  readonly end: Address;
+}
 
 /** What has to be known of the file, all in its own virtual addresses. */
 export interface TableImage {

@@ -14,10 +14,10 @@ import { landingPads } from '../../symbols/landing-pads.ts';
 import { isWholeFunction } from '../../symbols/parts.ts';
 import { codePointers } from '../../symbols/relocated-words.ts';
 import { findJumpTargets, type JumpTargets } from '../../x64/jump-tables.ts';
-import { findLandings, type Bounds, type Landing, type Window } from '../../x64/landings.ts';
-import type { Listing } from '../../x64/listing.ts';
+import { isJump } from '../../x64/branch-scan.ts';
+import { findLandings, type Landing, type TextFunction, type Window } from '../../x64/landings.ts';
 import { reachedFrom } from '../../x64/reach.ts';
-import type { WordSummaries } from '../../x64/table-entries.ts';
+import type { Bounds, WordSummaries } from '../../x64/table-entries.ts';
 import type { CodePlace, FileCode } from './file-code.ts';
 
 /** Bytes of which it is asked who comes to them: from behind `start` up to `end`, which is not meant. */
@@ -26,6 +26,8 @@ export interface AskedBytes {
   /** File offsets. */
   readonly start: number;
   readonly end: number;
+  /** Whether calls and taken addresses are of no interest. */
+  readonly jumpsOnly?: boolean;
 }
 
 /** Where something comes to, as a file offset, and who it is. */
@@ -52,7 +54,7 @@ export class LandingProof {
   readonly #elf: ElfFile;
   readonly #summaries: WordSummaries = new Map();
   readonly #functions = new Map<number, FunctionLandings>();
-  /** For functions that may be parts of others: the opcodes of branches and of `lea` into them, as file offsets. */
+  /** For functions that may be parts of others: the opcodes of jumps into them, as file offsets. */
   readonly #owners = new Map<number, readonly number[]>();
   /** By function: for each of its instructions 1 if it is reached, else 0; undefined where any may be. */
   readonly #reached = new Map<number, Uint8Array | undefined>();
@@ -67,9 +69,7 @@ export class LandingProof {
   direct(asked: readonly (AskedBytes | undefined)[]): KnownLanding[][] {
     const found = this.#find(asked);
     return asked.map((bytes, index) =>
-      bytes === undefined
-        ? []
-        : (found[index] ?? []).map((landing) => this.#describe(bytes.segment, landing)),
+      bytes === undefined ? [] : (found[index] ?? []).map((landing) => describe(landing)),
     );
   }
 
@@ -103,12 +103,11 @@ export class LandingProof {
     const { bounds, segment } = place;
     const tables = this.#tables(place);
     if (tables.unknown !== undefined) return undefined;
-    const toOffset = (at: bigint): number => this.#code.offsetOf(segment, at);
     const isInside = (at: number): boolean => at >= bounds.start && at < bounds.end;
     const roots = [bounds.start, ...tables.places.keys()];
     for (const { kind, from, target } of landings) {
       // An address is taken of data, too; and bytes of data look like branches.
-      if (kind === 'branch' && !isInside(toOffset(from))) roots.push(toOffset(target));
+      if (kind === 'branch' && !isInside(from)) roots.push(target);
     }
     const listing = this.#code.listing(bounds, segment);
     for (const start of listing.starts) {
@@ -119,22 +118,27 @@ export class LandingProof {
     return reachedFrom(inside, listing);
   }
 
+  /** For all bytes asked about who comes there, in file offsets. */
   #find(asked: readonly (AskedBytes | undefined)[]): (readonly Landing[])[] {
     const found: (readonly Landing[])[] = asked.map(() => []);
     for (const segment of this.#code.segments) {
-      const inside = [...asked.keys()].filter((index) => asked[index]?.segment === segment);
-      if (inside.length === 0) continue;
-      const windows = inside.flatMap((index) => {
-        const bytes = asked[index];
-        return bytes === undefined ? [] : [this.#windowOf(bytes)];
+      const { fileOffset: first, fileSize } = segment;
+      const inside: number[] = [];
+      const windows: Window[] = [];
+      asked.forEach((bytes, index) => {
+        if (bytes?.segment !== segment) return;
+        inside.push(index);
+        const { start, end, jumpsOnly = false } = bytes;
+        windows.push({ start: start - first, end: end - first, jumpsOnly });
       });
-      const { fileOffset: start, fileSize } = segment;
-      const text = this.#elf.bytes.subarray(start, start + fileSize);
-      const landings = findLandings(text, address(segment.address), windows, (at) =>
-        this.#functionAt(segment, start + at),
-      );
+      if (inside.length === 0) continue;
+      const text = this.#elf.bytes.subarray(first, first + fileSize);
+      const landings = findLandings(text, windows, (at) => this.#functionAt(segment, first + at));
       inside.forEach((index, nth) => {
-        found[index] = landings[nth] ?? [];
+        found[index] = (landings[nth] ?? []).map((landing) => {
+          const { target, from } = landing;
+          return { ...landing, target: first + target, from: first + from };
+        });
       });
     }
     return found;
@@ -152,13 +156,11 @@ export class LandingProof {
       if (!isWholeFunction(this.#elf, place.bounds)) parts.set(start, place);
     }
     const asked = [...parts.values()].map(({ bounds, segment }) => {
-      return { segment, start: bounds.start - 1, end: bounds.end };
+      return { segment, start: bounds.start - 1, end: bounds.end, jumpsOnly: true };
     });
     const landings = asked.length === 0 ? [] : this.#find(asked);
-    [...parts.values()].forEach(({ bounds, segment }, index) => {
-      const from = (landings[index] ?? []).map((landing) =>
-        this.#code.offsetOf(segment, landing.from),
-      );
+    [...parts.values()].forEach(({ bounds }, index) => {
+      const from = (landings[index] ?? []).map((landing) => landing.from);
       const outside = from.filter((at) => at < bounds.start || at >= bounds.end);
       this.#owners.set(bounds.start, outside);
     });
@@ -189,33 +191,12 @@ export class LandingProof {
     return known;
   }
 
-  #windowOf({ segment, start, end }: AskedBytes): Window {
-    return {
-      start: this.#code.addressOf(segment, start),
-      end: this.#code.addressOf(segment, end),
-    };
-  }
-
-  #describe(segment: ExecutableSegment, { target, from, kind, certain }: Landing): KnownLanding {
-    const where = hex(this.#code.offsetOf(segment, from));
-    const what = kind === 'branch' ? 'the branch' : 'code';
-    const does = kind === 'branch' ? 'goes there' : 'takes its address';
-    return {
-      at: this.#code.offsetOf(segment, target),
-      from: this.#code.offsetOf(segment, from),
-      certain,
-      reason: certain
-        ? `${what} at file offset ${where} ${does}`
-        : `what may be a branch at file offset ${where} goes there`,
-    };
-  }
-
-  /** The instructions of the function around a byte of the segment, if it is known and begins there. */
-  #functionAt(segment: ExecutableSegment, offset: number): Listing | undefined {
+  /** The function around a byte of the segment, if it is known and begins there. */
+  #functionAt(segment: ExecutableSegment, offset: number): TextFunction | undefined {
     const bounds = this.#boundsOf(offset);
-    return bounds === undefined || bounds.start < segment.fileOffset
-      ? undefined
-      : this.#code.listing(bounds, segment);
+    if (bounds === undefined || bounds.start < segment.fileOffset) return undefined;
+    const listing = this.#code.listing(bounds, segment);
+    return { start: bounds.start - segment.fileOffset, listing };
   }
 
   #readFunction({ bounds, segment }: CodePlace): FunctionLandings {
@@ -279,7 +260,7 @@ export class LandingProof {
       farJumps(bytes, from).some((target) => target > to.start && target < to.end);
     const isHere = (offset: number): boolean =>
       offset >= segment.fileOffset && offset < segment.fileOffset + segment.fileSize;
-    const owners = (this.#owners.get(bounds.start) ?? []).filter((from) => isJump(bytes, from));
+    const owners = this.#owners.get(bounds.start) ?? [];
     const isPart = owners.length > 0;
     for (const offset of [...farJumps(bytes, bounds).filter(isHere), ...owners]) {
       const other = this.#boundsOf(offset);
@@ -317,9 +298,16 @@ function farJumps(bytes: Uint8Array, { start, end }: FunctionBounds): number[] {
   return targets;
 }
 
-/** Whether the opcode of a jump with a displacement stands there: `jmp`, `jcc`, but no call. */
-function isJump(bytes: Uint8Array, at: number): boolean {
-  const first = bytes[at] ?? 0;
-  if (first === 0xe9 || first === 0xeb) return true;
-  return first === 0x0f ? ((bytes[at + 1] ?? 0) & 0xf0) === 0x80 : (first & 0xf0) === 0x70;
+function describe({ target, from, kind, certain }: Landing): KnownLanding {
+  const where = hex(from);
+  const what = kind === 'branch' ? 'the branch' : 'code';
+  const does = kind === 'branch' ? 'goes there' : 'takes its address';
+  return {
+    at: target,
+    from,
+    certain,
+    reason: certain
+      ? `${what} at file offset ${where} ${does}`
+      : `what may be a branch at file offset ${where} goes there`,
+  };
 }

@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import { execFileSync } from 'node:child_process';
 import { address, type Address } from '../../../src/base/brand.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
-import { findLandings, type Bounds } from '../../../src/x64/landings.ts';
+import { isJump } from '../../../src/x64/branch-scan.ts';
+import { findLandings, type TextFunction } from '../../../src/x64/landings.ts';
 import { Listing } from '../../../src/x64/listing.ts';
 import { CONDITIONS, mem } from '../../../src/x64/operands.ts';
 
@@ -17,15 +18,13 @@ function landingsOf(
   whole: boolean,
 ): string[] {
   const code = new Assembler(AT);
-  const window = { start: address(AT + 0x40n), end: address(AT + 0x45n) };
-  write(code, address(window.start + 2n));
+  write(code, address(AT + 0x42n));
   code.nop(0x80 - code.length);
   const text = code.finish();
-  const listing = new Listing(text, AT);
-  const [found] = findLandings(text, AT, [window], () => (whole ? listing : undefined));
-  return (found ?? []).map(
-    ({ target, from, certain }) => `${from - AT}>${target - AT}${certain ? '' : '?'}`,
-  );
+  const all = { start: 0, listing: new Listing(text, AT) };
+  const window = { start: 0x40, end: 0x45 };
+  const [found] = findLandings(text, [window], () => (whole ? all : undefined));
+  return (found ?? []).map(({ target, from, certain }) => `${from}>${target}${certain ? '' : '?'}`);
 }
 
 void test('every direct branch into a window is found', () => {
@@ -80,7 +79,7 @@ void test('what only looks like a branch is dismissed where the code is known, k
 });
 
 void test('the first byte of a window and the byte behind it are not inside', () => {
-  const window = { start: address(AT + 0x40n), end: address(AT + 0x45n) };
+  const window = { start: 0x40, end: 0x45 };
   for (const [to, expected] of [
     [0x3f, 0],
     [0x40, 0],
@@ -92,7 +91,7 @@ void test('the first byte of a window and the byte behind it are not inside', ()
       .jmp(address(AT + BigInt(to)), 'near')
       .nop(0x80)
       .finish();
-    assert.equal(findLandings(text, AT, [window], nowhere)[0]?.length, expected);
+    assert.equal(findLandings(text, [window], nowhere)[0]?.length, expected);
   }
 });
 
@@ -101,18 +100,14 @@ void test('windows that overlap, lie outside or are empty, and branches cut off 
     .jmp(address(AT + 0x42n), 'near')
     .nop(0x40)
     .finish();
-  const window = (start: bigint, end: bigint): { start: Address; end: Address } => ({
-    start: address(AT + start),
-    end: address(AT + end),
-  });
   const windows = [
-    window(0x41n, 0x46n),
-    window(0x3en, 0x43n),
-    window(0x1000n, 0x1005n),
-    window(-0x1000n, -0xffbn),
-    window(0x41n, 0x41n),
+    { start: 0x41, end: 0x46 },
+    { start: 0x3e, end: 0x43 },
+    { start: 0x1000, end: 0x1005 },
+    { start: -0x1000, end: -0xffb },
+    { start: 0x41, end: 0x41 },
   ];
-  const found = findLandings(text, AT, windows, nowhere);
+  const found = findLandings(text, windows, nowhere);
   assert.deepEqual(
     found.map((landings) => landings.length),
     [1, 1, 0, 0, 0],
@@ -127,8 +122,8 @@ void test('windows that overlap, lie outside or are empty, and branches cut off 
     [0xc7, 0xf8],
   ]) {
     const bytes = Uint8Array.from([0x90, 0x90, 0x90, ...cut]);
-    const all = [{ start: AT, end: address(AT + 0x100n) }];
-    assert.doesNotThrow(() => findLandings(bytes, AT, all, nowhere));
+    const all = [{ start: 0, end: 0x100 }];
+    assert.doesNotThrow(() => findLandings(bytes, all, nowhere));
   }
 });
 
@@ -156,38 +151,40 @@ function textSection(): { at: Address; bytes: Uint8Array } {
   return { at: address(BigInt(`0x${at}`)), bytes: new Uint8Array(bytes) };
 }
 
-function functions(): Bounds[] {
+/** The functions that the dynamic symbols name, by their places in .text. */
+function functions(textAt: Address): { start: number; end: number }[] {
   const listing = execFileSync('readelf', ['-W', '--dyn-syms', LIBC]).toString();
-  const found = new Map<bigint, Bounds>();
+  const found = new Map<number, { start: number; end: number }>();
   for (const [, value, size] of listing.matchAll(/: (\w+) +(\d+) FUNC +\w+ +\w+ +\d+ /g)) {
-    const start = BigInt(`0x${value}`);
-    if (size === '0') continue;
-    found.set(start, { start: address(start), end: address(start + BigInt(size ?? 0)) });
+    const start = Number(BigInt(`0x${value}`) - textAt);
+    if (size === '0' || start < 0) continue;
+    found.set(start, { start, end: start + Number(size) });
   }
-  return [...found.values()];
+  return [...found.values()].sort((one, other) => one.start - other.start);
 }
 
 void test("no branch of libc that objdump knows is missed, and what is certain is one of objdump's", () => {
-  const branches = objdumpBranches();
   const { at, bytes } = textSection();
-  const known = functions();
+  const branches = new Map(
+    [...objdumpBranches()].map(([from, to]) => [Number(from - at), Number(to - at)]),
+  );
+  const known = functions(at);
   assert.ok(branches.size > 50_000 && known.length > 1000);
   // At entries hardly anything lands. So also in the middle, at addresses of no meaning.
-  const windows = Array.from({ length: 4500 }, (_, index) => address(at + BigInt(index * 300)))
+  const windows = Array.from({ length: 4500 }, (_, index) => index * 300)
     .concat(known.map(({ start }) => start))
-    .map((start) => ({ start, end: address(start + 5n) }));
-  const sorted = known.toSorted((one, other) => (one.start < other.start ? -1 : 1));
-  const functionAt = (offset: number): Listing | undefined => {
-    const where = at + BigInt(offset);
-    const bounds = sorted.findLast(({ start, end }) => start <= where && where < end);
+    .map((start) => ({ start, end: start + 5 }));
+  const functionAt = (offset: number): TextFunction | undefined => {
+    const bounds = known.findLast(({ start, end }) => start <= offset && offset < end);
     if (bounds === undefined) return undefined;
-    const code = bytes.subarray(Number(bounds.start - at), Number(bounds.end - at));
-    return new Listing(code, bounds.start);
+    const { start, end } = bounds;
+    const listing = new Listing(bytes.subarray(start, end), address(at + BigInt(start)));
+    return { start, listing };
   };
-  const found = findLandings(bytes, at, windows, functionAt);
+  const found = findLandings(bytes, windows, functionAt);
 
   let expected = 0;
-  const targets = [...branches].toSorted(([, one], [, other]) => (one < other ? -1 : 1));
+  const targets = [...branches].toSorted(([, one], [, other]) => one - other);
   for (const [index, { start, end }] of windows.entries()) {
     const ours = found[index] ?? [];
     for (const [from, target] of targets) {
@@ -195,15 +192,26 @@ void test("no branch of libc that objdump knows is missed, and what is certain i
       if (target <= start) continue;
       // objdump prints where the instruction starts; prefixes may stand before the opcode.
       const hit = ours.find(
-        (one) => one.target === target && one.from - from < 5n && one.from >= from,
+        (one) => one.target === target && one.from - from < 5 && one.from >= from,
       );
       assert.ok(hit !== undefined, `0x${from.toString(16)} to 0x${target.toString(16)}`);
       expected++;
     }
     for (const { kind, from, target, certain } of ours) {
       if (certain && kind === 'branch')
-        assert.equal(branches.get(from) ?? branches.get(from - 1n), target);
+        assert.equal(branches.get(from) ?? branches.get(from - 1), target);
     }
   }
   assert.ok(expected > 500, `${expected} landings`);
+
+  // Few windows are searched for in another way than many.
+  const busiest = windows
+    .map((window, index) => ({ window, landings: found[index] ?? [] }))
+    .toSorted((one, other) => other.landings.length - one.landings.length)
+    .slice(0, 200);
+  for (const { window, landings } of busiest) {
+    assert.deepEqual(findLandings(bytes, [window], functionAt), [landings]);
+    const jumps = landings.filter(({ from }) => isJump(bytes, from));
+    assert.deepEqual(findLandings(bytes, [{ ...window, jumpsOnly: true }], functionAt), [jumps]);
+  }
 });
