@@ -14,8 +14,6 @@ export interface TableImage {
   readonly read: (at: bigint, length: number) => Uint8Array | undefined;
   /** The executable bytes: everything that a jump can reach. */
   readonly text: Bounds;
-  /** If given, targets outside of it may be left out: who asks about a few bytes need not have them all. */
-  readonly wanted?: Bounds;
   /** Kept by who asks more than once of the same file. */
   readonly summaries?: WordSummaries;
 }
@@ -27,85 +25,138 @@ export interface TableImage {
  */
 export type WordSummaries = Map<number, { readonly least: number; readonly most: number } | null>;
 
-/** Where entries lie, and what they are added to. */
-export interface Table {
+/** Bytes of an entry. 4: offsets from the table's base; 8: addresses. */
+export type EntryBytes = 4 | 8;
+
+/** Where entries may lie, and what they are added to. */
+export interface PossibleTable {
   readonly at: bigint;
   readonly base: bigint;
+}
+
+/** Where entries lie, in plain numbers. */
+interface Entries {
+  readonly at: number;
+  /** From the text's start to what they are added to. */
+  readonly distance: number;
+  readonly entryBytes: EntryBytes;
+}
+
+/** A table of which it is known how far it goes. */
+export interface JumpTable extends Entries {
+  /** How many entries lead into the text, from the first on. */
+  readonly count: number;
 }
 
 /** More than any compiler makes: a table that does not end by then is none. */
 const MAX_ENTRIES = 1 << 16;
 /** Bytes of a table that are asked for at a time, up to a multiple of it. */
 const CHUNK_BYTES = 4096;
+const HALF = 0x1_0000_0000;
 
 /**
- * The entries of all tables given; undefined if there are none; the reason if one does not end. Tables lie
- * one behind the other in a file, and each is read on into the next ones: entries are compared as plain
- * numbers, relative to the text, and a chunk of them is read at a time.
- * @param entryBytes 4: offsets from the table's base; 8: addresses
+ * How far tables go, each up to its first entry that leaves the text: those that have an entry; the reason if one does
+ * not end.
  */
-export function readTables(
-  tables: readonly Table[],
+export function measureTables(
+  tables: readonly PossibleTable[],
   image: TableImage,
-  entryBytes: 4 | 8,
-): bigint[] | string | undefined {
+  entryBytes: EntryBytes,
+): JumpTable[] | string {
   const { start, end } = image.text;
   const textBytes = Number(end - start);
-  const wanted = image.wanted ?? image.text;
-  const wantedStart = Number(wanted.start - start);
-  const wantedEnd = Number(wanted.end - start);
-  const found = new Set<number>();
-  let isAny = false;
-  for (const { at, base } of tables) {
+  const found: JumpTable[] = [];
+  for (const { at: place, base } of tables) {
+    const at = Number(place);
+    // A file maps nothing so high.
+    if (!Number.isSafeInteger(at)) continue;
     // What overflows 64 bits is far from the text with and without it.
-    const distance = Number(BigInt.asIntN(64, base - start));
-    let read = 0;
-    let isOpen = true;
-    while (isOpen) {
-      const from = at + BigInt(read * entryBytes);
-      const untilNext = CHUNK_BYTES - Number(from % BigInt(CHUNK_BYTES));
-      const whole =
-        entryBytes === 4 && untilNext === CHUNK_BYTES ? summaryOf(image, from) : undefined;
-      if (whole !== undefined) {
-        const [low, high] = [distance + whole.least, distance + whole.most];
-        if (low >= 0 && high < textBytes && (high < wantedStart || low >= wantedEnd)) {
-          isAny = true;
-          read += CHUNK_BYTES / entryBytes;
-          if (read > MAX_ENTRIES) return 'a jump table does not end';
-          continue;
-        }
-      }
-      const chunk = readChunk(image, from, untilNext, entryBytes) ?? image.read(from, entryBytes);
-      if (chunk === undefined) break;
-      const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-      for (let place = 0; place < chunk.byteLength; place += entryBytes) {
-        const target =
-          entryBytes === 4
-            ? distance + view.getInt32(place, true)
-            : Number(BigInt.asIntN(64, view.getBigUint64(place, true) - start));
-        isOpen = target >= 0 && target < textBytes;
-        if (!isOpen) break;
-        if (read++ >= MAX_ENTRIES) return 'a jump table does not end';
-        isAny = true;
-        if (target >= wantedStart && target < wantedEnd) found.add(target);
-      }
+    const distance = entryBytes === 4 ? Number(BigInt.asIntN(64, base - start)) : -Number(start);
+    const isText = (target: number): boolean => target >= 0 && target < textBytes;
+    const entries = { at, distance, entryBytes };
+    const count = walk(image, entries, MAX_ENTRIES + 1, {
+      skips: (least, most) => isText(least) && isText(most),
+      goesOn: isText,
+    });
+    if (count > MAX_ENTRIES) return 'a jump table does not end';
+    if (count > 0) found.push({ ...entries, count });
+  }
+  return found;
+}
+
+/** Where a table's entries lead within `wanted`. */
+export function entriesWithin(table: JumpTable, image: TableImage, wanted: Bounds): bigint[] {
+  const { start } = image.text;
+  const [first, end] = [Number(wanted.start - start), Number(wanted.end - start)];
+  const found = new Set<number>();
+  walk(image, table, table.count, {
+    skips: (least, most) => most < first || least >= end,
+    goesOn: (target) => {
+      if (target >= first && target < end) found.add(target);
+      return true;
+    },
+  });
+  return Array.from(found, (target) => start + BigInt(target));
+}
+
+/** What is done on a walk over the entries of a table. */
+interface Walk {
+  /** Whether a chunk whose entries all lead between two places need not be looked at. */
+  readonly skips: (least: number, most: number) => boolean;
+  /** Shown where each other entry leads, from the text's start; whether to go on behind it. */
+  readonly goesOn: (target: number) => boolean;
+}
+
+/**
+ * Walks over the first entries of a table. Tables lie one behind the other in a file, and each is read on into the next ones:
+ * entries are compared as plain numbers, and a chunk of them is read at a time.
+ * @returns how many entries were passed
+ */
+function walk(
+  image: TableImage,
+  { at, distance, entryBytes }: Entries,
+  most: number,
+  { skips, goesOn }: Walk,
+): number {
+  let read = 0;
+  while (read < most) {
+    const from = at + read * entryBytes;
+    const untilNext = CHUNK_BYTES - (from % CHUNK_BYTES);
+    const whole =
+      entryBytes === 4 && untilNext === CHUNK_BYTES ? summaryOf(image, from) : undefined;
+    if (whole !== undefined && skips(distance + whole.least, distance + whole.most)) {
+      read += CHUNK_BYTES / entryBytes;
+      continue;
+    }
+    const chunk =
+      readChunk(image, from, untilNext, entryBytes) ?? image.read(BigInt(from), entryBytes);
+    if (chunk === undefined) return read;
+    const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    for (let place = 0; place < chunk.byteLength && read < most; place += entryBytes) {
+      // Two halves make an address without a bigint; what is rounded is far from the text.
+      const word =
+        entryBytes === 4
+          ? view.getInt32(place, true)
+          : view.getUint32(place + 4, true) * HALF + view.getUint32(place, true);
+      if (!goesOn(distance + word)) return read;
+      read++;
     }
   }
-  return isAny ? Array.from(found, (target) => start + BigInt(target)) : undefined;
+  return read;
 }
 
 /** The extremes of the chunk at `at`, a multiple of its length; undefined if it is not in one piece. */
 function summaryOf(
   image: TableImage,
-  at: bigint,
+  at: number,
 ): { readonly least: number; readonly most: number } | undefined {
   const { summaries } = image;
   if (summaries === undefined) return undefined;
-  const known = summaries.get(Number(at));
+  const known = summaries.get(at);
   if (known !== undefined) return known ?? undefined;
   const chunk = readChunk(image, at, CHUNK_BYTES, 4);
   if (chunk === undefined) {
-    summaries.set(Number(at), null);
+    summaries.set(at, null);
     return undefined;
   }
   const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
@@ -117,17 +168,18 @@ function summaryOf(
     if (word > most) most = word;
   }
   const summary = { least, most };
-  summaries.set(Number(at), summary);
+  summaries.set(at, summary);
   return summary;
 }
 
 /** Many entries at once, if all of them lie in one piece of the file. */
 function readChunk(
   image: TableImage,
-  at: bigint,
+  from: number,
   bytes: number,
   entryBytes: number,
 ): Uint8Array | undefined {
+  const at = BigInt(from);
   const whole = bytes - (bytes % entryBytes);
   if (whole <= entryBytes) return undefined;
   const behindFirst = whole - entryBytes;

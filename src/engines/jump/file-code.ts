@@ -31,7 +31,8 @@ export interface Padding {
 export class FileCode {
   readonly elf: ElfFile;
   readonly segments: readonly ExecutableSegment[];
-  readonly #listings = new Map<number, { readonly end: number; readonly listing: Listing }>();
+  readonly #bounds = new Map<number, FunctionBounds[]>();
+  readonly #listings = new Map<FunctionBounds, Listing>();
   #restartable: readonly RestartableSequence[] | undefined;
   #go: ReturnType<typeof goText> | null = null;
 
@@ -46,7 +47,7 @@ export class FileCode {
       ({ fileOffset: start, fileSize }) => offset >= start && offset < start + fileSize,
     );
     if (segment === undefined) return 'it is not in an executable part of the file';
-    const bounds = functionBounds(this.elf, offset);
+    const bounds = this.boundsAt(offset);
     if (bounds === undefined) {
       return 'the bounds of its function are not known: neither symbols nor unwind tables have it';
     }
@@ -68,18 +69,34 @@ export class FileCode {
     return decodeAt(this.elf.bytes.subarray(0, end), offset, this.addressOf(segment, offset));
   }
 
+  /**
+   * The function around a byte of the file, if it is known: one object for each, so that what is known of it can be kept by
+   * it. Its start alone does not name it: symbols that begin at one place may differ in size.
+   */
+  boundsAt(offset: number): FunctionBounds | undefined {
+    const found = functionBounds(this.elf, fileOffset(offset));
+    if (found === undefined) return undefined;
+    const there = this.#bounds.get(found.start);
+    if (there === undefined) {
+      this.#bounds.set(found.start, [found]);
+      return found;
+    }
+    const known = there.find(({ end, source }) => end === found.end && source === found.source);
+    if (known === undefined) there.push(found);
+    return known ?? found;
+  }
+
   /** A function's instructions, as far as they lie in the segment. Kept: they are asked for again and again. */
   listing(bounds: FunctionBounds, segment: ExecutableSegment): Listing {
+    const known = this.#listings.get(bounds);
+    if (known !== undefined) return known;
     const { start, end } = bounds;
-    const known = this.#listings.get(start);
-    // Symbols that begin at one place may differ in size.
-    if (known?.end === end) return known.listing;
     const code = this.elf.bytes.subarray(
       start,
       Math.min(end, segment.fileOffset + segment.fileSize),
     );
     const listing = new Listing(code, this.addressOf(segment, start), end - start);
-    this.#listings.set(start, { end, listing });
+    this.#listings.set(bounds, listing);
     return listing;
   }
 
@@ -139,7 +156,7 @@ export class FileCode {
     for (let last: FunctionBounds | undefined = bounds; last && last.end <= highest;) {
       const end = this.#fillerEnd(segment, last.end);
       if (this.#endsWithoutFlow(last, segment)) add(last.end, end);
-      const next = functionBounds(this.elf, fileOffset(end));
+      const next = this.boundsAt(end);
       last = next !== undefined && next.end > last.end ? next : undefined;
     }
     for (let first: FunctionBounds | undefined = bounds; first && first.start > lowest;) {
@@ -182,7 +199,7 @@ export class FileCode {
   #fillerEnd(segment: ExecutableSegment, from: number): number {
     const segmentEnd = segment.fileOffset + segment.fileSize;
     let at = from;
-    while (at < segmentEnd && functionBounds(this.elf, fileOffset(at)) === undefined) {
+    while (at < segmentEnd && this.boundsAt(at) === undefined) {
       const { flow, length } = this.decode(segment, at);
       if (flow === 'invalid' || !isFiller(this.elf.bytes, at, length)) break;
       if (at + length > segmentEnd) break;
@@ -193,7 +210,7 @@ export class FileCode {
 
   #functionBefore(start: number, lowest: number): FunctionBounds | undefined {
     for (let at = start - 1; at >= lowest; at--) {
-      const bounds = functionBounds(this.elf, fileOffset(at));
+      const bounds = this.boundsAt(at);
       if (bounds !== undefined) return bounds.end <= start ? bounds : undefined;
     }
     return undefined;

@@ -6,29 +6,25 @@
  * relocated words in the whole file; jump tables and exception tables by the function.
  */
 
-import { address, fileOffset, hex } from '../../base/brand.ts';
+import { address, hex } from '../../base/brand.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
-import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
+import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { lowerBound } from '../../symbols/function-index.ts';
 import { landingPads } from '../../symbols/landing-pads.ts';
-import { isWholeFunction } from '../../symbols/parts.ts';
 import { codePointers } from '../../symbols/relocated-words.ts';
-import { findJumpTargets, type JumpTargets } from '../../x64/jump-tables.ts';
-import { isJump } from '../../x64/branch-scan.ts';
-import { findLandings, type Landing, type TextFunction, type Window } from '../../x64/landings.ts';
+import {
+  findIndirectJumps,
+  targetsWithin,
+  type Image,
+  type IndirectJumps,
+  type JumpTargets,
+} from '../../x64/jump-tables.ts';
+import type { Landing } from '../../x64/landings.ts';
 import { reachedFrom } from '../../x64/reach.ts';
 import type { Bounds, WordSummaries } from '../../x64/table-entries.ts';
 import type { CodePlace, FileCode } from './file-code.ts';
-
-/** Bytes of which it is asked who comes to them: from behind `start` up to `end`, which is not meant. */
-export interface AskedBytes {
-  readonly segment: ExecutableSegment;
-  /** File offsets. */
-  readonly start: number;
-  readonly end: number;
-  /** Whether calls and taken addresses are of no interest. */
-  readonly jumpsOnly?: boolean;
-}
+import { FunctionParts } from './function-parts.ts';
+import { LandingSearch, type AskedBytes } from './landing-search.ts';
 
 /** Where something comes to, as a file offset, and who it is. */
 export interface KnownLanding {
@@ -52,22 +48,26 @@ interface FunctionLandings {
 export class LandingProof {
   readonly #code: FileCode;
   readonly #elf: ElfFile;
+  readonly #search: LandingSearch;
+  readonly #parts: FunctionParts;
   readonly #summaries: WordSummaries = new Map();
-  readonly #functions = new Map<number, FunctionLandings>();
-  /** For functions that may be parts of others: the opcodes of jumps into them, as file offsets. */
-  readonly #owners = new Map<number, readonly number[]>();
+  readonly #functions = new Map<FunctionBounds, FunctionLandings>();
+  /** Of functions and of their parts: how they jump. */
+  readonly #jumps = new Map<FunctionBounds, IndirectJumps>();
   /** By function: for each of its instructions 1 if it is reached, else 0; undefined where any may be. */
-  readonly #reached = new Map<number, Uint8Array | undefined>();
+  readonly #reached = new Map<FunctionBounds, Uint8Array | undefined>();
   #pointers: Float64Array | undefined;
 
   constructor(code: FileCode) {
     this.#code = code;
     this.#elf = code.elf;
+    this.#search = new LandingSearch(code);
+    this.#parts = new FunctionParts(code, this.#search);
   }
 
   /** Branches and taken addresses that lead into bytes; the text is searched once for all that is asked. */
   direct(asked: readonly (AskedBytes | undefined)[]): KnownLanding[][] {
-    const found = this.#find(asked);
+    const found = this.#search.find(asked);
     return asked.map((bytes, index) =>
       bytes === undefined ? [] : (found[index] ?? []).map((landing) => describe(landing)),
     );
@@ -78,20 +78,20 @@ export class LandingProof {
    * exceptions and pointers. The text is searched once for all.
    */
   areReached(places: readonly CodePlace[]): boolean[] {
-    const fresh = new Map<number, CodePlace>();
+    const fresh = new Map<FunctionBounds, CodePlace>();
     for (const place of places) {
-      if (!this.#reached.has(place.bounds.start)) fresh.set(place.bounds.start, place);
+      if (!this.#reached.has(place.bounds)) fresh.set(place.bounds, place);
     }
     const functions = [...fresh.values()];
-    this.prepare(functions);
-    const found = this.#find(
+    this.#parts.prepare(functions);
+    const found = this.#search.find(
       functions.map(({ segment, bounds }) => ({ segment, start: bounds.start, end: bounds.end })),
     );
     functions.forEach((place, index) => {
-      this.#reached.set(place.bounds.start, this.#reachedIn(place, found[index] ?? []));
+      this.#reached.set(place.bounds, this.#reachedIn(place, found[index] ?? []));
     });
     return places.map(({ bounds, segment, offset }) => {
-      const reached = this.#reached.get(bounds.start);
+      const reached = this.#reached.get(bounds);
       if (reached === undefined) return true;
       const position = this.#code.listing(bounds, segment).positionOf(offset - bounds.start);
       return reached[position] === 1;
@@ -118,52 +118,9 @@ export class LandingProof {
     return reachedFrom(inside, listing);
   }
 
-  /** For all bytes asked about who comes there, in file offsets. */
-  #find(asked: readonly (AskedBytes | undefined)[]): (readonly Landing[])[] {
-    const found: (readonly Landing[])[] = asked.map(() => []);
-    for (const segment of this.#code.segments) {
-      const { fileOffset: first, fileSize } = segment;
-      const inside: number[] = [];
-      const windows: Window[] = [];
-      asked.forEach((bytes, index) => {
-        if (bytes?.segment !== segment) return;
-        inside.push(index);
-        const { start, end, jumpsOnly = false } = bytes;
-        windows.push({ start: start - first, end: end - first, jumpsOnly });
-      });
-      if (inside.length === 0) continue;
-      const text = this.#elf.bytes.subarray(first, first + fileSize);
-      const landings = findLandings(text, windows, (at) => this.#functionAt(segment, first + at));
-      inside.forEach((index, nth) => {
-        found[index] = (landings[nth] ?? []).map((landing) => {
-          const { target, from } = landing;
-          return { ...landing, target: first + target, from: first + from };
-        });
-      });
-    }
-    return found;
-  }
-
-  /**
-   * Looks up who jumps into functions that may be parts of others, all in one search of the text: what
-   * {@link indirect} has to know about them.
-   */
+  /** Looks up what {@link indirect} has to know about the functions of many places, in one search of the text. */
   prepare(places: readonly CodePlace[]): void {
-    const parts = new Map<number, CodePlace>();
-    for (const place of places) {
-      const { start } = place.bounds;
-      if (this.#functions.has(start) || this.#owners.has(start)) continue;
-      if (!isWholeFunction(this.#elf, place.bounds)) parts.set(start, place);
-    }
-    const asked = [...parts.values()].map(({ bounds, segment }) => {
-      return { segment, start: bounds.start - 1, end: bounds.end, jumpsOnly: true };
-    });
-    const landings = asked.length === 0 ? [] : this.#find(asked);
-    [...parts.values()].forEach(({ bounds }, index) => {
-      const from = (landings[index] ?? []).map((landing) => landing.from);
-      const outside = from.filter((at) => at < bounds.start || at >= bounds.end);
-      this.#owners.set(bounds.start, outside);
-    });
+    this.#parts.prepare(places);
   }
 
   /**
@@ -181,25 +138,17 @@ export class LandingProof {
   }
 
   #tables(place: CodePlace): FunctionLandings {
-    const { start } = place.bounds;
-    let known = this.#functions.get(start);
+    let known = this.#functions.get(place.bounds);
     if (known === undefined) {
-      this.prepare([place]);
+      this.#parts.prepare([place]);
       known = this.#readFunction(place);
-      this.#functions.set(start, known);
+      this.#functions.set(place.bounds, known);
     }
     return known;
   }
 
-  /** The function around a byte of the segment, if it is known and begins there. */
-  #functionAt(segment: ExecutableSegment, offset: number): TextFunction | undefined {
-    const bounds = this.#boundsOf(offset);
-    if (bounds === undefined || bounds.start < segment.fileOffset) return undefined;
-    const listing = this.#code.listing(bounds, segment);
-    return { start: bounds.start - segment.fileOffset, listing };
-  }
-
-  #readFunction({ bounds, segment }: CodePlace): FunctionLandings {
+  #readFunction(place: CodePlace): FunctionLandings {
+    const { bounds, segment } = place;
     const places = new Map<number, string>();
     const pads = landingPads(this.#elf, bounds.start);
     if (pads.kind === 'unknown') {
@@ -208,7 +157,7 @@ export class LandingProof {
     for (const pad of pads.pads) places.set(pad, 'an exception lands there');
     const start = this.#code.addressOf(segment, bounds.start);
     const wanted = { start, end: this.#code.addressOf(segment, bounds.end) };
-    const related = this.#related(bounds, segment);
+    const related = this.#parts.related(place);
     for (const part of [bounds, ...related]) {
       const tables = this.#tablesOf(part, segment, wanted);
       if (tables.kind === 'unknown') {
@@ -236,44 +185,21 @@ export class LandingProof {
   }
 
   #tablesOf(part: FunctionBounds, segment: ExecutableSegment, wanted: Bounds): JumpTargets {
-    const text = {
-      start: address(segment.address),
-      end: address(segment.address + BigInt(segment.fileSize)),
-    };
-    return findJumpTargets(this.#code.listing(part, segment), {
+    const image: Image = {
       read: (from, length) => this.#code.image(from, length),
       hasPointerInto: (from, to) => this.#isPointedInto(from, to),
       summaries: this.#summaries,
-      text,
-      wanted,
-    });
-  }
-
-  /**
-   * The other parts of a function, whose jump tables and exceptions may lead into it: what has no symbol of its
-   * own, or one that says so, and is entered behind its start by this one, or enters this one so.
-   */
-  #related(bounds: FunctionBounds, segment: ExecutableSegment): FunctionBounds[] {
-    const related = new Map<number, FunctionBounds>();
-    const { bytes } = this.#elf;
-    const entersInside = (from: FunctionBounds, to: FunctionBounds): boolean =>
-      farJumps(bytes, from).some((target) => target > to.start && target < to.end);
-    const isHere = (offset: number): boolean =>
-      offset >= segment.fileOffset && offset < segment.fileOffset + segment.fileSize;
-    const owners = this.#owners.get(bounds.start) ?? [];
-    const isPart = owners.length > 0;
-    for (const offset of [...farJumps(bytes, bounds).filter(isHere), ...owners]) {
-      const other = this.#boundsOf(offset);
-      if (other === undefined || other.start === bounds.start || related.has(other.start)) continue;
-      if (!isPart && isWholeFunction(this.#elf, other)) continue;
-      if (entersInside(bounds, other) || entersInside(other, bounds))
-        related.set(other.start, other);
+      text: {
+        start: address(segment.address),
+        end: address(segment.address + BigInt(segment.fileSize)),
+      },
+    };
+    let jumps = this.#jumps.get(part);
+    if (jumps === undefined) {
+      jumps = findIndirectJumps(this.#code.listing(part, segment), image);
+      this.#jumps.set(part, jumps);
     }
-    return [...related.values()];
-  }
-
-  #boundsOf(offset: number): FunctionBounds | undefined {
-    return functionBounds(this.#elf, fileOffset(offset));
+    return targetsWithin(jumps, image, wanted);
   }
 
   /** Whether a word of the file's data will hold an address of start ≤ address < end. */
@@ -282,20 +208,6 @@ export class LandingProof {
     const next = this.#pointers[lowerBound(this.#pointers, Number(start))];
     return next !== undefined && next < Number(end);
   }
-}
-
-/** Where what looks like a jump of four bytes' displacement leads that leaves a function, as file offsets. */
-function farJumps(bytes: Uint8Array, { start, end }: FunctionBounds): number[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const targets: number[] = [];
-  for (let at = start; at + 5 <= end; at++) {
-    if (!isJump(bytes, at)) continue;
-    const field = bytes[at] === 0x0f ? at + 2 : at + 1;
-    if (field + 4 > end) continue;
-    const target = field + 4 + view.getInt32(field, true);
-    if (target < start || target >= end) targets.push(target);
-  }
-  return targets;
 }
 
 function describe({ target, from, kind, certain }: Landing): KnownLanding {

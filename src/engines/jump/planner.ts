@@ -11,7 +11,8 @@ import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
 import { FileCode, type Padding } from './file-code.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
-import { LandingProof, type AskedBytes, type KnownLanding } from './landing-proof.ts';
+import { LandingProof, type KnownLanding } from './landing-proof.ts';
+import type { AskedBytes } from './landing-search.ts';
 import { JUMP_BYTES, SHORT_JUMP_BYTES } from './patches.ts';
 import { WayJudge, type Candidate, type Judgement, type Way } from './ways.ts';
 

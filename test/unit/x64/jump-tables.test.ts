@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { address } from '../../../src/base/brand.ts';
 import { decodeAll } from '../../../src/x64/decode.ts';
-import { findJumpTargets, type Image, type JumpTargets } from '../../../src/x64/jump-tables.ts';
+import {
+  findIndirectJumps,
+  targetsWithin,
+  type Image,
+  type JumpTargets,
+} from '../../../src/x64/jump-tables.ts';
 import { Listing } from '../../../src/x64/listing.ts';
 import { skipUnless } from '../../harness/features.ts';
 import { gnuAssemble, withFolder } from './oracles.ts';
@@ -124,12 +129,17 @@ function build(options: readonly string[], compiler = 'gcc'): Linked {
   });
 }
 
+/** Wherever in the text they are. */
+function targetsOf(listing: Listing, image: Image): JumpTargets {
+  return targetsWithin(findIndirectJumps(listing, image), image, image.text);
+}
+
 function targetsIn({ image, symbols }: Linked, name: string): JumpTargets {
   const symbol = symbols.get(name);
   assert.ok(symbol !== undefined, name);
   const code = image.read(symbol.at, symbol.size);
   assert.ok(code !== undefined);
-  return findJumpTargets(new Listing(code, address(symbol.at)), image);
+  return targetsOf(new Listing(code, address(symbol.at)), image);
 }
 
 /** Whether control that enters at `target` comes to `mark` without leaving the line. */
@@ -206,7 +216,7 @@ function analyse(source: string, pointers = false): JumpTargets {
       : undefined;
   };
   const image = { read, text: { start: address(TEXT), end: address(end) } };
-  return findJumpTargets(
+  return targetsOf(
     new Listing(code, address(TEXT)),
     pointers
       ? { ...image, hasPointerInto: (from, to) => from < TEXT + 4n && TEXT + 4n < to }

@@ -1,0 +1,91 @@
+/** Functions that the compiler has cut in parts: which belong together. */
+
+import type { FunctionBounds } from '../../symbols/function-bounds.ts';
+import { isWholeFunction } from '../../symbols/parts.ts';
+import { isJump } from '../../x64/branch-scan.ts';
+import type { CodePlace, FileCode } from './file-code.ts';
+import type { LandingSearch } from './landing-search.ts';
+
+/** The parts of the functions of one file. */
+export class FunctionParts {
+  readonly #code: FileCode;
+  readonly #search: LandingSearch;
+  /** For functions that may be parts of others: the opcodes of jumps into them, as file offsets; of others none. */
+  readonly #owners = new Map<FunctionBounds, readonly number[]>();
+  /** Where what looks like a jump out of a function leads. */
+  readonly #farJumps = new Map<FunctionBounds, readonly number[]>();
+
+  constructor(code: FileCode, search: LandingSearch) {
+    this.#code = code;
+    this.#search = search;
+  }
+
+  /**
+   * Looks up who jumps into functions that may be parts of others, all in one search of the text: what
+   * {@link related} has to know about them.
+   */
+  prepare(places: readonly CodePlace[]): void {
+    const parts = new Map<FunctionBounds, CodePlace>();
+    for (const place of places) {
+      const { bounds } = place;
+      if (this.#owners.has(bounds) || parts.has(bounds)) continue;
+      if (isWholeFunction(this.#code.elf, bounds)) this.#owners.set(bounds, []);
+      else parts.set(bounds, place);
+    }
+    const asked = [...parts.values()].map(({ bounds, segment }) => {
+      return { segment, start: bounds.start - 1, end: bounds.end, jumpsOnly: true };
+    });
+    const landings = asked.length === 0 ? [] : this.#search.find(asked);
+    [...parts.values()].forEach(({ bounds }, index) => {
+      const from = (landings[index] ?? []).map((landing) => landing.from);
+      const outside = from.filter((at) => at < bounds.start || at >= bounds.end);
+      this.#owners.set(bounds, outside);
+    });
+  }
+
+  /**
+   * The other parts of a function, whose jump tables and exceptions may lead into it: what has no symbol of its
+   * own, or one that says so, and is entered behind its start by this one, or enters this one so.
+   */
+  related({ bounds, segment }: CodePlace): FunctionBounds[] {
+    const related = new Set<FunctionBounds>();
+    const entersInside = (from: FunctionBounds, to: FunctionBounds): boolean =>
+      this.#farJumpsOf(from).some((target) => target > to.start && target < to.end);
+    const isHere = (offset: number): boolean =>
+      offset >= segment.fileOffset && offset < segment.fileOffset + segment.fileSize;
+    const owners = this.#owners.get(bounds) ?? [];
+    const isPart = owners.length > 0;
+    const looked = new Set<FunctionBounds>([bounds]);
+    for (const offset of [...this.#farJumpsOf(bounds).filter(isHere), ...owners]) {
+      const other = this.#code.boundsAt(offset);
+      if (other === undefined || other.start === bounds.start || looked.has(other)) continue;
+      looked.add(other);
+      if (!isPart && isWholeFunction(this.#code.elf, other)) continue;
+      if (entersInside(bounds, other) || entersInside(other, bounds)) related.add(other);
+    }
+    return [...related];
+  }
+
+  #farJumpsOf(bounds: FunctionBounds): readonly number[] {
+    let known = this.#farJumps.get(bounds);
+    if (known === undefined) {
+      known = farJumps(this.#code.elf.bytes, bounds);
+      this.#farJumps.set(bounds, known);
+    }
+    return known;
+  }
+}
+
+/** Where what looks like a jump of four bytes' displacement leads that leaves a function, as file offsets. */
+function farJumps(bytes: Uint8Array, { start, end }: FunctionBounds): number[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const targets: number[] = [];
+  for (let at = start; at + 5 <= end; at++) {
+    if (!isJump(bytes, at)) continue;
+    const field = bytes[at] === 0x0f ? at + 2 : at + 1;
+    if (field + 4 > end) continue;
+    const target = field + 4 + view.getInt32(field, true);
+    if (target < start || target >= end) targets.push(target);
+  }
+  return targets;
+}

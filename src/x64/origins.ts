@@ -1,0 +1,119 @@
+/**
+ * What a register can hold before an instruction: its definitions are searched backwards along all paths. The answer may
+ * hold too much, and never too little.
+ */
+
+import type { FunctionGraph, GraphInstruction, GraphMemory } from './function-graph.ts';
+
+/** Steps of one search backwards. */
+const MAX_STEPS = 20_000;
+/** rax, rcx, rdx, rsi, rdi, r8 to r11: what a call may change (psABI x86-64, figure 3.4). */
+const CLOBBERED = 0x0fc7;
+/** Encoding numbers. */
+const RAX = 0;
+const RSP = 4;
+const RBP = 5;
+
+/**
+ * What one path has found a value to be:
+ *
+ * - `sum`: of an address and an offset from a table; of two registers as they are at an instruction,
+ *   or of one and a constant
+ * - `words`: loaded from a table of 64-bit addresses; its base is a register or none
+ * - `address`: a constant
+ * - `pointer`: loaded from memory without an index, an argument, a result; `spilled` if the memory
+ *   is the function's own frame, so that the value was the function's before
+ */
+export type Origin =
+  | { readonly kind: 'sum'; readonly position: number; readonly registers: readonly number[] }
+  | { readonly kind: 'sum'; readonly constant: bigint }
+  | { readonly kind: 'words'; readonly position: number; readonly memory: GraphMemory }
+  | { readonly kind: 'address'; readonly target: bigint }
+  | { readonly kind: 'pointer'; readonly spilled: boolean }
+  | { readonly kind: 'unknown'; readonly reason: string };
+
+/** What an indirect jump's goal can be made of, over all paths that lead to it. */
+export function originsOf(graph: FunctionGraph, position: number): Origin[] {
+  const jump = graph.at(position);
+  if (jump?.memory !== undefined) return [loadedFrom(jump.memory, position)];
+  if (jump?.first === undefined) return [{ kind: 'unknown', reason: 'an unknown form of jump' }];
+  return originsOfRegister(graph, position, jump.first);
+}
+
+/** What a register can hold before the instruction at `position`, over all paths. */
+export function originsOfRegister(
+  graph: FunctionGraph,
+  position: number,
+  register: number,
+): Origin[] {
+  const origins: Origin[] = [];
+  const seen = new Set<number>();
+  const open: { position: number; register: number }[] = [];
+  const goBack = (from: number, wanted: number): void => {
+    if (from === 0) origins.push({ kind: 'pointer', spilled: false });
+    for (const before of graph.predecessors[from] ?? []) {
+      const key = before * 16 + wanted;
+      if (!seen.has(key)) open.push({ position: before, register: wanted });
+      seen.add(key);
+    }
+  };
+  goBack(position, register);
+  for (let step = open.pop(); step !== undefined; step = open.pop()) {
+    if (seen.size > MAX_STEPS) return [{ kind: 'unknown', reason: 'the function is too large' }];
+    const instruction = graph.at(step.position);
+    if (instruction === undefined) continue;
+    const found = definition(instruction, step.position, step.register);
+    if (found === 'passes') goBack(step.position, step.register);
+    else if (typeof found === 'number') goBack(step.position, found);
+    else origins.push(found);
+  }
+  // No path from the entry: the code is reached in a way that we do not see.
+  return origins.length > 0 ? origins : [{ kind: 'unknown', reason: 'nothing leads to a jump' }];
+}
+
+const COMPUTED: Origin = { kind: 'unknown', reason: 'the goal of a jump is computed' };
+
+/** What an instruction makes of a register: nothing, a copy of another, or one of the origins. */
+function definition(
+  instruction: GraphInstruction,
+  position: number,
+  register: number,
+): Origin | 'passes' | number {
+  const { flow, writes, first } = instruction;
+  if (flow === 'call' || flow === 'indirect-call' || flow === 'system') {
+    if (((CLOBBERED >> register) & 1) === 0) return 'passes';
+    if (register === RAX) return { kind: 'pointer', spilled: false };
+    return { kind: 'unknown', reason: 'the goal of a jump crosses a call' };
+  }
+  if (((writes >> register) & 1) === 0) return 'passes';
+  return first === register ? assigned(instruction, position) : COMPUTED;
+}
+
+/** What an instruction puts into its first operand, a register of 64 bits. */
+function assigned(instruction: GraphInstruction, position: number): Origin | number {
+  const { operation, first, second, memory, immediate } = instruction;
+  if (operation === 'mov') {
+    if (memory !== undefined) return loadedFrom(memory, position);
+    if (second !== undefined) return second;
+    return immediate === undefined ? COMPUTED : { kind: 'address', target: immediate };
+  }
+  if (operation === 'add') {
+    if (immediate !== undefined) return { kind: 'sum', constant: immediate };
+    if (first === undefined || second === undefined) return COMPUTED;
+    return { kind: 'sum', position, registers: [first, second] };
+  }
+  if (operation !== 'lea' || memory === undefined) return COMPUTED;
+  const { base, index, scale, displacement } = memory;
+  if (base === undefined) {
+    return index === undefined ? { kind: 'address', target: displacement } : COMPUTED;
+  }
+  if (index === undefined) return { kind: 'sum', constant: displacement };
+  const isSum = scale === 1 && displacement === 0n;
+  return isSum ? { kind: 'sum', position, registers: [base, index] } : COMPUTED;
+}
+
+/** A goal loaded from memory: from a table if there is an index, else from some pointer. */
+function loadedFrom(memory: GraphMemory, position: number): Origin {
+  if (memory.index !== undefined) return { kind: 'words', position, memory };
+  return { kind: 'pointer', spilled: memory.base === RSP || memory.base === RBP };
+}
