@@ -1,7 +1,7 @@
 /** A function as instructions with their predecessors: for questions asked backwards from a jump. */
 
 import { flowOf, neverGoesOn, type Flow } from './decode.ts';
-import { iced, visitInstructions, type Iced } from './iced.ts';
+import { iced, type Iced } from './iced.ts';
 import type { Listing } from './listing.ts';
 
 /** What an instruction does, as far as the search for jump tables cares. Registers are numbers. */
@@ -33,25 +33,30 @@ export interface GraphMemory {
  * about: few, as a rule. Holds memory of the decoder's; whoever makes one disposes it.
  */
 export class FunctionGraph implements Disposable {
-  /** For each instruction the positions of those that control can come from. */
-  readonly predecessors: readonly (readonly number[])[];
   /** Every constant of the function that may be an address, and so the base of a table. */
   readonly taken: readonly bigint[];
   readonly #listing: Listing;
+  /** By position, for those that branches go to: from which positions, in ascending order. */
+  readonly #branches: ReadonlyMap<number, readonly number[]>;
+  readonly #indirect: readonly number[];
   readonly #described: (GraphInstruction | undefined)[] = [];
   readonly #decoder: Iced.Decoder;
   readonly #instruction: Iced.Instruction;
   readonly #factory: Iced.InstructionInfoFactory;
 
-  /** @param listing of a clean function */
-  constructor(listing: Listing) {
+  /**
+   * @param listing of a clean function
+   * @param indirect the positions of its indirect jumps
+   */
+  constructor(listing: Listing, indirect: readonly number[]) {
     const { Decoder, DecoderOptions, Instruction, InstructionInfoFactory } = iced();
-    this.taken = takenAddresses(listing);
-    this.predecessors = link(listing);
     this.#listing = listing;
+    this.#branches = branchesOf(listing);
+    this.#indirect = indirect;
     this.#decoder = new Decoder(64, listing.code, DecoderOptions.None);
     this.#instruction = new Instruction();
     this.#factory = new InstructionInfoFactory();
+    this.taken = this.#takenAddresses();
   }
 
   /** How many instructions there are. */
@@ -64,14 +69,25 @@ export class FunctionGraph implements Disposable {
     return this.#listing.flowAt(position);
   }
 
+  /**
+   * The positions from which control can come to an instruction, in ascending order. Where nothing else leads, an
+   * indirect jump of the function may: a case of a switch has no other predecessor. The entry has none at all.
+   */
+  predecessorsOf(position: number): readonly number[] {
+    const branches = this.#branches.get(position) ?? [];
+    const before = position - 1;
+    if (before >= 0 && !neverGoesOn(this.flowAt(before))) {
+      const next = branches.findIndex((from) => from > before);
+      return next < 0 ? [...branches, before] : branches.toSpliced(next, 0, before);
+    }
+    return branches.length === 0 && position > 0 ? this.#indirect : branches;
+  }
+
   /** What an instruction does; undefined for a position behind the last. */
   at(position: number): GraphInstruction | undefined {
     const known = this.#described[position];
-    const offset = this.#listing.starts[position];
-    if (known !== undefined || offset === undefined) return known;
-    this.#decoder.position = offset;
-    this.#decoder.ip = this.#listing.address + BigInt(offset);
-    this.#decoder.decodeOut(this.#instruction);
+    if (known !== undefined || position >= this.count) return known;
+    this.#decode(position);
     const described = describe(this.#instruction, this.#factory);
     this.#described[position] = described;
     return described;
@@ -82,12 +98,40 @@ export class FunctionGraph implements Disposable {
     this.#instruction.free();
     this.#decoder.free();
   }
+
+  #decode(position: number): void {
+    const offset = this.#listing.starts[position] ?? 0;
+    this.#decoder.position = offset;
+    this.#decoder.ip = this.#listing.address + BigInt(offset);
+    this.#decoder.decodeOut(this.#instruction);
+  }
+
+  #takenAddresses(): bigint[] {
+    const taken = new Set<bigint>();
+    for (let position = 0; position < this.count; position++) {
+      if (!mayNameAddress(this.#listing, position)) continue;
+      this.#decode(position);
+      takeAddresses(this.#instruction, taken);
+    }
+    return [...taken];
+  }
 }
 
-function takenAddresses({ code, address }: Listing): bigint[] {
-  const taken = new Set<bigint>();
-  visitInstructions(code, address, (instruction) => takeAddresses(instruction, taken));
-  return [...taken];
+/** Bytes of an address, and of the shortest opcode before it. */
+const LEAST_WITH_ADDRESS = 5;
+/** Makes the registers of a memory operand 32 bits wide (Intel SDM volume 2, 2.1.1). */
+const ADDRESS_SIZE = 0x67;
+
+/**
+ * Whether {@link takeAddresses} can find anything: it needs four bytes of a displacement or an immediate operand, or a
+ * memory operand whose registers are not of 64 bits. Most instructions are shorter, and need not be decoded again.
+ */
+function mayNameAddress({ code, starts }: Listing, position: number): boolean {
+  const start = starts[position] ?? 0;
+  const end = starts[position + 1] ?? code.byteLength;
+  if (end - start >= LEAST_WITH_ADDRESS) return true;
+  for (let at = start; at < end; at++) if (code[at] === ADDRESS_SIZE) return true;
+  return false;
 }
 
 /** Notes what an instruction names that may be an address. */
@@ -210,22 +254,17 @@ function writtenRegisters(
   return bits;
 }
 
-/**
- * Where nothing else leads, an indirect jump of the function may: a case of a switch has no other
- * predecessor. The entry has none at all.
- */
-function link(listing: Listing): number[][] {
-  const { count } = listing;
-  const predecessors: number[][] = Array.from({ length: count }, () => []);
-  const indirect: number[] = [];
-  for (let position = 0; position < count; position++) {
+function branchesOf(listing: Listing): Map<number, number[]> {
+  const branches = new Map<number, number[]>();
+  for (let position = 0; position < listing.count; position++) {
     const flow = listing.flowAt(position);
-    if (flow === 'indirect-jump') indirect.push(position);
-    const goal = flow === 'jump' || flow === 'conditional' ? listing.targetAt(position) : undefined;
-    if (goal !== undefined) predecessors[listing.positionOf(goal)]?.push(position);
-    if (!neverGoesOn(flow)) predecessors[position + 1]?.push(position);
+    const target =
+      flow === 'jump' || flow === 'conditional' ? listing.targetAt(position) : undefined;
+    const goal = target === undefined ? -1 : listing.positionOf(target);
+    if (goal < 0) continue;
+    const known = branches.get(goal);
+    if (known === undefined) branches.set(goal, [position]);
+    else known.push(position);
   }
-  return predecessors.map((known, position) =>
-    known.length === 0 && position > 0 ? indirect : known,
-  );
+  return branches;
 }

@@ -58,7 +58,7 @@ export function findIndirectJumps(listing: Listing, image: Image): IndirectJumps
   if (!listing.isClean) return { kind: 'unknown', at: start, reason: 'it does not decode' };
   const jumps = indirectJumps(listing);
   if (jumps.length === 0) return NO_JUMPS;
-  using graph = new FunctionGraph(listing);
+  using graph = new FunctionGraph(listing, jumps);
   const end = start + BigInt(code.byteLength);
   const addresses = new Set<bigint>();
   const tables: JumpTable[] = [];

@@ -49,12 +49,12 @@ export class Listing {
    * @param size its bytes by those who know its bounds: of one that is cut off, `code` has fewer, and it is not clean
    */
   constructor(code: Uint8Array, address: Address, size: number = code.byteLength) {
-    const { starts, flows, targets, end } = decode(code, address);
+    const { count, end } = decode(code, address);
     this.address = address;
     this.code = code;
-    this.starts = Uint32Array.from(starts);
-    this.#flows = Uint8Array.from(flows);
-    this.#targets = Int32Array.from(targets);
+    this.starts = scratch.starts.slice(0, count);
+    this.#flows = scratch.flows.slice(0, count);
+    this.#targets = scratch.targets.slice(0, count);
     this.end = end;
     this.isClean = end === size;
   }
@@ -109,16 +109,24 @@ export class Listing {
   }
 }
 
+/** What is decoded is written here first: it is not known before how many instructions there are. */
+let scratch = arraysOf(1 << 12);
+
+function arraysOf(count: number): { starts: Uint32Array; flows: Uint8Array; targets: Int32Array } {
+  return {
+    starts: new Uint32Array(count),
+    flows: new Uint8Array(count),
+    targets: new Int32Array(count),
+  };
+}
+
 /** One pass of the decoder. It is asked for as little as possible: each question is a call into WebAssembly. */
-function decode(
-  code: Uint8Array,
-  address: Address,
-): { starts: number[]; flows: number[]; targets: number[]; end: number } {
+function decode(code: Uint8Array, address: Address): { count: number; end: number } {
   const { Decoder, DecoderOptions, Instruction } = iced();
-  const starts: number[] = [];
-  const flows: number[] = [];
-  const targets: number[] = [];
   const length = code.byteLength;
+  if (scratch.starts.length < length) scratch = arraysOf(2 * length);
+  const { starts, flows, targets } = scratch;
+  let count = 0;
   let end = 0;
   const decoder = new Decoder(64, code, DecoderOptions.None);
   const instruction = new Instruction();
@@ -128,16 +136,19 @@ function decode(
       decoder.decodeOut(instruction);
       const flow = flowOf(instruction);
       if (flow === 'invalid') break;
-      starts.push(end);
-      flows.push(CODES.get(flow) ?? -1);
-      targets.push(isDirect(flow) ? distance(instruction.nearBranchTarget - address) : NO_TARGET);
+      starts[count] = end;
+      flows[count] = CODES.get(flow) ?? 0xff;
+      targets[count] = isDirect(flow)
+        ? distance(instruction.nearBranchTarget - address)
+        : NO_TARGET;
+      count++;
       end = decoder.position;
     }
   } finally {
     instruction.free();
     decoder.free();
   }
-  return { starts, flows, targets, end };
+  return { count, end };
 }
 
 function distance(wide: bigint): number {

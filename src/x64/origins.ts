@@ -51,7 +51,7 @@ export function originsOfRegister(
   const open: { position: number; register: number }[] = [];
   const goBack = (from: number, wanted: number): void => {
     if (from === 0) origins.push({ kind: 'pointer', spilled: false });
-    for (const before of graph.predecessors[from] ?? []) {
+    for (const before of graph.predecessorsOf(from)) {
       const key = before * 16 + wanted;
       if (!seen.has(key)) open.push({ position: before, register: wanted });
       seen.add(key);
