@@ -152,17 +152,17 @@ export class Planner {
     };
     const place = this.#code.place(offset);
     if (typeof place === 'string') return refuse(place);
-    const pieces = this.#judge.pieces(place);
-    const first = pieces[0];
+    const candidate = this.#judge.candidate(place);
+    const [first] = candidate.pieces;
     if (first === undefined || first.flow === 'invalid') {
       return refuse('the bytes there are not an instruction that is known');
     }
     if (this.#code.isRestartable(offset, offset + first.length)) {
       return refuse('it lies in a restartable sequence (rseq)');
     }
-    const moved = this.#judge.whyNotMoved(place, first.length);
+    const moved = this.#judge.whyNotMoved(candidate, first.length);
     if (moved !== undefined) return refuse(`${moved}: only a trap could serve there`);
-    return { kind: 'candidate', place, pieces };
+    return candidate;
   }
 
   /** Refuses what stands behind a jump or a return and to which nothing is seen to come, unless it is a long nop. */

@@ -4,6 +4,7 @@ import { address, type Address } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../base/page.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
 import { neverGoesOn, type Flow } from '../../x64/decode.ts';
+import type { Listing } from '../../x64/listing.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { isFiller, isNop, type CodePlace, type FileCode } from './file-code.ts';
 import type { KnownLanding, LandingProof } from './landing-proof.ts';
@@ -44,6 +45,8 @@ export interface Candidate {
   readonly place: CodePlace;
   /** The instructions of which five bytes from the place on have a part; fewer where the code ends. */
   readonly pieces: readonly Piece[];
+  /** By how many bytes of them: why they can't be moved together, as far as it was asked; see {@link WayJudge.whyNotMoved}. */
+  readonly moved: Map<number, string | undefined>;
 }
 
 /** Bytes of whole instructions that can be replaced together. */
@@ -70,26 +73,41 @@ export class WayJudge {
     this.#proof = proof;
   }
 
-  /** The instructions of which the five bytes from a place on have a part. */
-  pieces({ offset, segment, address: start }: CodePlace): Piece[] {
+  /** A place with the instructions of which the five bytes from it on have a part. */
+  candidate(place: CodePlace): Candidate {
+    const { offset, segment, bounds } = place;
     const pieces: Piece[] = [];
     const end = segment.fileOffset + segment.fileSize;
-    for (let at = 0; at < JUMP_BYTES && offset + at < end;) {
-      const { flow, length, target } = this.#code.decode(segment, offset + at);
-      const goal = target === undefined ? undefined : Number(target - start);
-      pieces.push({ at, length, flow, target: goal });
-      if (flow === 'invalid') break;
-      at += length;
+    const listing = this.#code.listing(bounds, segment);
+    const start = offset - bounds.start;
+    let position = listing.positionOf(start);
+    for (let at = 0; at < JUMP_BYTES && offset + at < end; position++) {
+      const isListed = listing.starts[position] === start + at;
+      const piece = isListed ? listed(listing, position, start) : this.#decoded(place, at);
+      pieces.push(piece);
+      if (piece.flow === 'invalid') break;
+      at += piece.length;
     }
-    return pieces;
+    return { kind: 'candidate', place, pieces, moved: new Map() };
   }
 
-  /** Why instructions can't be moved to a stub; undefined where they can. */
-  whyNotMoved({ offset, address: at }: CodePlace, length: number): string | undefined {
+  /** What its function does not show: what stands behind it, or is cut off by its end. */
+  #decoded({ segment, offset, address: start }: CodePlace, at: number): Piece {
+    const { flow, length, target } = this.#code.decode(segment, offset + at);
+    return { at, length, flow, target: target === undefined ? undefined : Number(target - start) };
+  }
+
+  /** Why so many bytes from a place on can't be moved to a stub; undefined where they can. */
+  whyNotMoved({ place, moved }: Candidate, length: number): string | undefined {
+    const known = moved.get(length);
+    if (known !== undefined || moved.has(length)) return known;
+    const { offset, address: at } = place;
     // Near, but not at home: what can be moved a little can be moved to any place in reach.
     const near = address(at + 0x10_0000n);
-    const moved = relocate(this.bytes(offset, length), at, near);
-    return moved.kind === 'refused' ? moved.reason : undefined;
+    const relocated = relocate(this.bytes(offset, length), at, near);
+    const reason = relocated.kind === 'refused' ? relocated.reason : undefined;
+    moved.set(length, reason);
+    return reason;
   }
 
   /** A jump of five bytes. */
@@ -118,7 +136,7 @@ export class WayJudge {
     const { length, executed, inner, end } = this.#free(candidate, bytes, landings);
     if (length < bytes) return `it takes ${bytes} bytes, and ${end ?? 'the code ends'}`;
     if (length > MAX_DISPLACED_BYTES) return 'the instructions there are too long';
-    const moved = inner.length === 0 ? undefined : this.whyNotMoved(place, executed);
+    const moved = inner.length === 0 ? undefined : this.whyNotMoved(candidate, executed);
     if (moved !== undefined) return moved;
     const displaced = this.#displaced(candidate, executed);
     return { method, patchBytes: bytes, displaced, innerBoundaries: inner, paddings: [] };
@@ -165,13 +183,14 @@ export class WayJudge {
    * At least so many bytes of whole instructions; five, if what follows can be moved with them and is come to from
    * them: a branch that stayed would lead into what another site's jump may cover.
    */
-  #displaced({ place, pieces }: Candidate, least: number): Uint8Array {
+  #displaced(candidate: Candidate, least: number): Uint8Array {
+    const { place, pieces } = candidate;
     let length = least;
     let farthest = 0;
     for (const piece of pieces) {
       const end = piece.at + piece.length;
       if (piece.at >= least) {
-        if (length >= JUMP_BYTES || !this.#canFollow(place, piece)) break;
+        if (length >= JUMP_BYTES || !this.#canFollow(candidate, piece)) break;
         length = end;
       }
       if (piece.target !== undefined && piece.target < JUMP_BYTES) {
@@ -206,7 +225,8 @@ export class WayJudge {
   }
 
   /** Whether an instruction can be executed in a stub together with those before it. */
-  #canFollow(place: CodePlace, { at, length, flow, target = 0 }: Piece): boolean {
+  #canFollow(candidate: Candidate, { at, length, flow, target = 0 }: Piece): boolean {
+    const { place } = candidate;
     const where = place.offset + at;
     // Not one that goes back within them: nobody may spin in a stub for ever.
     const isLoop = target > 0 && target <= at;
@@ -215,7 +235,7 @@ export class WayJudge {
       !isLoop &&
       where < place.bounds.end &&
       !this.#code.isRestartable(where, where + length) &&
-      this.whyNotMoved(place, at + length) === undefined
+      this.whyNotMoved(candidate, at + length) === undefined
     );
   }
 
@@ -252,7 +272,7 @@ export class WayJudge {
     const whole = pieces.find(({ at }) => at === last);
     if (whole !== undefined) {
       const displaced = Math.min(whole.at + whole.length, executed);
-      if (this.whyNotMoved(place, displaced) === undefined) {
+      if (this.whyNotMoved(candidate, displaced) === undefined) {
         ways.push(this.#punOver(candidate, Math.min(length, room), displaced, touched));
       }
     }
@@ -273,4 +293,15 @@ export class WayJudge {
   bytes(offset: number, length: number): Uint8Array {
     return this.#code.elf.bytes.slice(offset, offset + length);
   }
+}
+
+/** An instruction of a function, counted from `start` in it. */
+function listed(listing: Listing, position: number, start: number): Piece {
+  const target = listing.targetAt(position);
+  return {
+    at: (listing.starts[position] ?? 0) - start,
+    length: listing.lengthAt(position),
+    flow: listing.flowAt(position),
+    target: target === undefined ? undefined : target - start,
+  };
 }
