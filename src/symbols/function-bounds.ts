@@ -1,9 +1,10 @@
 /** Where the function around a byte of the file begins and ends. */
 
 import { fileOffset, type FileOffset } from '../base/brand.ts';
+import { lowerBound } from '../base/sorted.ts';
 import { SHT } from './elf-header.ts';
 import type { ElfFile } from './elf.ts';
-import { knownSize, lowerBound, type FunctionIndex } from './function-index.ts';
+import { knownSize, type FunctionIndex } from './function-index.ts';
 import { symbolSources } from './symbol-sources.ts';
 import { STT } from './symbol-rows.ts';
 import { unwindTables } from './unwind.ts';

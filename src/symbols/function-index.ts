@@ -121,18 +121,6 @@ export function functionIndex(elf: ElfFile): FunctionIndex {
   return index;
 }
 
-/** The index of the first element of `sorted` that is not below `value`. */
-export function lowerBound(sorted: Float64Array, value: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((sorted[middle] ?? 0) < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
 function orderFunctions(index: FunctionIndex): OrderedFunctions {
   const total = index.tables.reduce((sum, table) => sum + table.count, 0);
   if (!Number.isSafeInteger(index.elf.bytes.byteLength * total)) {

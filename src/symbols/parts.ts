@@ -1,9 +1,10 @@
 /** Functions that the compiler has cut in parts: what is hardly ever executed lies elsewhere, as a function of its own. */
 
 import type { FileOffset } from '../base/brand.ts';
+import { lowerBound } from '../base/sorted.ts';
 import type { ElfFile } from './elf.ts';
 import type { FunctionBounds } from './function-bounds.ts';
-import { lowerBound, type FunctionIndex } from './function-index.ts';
+import type { FunctionIndex } from './function-index.ts';
 import { symbolSources } from './symbol-sources.ts';
 
 /** What gcc and LLVM call such parts: `f.cold`, `f.cold.1`. */

@@ -1,8 +1,8 @@
 /** Functions that have no name, by the unwind tables: every compiled function is there, so that exceptions can pass it. */
 
 import { fileOffset, type FileOffset } from '../base/brand.ts';
+import { lowerBound } from '../base/sorted.ts';
 import type { ElfFile } from './elf.ts';
-import { lowerBound } from './function-index.ts';
 import type { FunctionSymbol } from './function-symbol.ts';
 import { linkageSections } from './linkage-table.ts';
 import { unwindTables } from './unwind.ts';

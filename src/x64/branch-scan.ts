@@ -16,12 +16,12 @@ const SHORT_BACK = 128;
 const SHORT_ON = 127;
 
 /** Whether a byte is the opcode of a branch with a displacement of one byte (Intel SDM volume 2, A.3). */
-const IS_SHORT: readonly boolean[] = Array.from(
-  { length: 256 },
-  (_, byte) =>
-    (byte >= 0x70 && byte < 0x80) || // jcc
-    (byte >= 0xe0 && byte < 0xe4) || // loopnz, loopz, loop, jrcxz
-    byte === 0xeb, // jmp
+const IS_SHORT = Uint8Array.from({ length: 256 }, (_, byte) =>
+  (byte >= 0x70 && byte < 0x80) || // jcc
+  (byte >= 0xe0 && byte < 0xe4) || // loopnz, loopz, loop, jrcxz
+  byte === 0xeb // jmp
+    ? 1
+    : 0,
 );
 
 /** What the upper half of a displacement counts. */
@@ -30,7 +30,7 @@ const UPPER = 0x1_0000;
 /**
  * Above so many runs, a long one counting once more for each 64 KB, one pass over all displacements costs less than
  * searching for each run. Measured at 1.5 MB of text: 13 ms for the pass when the code is cold and 5 when it is not, 1 to 2
- * for a run; at 28 MB 65 and 7.
+ * for a run; at 28 MB 60 and 7.
  */
 const MOST_SEARCHED = 4;
 
@@ -88,9 +88,22 @@ function bitsOf(length: number, runs: readonly Marked[]): Uint8Array {
   return bits;
 }
 
+/** For each two bytes that can end an opcode with four more bytes, the first in the lower half: 1. Made when it is needed. */
+let opcodeEnds: Uint8Array | undefined;
+
+function endsOfOpcodes(): Uint8Array {
+  const ends = new Uint8Array(UPPER);
+  for (let before = 0; before < 256; before++) {
+    for (let last = 0; last < 256; last++) {
+      if (lengthOfOpcode(before, last) > 0) ends[before | (last << 8)] = 1;
+    }
+  }
+  return ends;
+}
+
 /**
- * All displacements of four bytes in one pass of plain integer work, for it runs over tens of megabytes: every four bytes
- * are taken for one, and only where one hits is it asked whether an opcode stands before it.
+ * All displacements of four bytes in one pass of plain integer work, for it runs over tens of megabytes. One lookup tells
+ * of nearly all positions that no opcode ends there.
  */
 function passNear(
   text: Uint8Array,
@@ -98,18 +111,22 @@ function passNear(
   runs: readonly Marked[],
   hit: (from: number, target: number) => void,
 ): void {
-  const length = text.byteLength;
+  const ends = (opcodeEnds ??= endsOfOpcodes());
+  const last = text.byteLength - 4;
   const lowest = runs[0]?.first ?? 0;
   const span = (runs.at(-1)?.end ?? lowest) - lowest;
-  let displacement = (text[0]! << 8) | (text[1]! << 16) | (text[2]! << 24); // undefined << 8 is 0
-  for (let end = 4; end <= length; end++) {
-    displacement = (displacement >>> 8) | (text[end - 1]! << 24); // end <= length
-    const target = end + displacement;
-    // Comparing without sign first rules out nearly all: the bits are looked up seldom.
+  let pair = 0;
+  // at + 3 < text.byteLength
+  for (let at = 1; at <= last; at++) {
+    pair = (pair >>> 8) | (text[at - 1]! << 8);
+    if (ends[pair] === 0) continue;
+    const displacement =
+      text[at]! | (text[at + 1]! << 8) | (text[at + 2]! << 16) | (text[at + 3]! << 24);
+    const target = at + 4 + displacement;
+    // Comparing without sign first rules out many: the bits are far apart in memory.
     if ((target - lowest) >>> 0 >= span) continue;
     if (((bits[target >> 3]! >> (target & 7)) & 1) === 0) continue;
-    const from = nearOpcode(text, end - 4);
-    if (from !== undefined) hit(from, target);
+    hit(at - lengthOfOpcode(pair & 0xff, pair >>> 8), target);
   }
 }
 
@@ -137,8 +154,8 @@ function searchNear(
       const lower = text[at - 2]! | (text[at - 1]! << 8); // at >= lowest - 2 >= 2
       const target = at + 2 + upper * UPPER + lower;
       if (target < first || target >= end) continue;
-      const from = nearOpcode(text, at - 2);
-      if (from !== undefined) hit(from, target);
+      const opcode = lengthOfOpcode(text[at - 4] ?? 0, text[at - 3] ?? 0);
+      if (opcode > 0) hit(at - 2 - opcode, target);
     }
   }
 }
@@ -146,16 +163,14 @@ function searchNear(
 /** The opcode of `lea`; no branch has it. */
 const LEA = 0x8d;
 
-/** Where the opcode begins that ends before `at`, if it is that of a branch or a `lea` with four more bytes. */
-function nearOpcode(text: Uint8Array, at: number): number | undefined {
-  const [before, last] = [text[at - 2], text[at - 1]];
-  if (last === undefined) return undefined;
-  if (last === 0xe8 || last === 0xe9) return at - 1; // call, jmp
+/** Bytes of the opcode of a branch or a `lea` with four more bytes that ends with these two; 0 if none does. */
+function lengthOfOpcode(before: number, last: number): number {
+  if (last === 0xe8 || last === 0xe9) return 1; // call, jmp
   const isEscape = before === 0x0f && (last & 0xf0) === 0x80; // 0F 80 to 0F 8F: jcc
   const isXbegin = before === 0xc7 && last === 0xf8;
   // ModRM of mod 0 and rm 5: relative to rip (Intel SDM volume 2, table 2-7).
   const takesAddress = before === LEA && (last & 0xc7) === 5;
-  return isEscape || isXbegin || takesAddress ? at - 2 : undefined;
+  return isEscape || isXbegin || takesAddress ? 2 : 0;
 }
 
 /** Displacements of one byte: only what stands near a marked byte can reach it. */
@@ -171,7 +186,7 @@ function scanShort(
     const last = Math.min(length - 1, end - 1 - 2 + SHORT_BACK);
     for (let at = Math.max(next, first - 2 - SHORT_ON); at <= last; at++) {
       next = at + 1;
-      if (!IS_SHORT[text[at]!]) continue; // at < length
+      if (IS_SHORT[text[at]!] === 0) continue; // at < length
       const target = at + 2 + ((text[at + 1]! << 24) >> 24); // undefined << 24 is 0
       if (target < 0 || target >= length) continue;
       if ((bits[target >> 3]! >> (target & 7)) & 1) hit(at, target);

@@ -8,6 +8,8 @@
  */
 
 import { address } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import { lowerBound } from '../base/sorted.ts';
 import { isJump, isLea, scanBranches } from './branch-scan.ts';
 import { decodeAt, isDirect } from './decode.ts';
 import type { Listing } from './listing.ts';
@@ -16,8 +18,10 @@ import type { Listing } from './listing.ts';
 export interface Window {
   readonly start: number;
   readonly end: number;
-  /** Whether calls and taken addresses are of no interest: a function has many, and each is looked at. */
+  /** Whether calls and taken addresses are of no interest; a function has many, and each is looked at. */
   readonly jumpsOnly?: boolean;
+  /** Whether what comes from the window itself is of no interest. */
+  readonly fromOutside?: boolean;
 }
 
 /** A branch into a window, or an instruction that takes an address there. Offsets into the text. */
@@ -54,56 +58,48 @@ export function findLandings(
   windows: readonly Window[],
   functionAt: (at: number) => TextFunction | undefined,
 ): Landing[][] {
-  const goals = new Map<number, Goal>();
+  const froms: number[] = [];
+  const targets: number[] = [];
   const marked = windows.map(({ start, end }) => ({ first: start + 1, end }));
   scanBranches(text, marked, (from, target) => {
-    const known = goals.get(target);
-    if (known === undefined) goals.set(target, { froms: [from], verified: new Map() });
-    else known.froms.push(from);
+    froms.push(from);
+    targets.push(target);
   });
-  const targets = Float64Array.from(goals.keys()).sort();
-  return windows.map((window) => collect(text, window, goals, targets, functionAt));
-}
-
-/** Who may come to one byte. */
-interface Goal {
-  readonly froms: number[];
-  /** By where it comes from; undefined if it turned out to be none. Windows overlap, and ask again. */
-  readonly verified: Map<number, Landing | undefined>;
-}
-
-function collect(
-  text: Uint8Array,
-  { start, end, jumpsOnly = false }: Window,
-  goals: ReadonlyMap<number, Goal>,
-  targets: Float64Array,
-  functionAt: (at: number) => TextFunction | undefined,
-): Landing[] {
-  const landings: Landing[] = [];
-  for (let index = firstAbove(targets, start); index < targets.length; index++) {
-    const target = targets[index] ?? Infinity;
-    if (target >= end) break;
-    const goal = goals.get(target);
-    for (const from of goal?.froms ?? []) {
-      if (goal === undefined || (jumpsOnly && !isJump(text, from))) continue;
-      if (!goal.verified.has(from)) goal.verified.set(from, verify(text, from, target, functionAt));
-      const landing = goal.verified.get(from);
+  const order = orderByTarget(text, targets);
+  const verified = new Map<number, Landing | undefined>();
+  return windows.map((window) => {
+    const landings: Landing[] = [];
+    const first = lowerBound(order, (window.start + 1) * targets.length);
+    for (let at = first; at < order.length; at++) {
+      const hit = (order[at] ?? 0) % targets.length;
+      const [from = 0, target = 0] = [froms[hit], targets[hit]];
+      if (target >= window.end) break;
+      if (!isOfInterest(text, window, from)) continue;
+      // Windows overlap, and an opcode leads to one place.
+      if (!verified.has(from)) verified.set(from, verify(text, from, target, functionAt));
+      const landing = verified.get(from);
       if (landing !== undefined) landings.push(landing);
     }
-  }
-  return landings.sort((one, other) => one.from - other.from);
+    return landings.sort((one, other) => one.from - other.from);
+  });
 }
 
-/** The index of the first element of `sorted` that is above `value`. */
-function firstAbove(sorted: Float64Array, value: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((sorted[middle] ?? 0) <= value) low = middle + 1;
-    else high = middle;
+/**
+ * The indexes of what was found, in ascending order of where it leads. One number holds both: there may be hundreds of
+ * thousands, of which few are asked for, and sorting numbers natively is faster than by callback.
+ */
+function orderByTarget(text: Uint8Array, targets: readonly number[]): Float64Array {
+  const count = targets.length;
+  if (!Number.isSafeInteger(text.byteLength * count)) {
+    throw new TraplineError({ code: 'limit', message: `a text has too many branches (${count})` });
   }
-  return low;
+  return Float64Array.from(targets, (target, index) => target * count + index).sort();
+}
+
+function isOfInterest(text: Uint8Array, window: Window, from: number): boolean {
+  const { start, end, jumpsOnly = false, fromOutside = false } = window;
+  if (fromOutside && from > start && from < end) return false;
+  return !jumpsOnly || isJump(text, from);
 }
 
 /** What was found, if its function does not show that it is none. */

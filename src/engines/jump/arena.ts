@@ -1,10 +1,10 @@
 /** Which bytes of a target's arenas are free: derived from the control tables, never stored. */
 
 import { address, type Address } from '../../base/brand.ts';
+import { lowerBound } from '../../base/sorted.ts';
 import { ensure } from '../../base/errors.ts';
 import type { ArenaRow } from '../../process/control-rows.ts';
 import type { ControlTables } from '../../process/control.ts';
-import { lowerBound } from '../../symbols/function-index.ts';
 import { SPRINGBOARD_BYTES } from './patches.ts';
 
 /** Bytes of a new arena; larger requests get what they need. */

@@ -3,44 +3,50 @@
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { isWholeFunction } from '../../symbols/parts.ts';
 import { isJump } from '../../x64/branch-scan.ts';
+import type { Landing } from '../../x64/landings.ts';
 import type { CodePlace, FileCode } from './file-code.ts';
-import type { LandingSearch } from './landing-search.ts';
+import type { AskedBytes } from './landing-search.ts';
+
+/** A function that may be a part of others, and the bytes to which it has to be known who jumps. */
+export interface PartWindow {
+  readonly bounds: FunctionBounds;
+  readonly asked: AskedBytes;
+}
 
 /** The parts of the functions of one file. */
 export class FunctionParts {
   readonly #code: FileCode;
-  readonly #search: LandingSearch;
   /** For functions that may be parts of others: the opcodes of jumps into them, as file offsets; of others none. */
   readonly #owners = new Map<FunctionBounds, readonly number[]>();
   /** Where what looks like a jump out of a function leads. */
   readonly #farJumps = new Map<FunctionBounds, readonly number[]>();
 
-  constructor(code: FileCode, search: LandingSearch) {
+  constructor(code: FileCode) {
     this.#code = code;
-    this.#search = search;
   }
 
-  /**
-   * Looks up who jumps into functions that may be parts of others, all in one search of the text: what
-   * {@link related} has to know about them.
-   */
-  prepare(places: readonly CodePlace[]): void {
-    const parts = new Map<FunctionBounds, CodePlace>();
-    for (const place of places) {
-      const { bounds } = place;
+  /** What has to be searched for before {@link related} can be asked about places; give it to {@link learn}. */
+  unknown(places: readonly CodePlace[]): PartWindow[] {
+    const parts = new Map<FunctionBounds, PartWindow>();
+    for (const { bounds, segment } of places) {
       if (this.#owners.has(bounds) || parts.has(bounds)) continue;
+      const { start, end } = bounds;
       if (isWholeFunction(this.#code.elf, bounds)) this.#owners.set(bounds, []);
-      else parts.set(bounds, place);
+      else {
+        // Its first byte is meant, too.
+        const asked = { segment, start: start - 1, end, jumpsOnly: true, fromOutside: true };
+        parts.set(bounds, { bounds, asked });
+      }
     }
-    const asked = [...parts.values()].map(({ bounds, segment }) => {
-      return { segment, start: bounds.start - 1, end: bounds.end, jumpsOnly: true };
-    });
-    const landings = asked.length === 0 ? [] : this.#search.find(asked);
-    [...parts.values()].forEach(({ bounds }, index) => {
-      const from = (landings[index] ?? []).map((landing) => landing.from);
-      const outside = from.filter((at) => at < bounds.start || at >= bounds.end);
-      this.#owners.set(bounds, outside);
-    });
+    return [...parts.values()];
+  }
+
+  /** Takes what was found for one of {@link unknown}. */
+  learn({ bounds }: PartWindow, landings: readonly Landing[]): void {
+    this.#owners.set(
+      bounds,
+      landings.map(({ from }) => from),
+    );
   }
 
   /**

@@ -7,9 +7,9 @@
  */
 
 import { address, hex } from '../../base/brand.ts';
+import { lowerBound } from '../../base/sorted.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
-import { lowerBound } from '../../symbols/function-index.ts';
 import { landingPads } from '../../symbols/landing-pads.ts';
 import { codePointers } from '../../symbols/relocated-words.ts';
 import {
@@ -54,6 +54,8 @@ export class LandingProof {
   readonly #functions = new Map<FunctionBounds, FunctionLandings>();
   /** Of functions and of their parts: how they jump. */
   readonly #jumps = new Map<FunctionBounds, IndirectJumps>();
+  /** By function: who comes to it from outside, behind its start. */
+  readonly #entered = new Map<FunctionBounds, readonly Landing[]>();
   /** By function: for each of its instructions 1 if it is reached, else 0; undefined where any may be. */
   readonly #reached = new Map<FunctionBounds, Uint8Array | undefined>();
   #pointers: Float64Array | undefined;
@@ -62,35 +64,50 @@ export class LandingProof {
     this.#code = code;
     this.#elf = code.elf;
     this.#search = new LandingSearch(code);
-    this.#parts = new FunctionParts(code, this.#search);
+    this.#parts = new FunctionParts(code);
   }
 
   /** Branches and taken addresses that lead into bytes; the text is searched once for all that is asked. */
   direct(asked: readonly (AskedBytes | undefined)[]): KnownLanding[][] {
-    const found = this.#search.find(asked);
-    return asked.map((bytes, index) =>
-      bytes === undefined ? [] : (found[index] ?? []).map((landing) => describe(landing)),
-    );
+    return this.lookUp(asked, [], []);
+  }
+
+  /**
+   * The same, and in the same search what {@link indirect} has to know about the functions of `places`, and
+   * {@link areReached} about those of `doubtful`.
+   */
+  lookUp(
+    asked: readonly (AskedBytes | undefined)[],
+    places: readonly CodePlace[],
+    doubtful: readonly CodePlace[],
+  ): KnownLanding[][] {
+    const parts = this.#parts.unknown(places);
+    const functions = new Map<FunctionBounds, AskedBytes>();
+    for (const { bounds, segment } of doubtful) {
+      const { start, end } = bounds;
+      if (this.#entered.has(bounds)) continue;
+      // Its own branches are followed from where they are reached: bytes of data in it look like some, too.
+      functions.set(bounds, { segment, start, end, fromOutside: true });
+    }
+    const windows = [...asked, ...parts.map((part) => part.asked), ...functions.values()];
+    const found = this.#search.find(windows);
+    const behind = found.slice(asked.length);
+    parts.forEach((part, index) => this.#parts.learn(part, behind[index] ?? []));
+    [...functions.keys()].forEach((bounds, index) => {
+      this.#entered.set(bounds, behind[parts.length + index] ?? []);
+    });
+    return asked.map((_, index) => (found[index] ?? []).map((landing) => describe(landing)));
   }
 
   /**
    * Whether control is seen to come to each place: from the start of its function, from branches of others, tables,
-   * exceptions and pointers. The text is searched once for all.
+   * exceptions and pointers.
    */
   areReached(places: readonly CodePlace[]): boolean[] {
-    const fresh = new Map<FunctionBounds, CodePlace>();
-    for (const place of places) {
-      if (!this.#reached.has(place.bounds)) fresh.set(place.bounds, place);
-    }
-    const functions = [...fresh.values()];
-    this.#parts.prepare(functions);
-    const found = this.#search.find(
-      functions.map(({ segment, bounds }) => ({ segment, start: bounds.start, end: bounds.end })),
-    );
-    functions.forEach((place, index) => {
-      this.#reached.set(place.bounds, this.#reachedIn(place, found[index] ?? []));
-    });
-    return places.map(({ bounds, segment, offset }) => {
+    this.lookUp([], places, places);
+    return places.map((place) => {
+      const { bounds, segment, offset } = place;
+      if (!this.#reached.has(bounds)) this.#reached.set(bounds, this.#reachedIn(place));
       const reached = this.#reached.get(bounds);
       if (reached === undefined) return true;
       const position = this.#code.listing(bounds, segment).positionOf(offset - bounds.start);
@@ -99,15 +116,14 @@ export class LandingProof {
   }
 
   /** For each of a function's instructions 1 if it is reached, else 0; undefined where any may be. */
-  #reachedIn(place: CodePlace, landings: readonly Landing[]): Uint8Array | undefined {
+  #reachedIn(place: CodePlace): Uint8Array | undefined {
     const { bounds, segment } = place;
     const tables = this.#tables(place);
     if (tables.unknown !== undefined) return undefined;
-    const isInside = (at: number): boolean => at >= bounds.start && at < bounds.end;
     const roots = [bounds.start, ...tables.places.keys()];
-    for (const { kind, from, target } of landings) {
-      // An address is taken of data, too; and bytes of data look like branches.
-      if (kind === 'branch' && !isInside(from)) roots.push(target);
+    for (const { kind, target } of this.#entered.get(bounds) ?? []) {
+      // An address is taken of data, too.
+      if (kind === 'branch') roots.push(target);
     }
     const listing = this.#code.listing(bounds, segment);
     for (const start of listing.starts) {
@@ -116,11 +132,6 @@ export class LandingProof {
     }
     const inside = roots.map((root) => root - bounds.start);
     return reachedFrom(inside, listing);
-  }
-
-  /** Looks up what {@link indirect} has to know about the functions of many places, in one search of the text. */
-  prepare(places: readonly CodePlace[]): void {
-    this.#parts.prepare(places);
   }
 
   /**
@@ -140,7 +151,7 @@ export class LandingProof {
   #tables(place: CodePlace): FunctionLandings {
     let known = this.#functions.get(place.bounds);
     if (known === undefined) {
-      this.#parts.prepare([place]);
+      this.lookUp([], [place], []);
       known = this.#readFunction(place);
       this.#functions.set(place.bounds, known);
     }

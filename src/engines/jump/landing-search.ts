@@ -4,14 +4,9 @@ import type { ExecutableSegment } from '../../symbols/elf.ts';
 import { findLandings, type Landing, type TextFunction, type Window } from '../../x64/landings.ts';
 import type { FileCode } from './file-code.ts';
 
-/** Bytes of which it is asked who comes to them: from behind `start` up to `end`, which is not meant. */
-export interface AskedBytes {
+/** A window in file offsets: see there. */
+export interface AskedBytes extends Window {
   readonly segment: ExecutableSegment;
-  /** File offsets. */
-  readonly start: number;
-  readonly end: number;
-  /** Whether calls and taken addresses are of no interest. */
-  readonly jumpsOnly?: boolean;
 }
 
 /** Searches the text of one file. */
@@ -32,8 +27,7 @@ export class LandingSearch {
       asked.forEach((bytes, index) => {
         if (bytes?.segment !== segment) return;
         inside.push(index);
-        const { start, end, jumpsOnly = false } = bytes;
-        windows.push({ start: start - first, end: end - first, jumpsOnly });
+        windows.push({ ...bytes, start: bytes.start - first, end: bytes.end - first });
       });
       if (inside.length === 0) continue;
       const text = this.#code.elf.bytes.subarray(first, first + fileSize);

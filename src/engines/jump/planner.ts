@@ -9,7 +9,7 @@ import { PAGE_BYTES } from '../../base/page.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
-import { FileCode, type Padding } from './file-code.ts';
+import { FileCode, type CodePlace, type Padding } from './file-code.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
 import { LandingProof, type KnownLanding } from './landing-proof.ts';
 import type { AskedBytes } from './landing-search.ts';
@@ -87,10 +87,12 @@ export class Planner {
 
   /** Plans many places at once: the file's text is searched once for branches into any of them. */
   plan(offsets: readonly FileOffset[]): (SitePlan | SiteRefusal)[] {
-    const candidates = this.#reached(offsets.map((offset) => this.#candidate(offset)));
-    const asked = candidates.map((one) => this.#askedOf(one));
-    const landings = this.#proof.direct(asked);
-    this.#proof.prepare(candidates.flatMap((one) => (one.kind === 'candidate' ? [one.place] : [])));
+    const possible = offsets.map((offset) => this.#candidate(offset));
+    const places = possible.flatMap((one) => (one.kind === 'candidate' ? [one.place] : []));
+    const doubtful = this.#doubtful(possible);
+    const asked = possible.map((one) => this.#askedOf(one));
+    const landings = this.#proof.lookUp(asked, places, doubtful);
+    const candidates = this.#reached(possible, doubtful);
     const long = candidates.map((one, index) =>
       one.kind === 'refused' ? one.reason : this.#judge.longJump(one, landings[index] ?? []),
     );
@@ -134,7 +136,7 @@ export class Planner {
     if (typeof place === 'string') return place;
     const candidate = this.#candidate(offset);
     if (candidate.kind === 'refused') return undefined;
-    const [judged] = this.#reached([candidate]);
+    const [judged] = this.#reached([candidate], this.#doubtful([candidate]));
     return judged?.kind === 'refused' ? judged.reason : undefined;
   }
 
@@ -165,13 +167,20 @@ export class Planner {
     return candidate;
   }
 
-  /** Refuses what stands behind a jump or a return and to which nothing is seen to come, unless it is a long nop. */
-  #reached(candidates: readonly (Candidate | SiteRefusal)[]): (Candidate | SiteRefusal)[] {
-    const doubtful = candidates.flatMap((candidate) => {
+  /** What stands behind a jump or a return, unless it is a long nop, which is padding at worst. */
+  #doubtful(candidates: readonly (Candidate | SiteRefusal)[]): CodePlace[] {
+    return candidates.flatMap((candidate) => {
       if (candidate.kind === 'refused') return [];
       const { place } = candidate;
       return this.#judge.isLongNop(candidate) || !this.#code.isBehindEnd(place) ? [] : [place];
     });
+  }
+
+  /** Refuses what is doubtful and to which nothing is seen to come. */
+  #reached(
+    candidates: readonly (Candidate | SiteRefusal)[],
+    doubtful: readonly CodePlace[],
+  ): (Candidate | SiteRefusal)[] {
     const reached = this.#proof.areReached(doubtful);
     const lost = new Set(doubtful.filter((_, index) => reached[index] !== true));
     return candidates.map((candidate) => {
