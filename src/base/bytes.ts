@@ -150,12 +150,12 @@ const decoder = new TextDecoder('utf-8');
 /** Appends little-endian bytes to a buffer that grows. */
 export class ByteWriter {
   #bytes: Uint8Array;
-  #view: DataView;
+  /** Made when it is needed: it takes a small array out of V8's own heap, where it costs next to nothing. */
+  #view: DataView | undefined;
   #length = 0;
 
   constructor(capacity = 256) {
     this.#bytes = new Uint8Array(capacity);
-    this.#view = new DataView(this.#bytes.buffer);
   }
 
   /** Bytes written so far. */
@@ -165,27 +165,27 @@ export class ByteWriter {
 
   u8(value: number): this {
     const at = this.#grow(1);
-    this.#view.setUint8(at, value);
+    this.#bytes[at] = value;
     return this;
   }
   u16(value: number): this {
     const at = this.#grow(2);
-    this.#view.setUint16(at, value, true);
+    this.#viewed().setUint16(at, value, true);
     return this;
   }
   u32(value: number): this {
     const at = this.#grow(4);
-    this.#view.setUint32(at, value, true);
+    this.#viewed().setUint32(at, value, true);
     return this;
   }
   i32(value: number): this {
     const at = this.#grow(4);
-    this.#view.setInt32(at, value, true);
+    this.#viewed().setInt32(at, value, true);
     return this;
   }
   u64(value: bigint): this {
     const at = this.#grow(8);
-    this.#view.setBigUint64(at, BigInt.asUintN(64, value), true);
+    this.#viewed().setBigUint64(at, BigInt.asUintN(64, value), true);
     return this;
   }
   raw(bytes: Uint8Array | readonly number[]): this {
@@ -197,12 +197,16 @@ export class ByteWriter {
   /** Overwrites four bytes written earlier (a branch displacement, a size). */
   patchI32(offset: number, value: number): void {
     if (offset < 0 || offset + 4 > this.#length) throw new RangeError(`patch outside: ${offset}`);
-    this.#view.setInt32(offset, value, true);
+    this.#viewed().setInt32(offset, value, true);
   }
 
   /** A copy of what was written. */
   finish(): Uint8Array {
     return this.#bytes.slice(0, this.#length);
+  }
+
+  #viewed(): DataView {
+    return (this.#view ??= new DataView(this.#bytes.buffer));
   }
 
   /** Call it before touching the buffer or the view: it may replace both. */
@@ -212,7 +216,7 @@ export class ByteWriter {
       const larger = new Uint8Array(Math.max(this.#bytes.byteLength * 2, at + count));
       larger.set(this.#bytes);
       this.#bytes = larger;
-      this.#view = new DataView(larger.buffer);
+      this.#view = undefined;
     }
     this.#length = at + count;
     return at;

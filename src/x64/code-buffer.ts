@@ -37,7 +37,8 @@ interface Fixup {
 export class CodeBuffer {
   /** Where the first byte will lie. */
   readonly origin: Address;
-  readonly #writer = new ByteWriter();
+  /** Most code is a few moved instructions. */
+  readonly #writer = new ByteWriter(64);
   readonly #bound = new Map<Label, number>();
   readonly #fixups: Fixup[] = [];
 
@@ -89,6 +90,7 @@ export class CodeBuffer {
    */
   finish(): Uint8Array {
     const bytes = this.#writer.finish();
+    if (this.#fixups.length === 0) return bytes;
     const view = new DataView(bytes.buffer);
     for (const { at, width, from, target, addend } of this.#fixups) {
       const goal = target instanceof Label ? this.addressOf(target) : target;

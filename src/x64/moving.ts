@@ -11,7 +11,7 @@ export interface Moving {
   readonly instruction: Iced.Instruction;
   readonly bytes: Uint8Array;
   readonly flow: Flow;
-  /** Where its memory displacement and its branch offset lie in `bytes`. */
+  /** Where its displacement relative to rip and its branch offset lie in `bytes`; of no meaning if it has neither. */
   readonly fields: { readonly displacement: number; readonly branch: number };
   /** The whole block that moves, for what points into it. */
   readonly block: Block;

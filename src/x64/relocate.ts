@@ -11,7 +11,7 @@ import { unreachable } from '../base/errors.ts';
 import { leftInPage } from '../base/page.ts';
 import { Assembler } from './assembler.ts';
 import type { BranchTarget } from './code-buffer.ts';
-import { flowOf, neverGoesOn } from './decode.ts';
+import { flowOf, isDirect, neverGoesOn } from './decode.ts';
 import { iced, visitInstructions, type Iced } from './iced.ts';
 import { moveCall, moveIndirectCall } from './move-calls.ts';
 import {
@@ -149,15 +149,26 @@ function describe(
   offset: number,
   bounds: Block,
 ): Moving {
+  const flow = flowOf(instruction);
+  return {
+    instruction,
+    bytes: block.subarray(offset, offset + instruction.length),
+    flow,
+    fields:
+      isDirect(flow) || instruction.isIpRelMemoryOperand
+        ? fieldsOf(instruction, decoder)
+        : NO_FIELDS,
+    block: bounds,
+  };
+}
+
+/** Of instructions that don't depend on where they stand: nobody looks. */
+const NO_FIELDS: Moving['fields'] = { displacement: 0, branch: 0 };
+
+function fieldsOf(instruction: Iced.Instruction, decoder: Iced.Decoder): Moving['fields'] {
   const offsets = decoder.getConstantOffsets(instruction);
   try {
-    return {
-      instruction,
-      bytes: block.subarray(offset, offset + instruction.length),
-      flow: flowOf(instruction),
-      fields: { displacement: offsets.displacementOffset, branch: offsets.immediateOffset },
-      block: bounds,
-    };
+    return { displacement: offsets.displacementOffset, branch: offsets.immediateOffset };
   } finally {
     offsets.free();
   }
