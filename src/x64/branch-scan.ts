@@ -29,8 +29,8 @@ const UPPER = 0x1_0000;
 
 /**
  * Above so many runs, a long one counting once more for each 64 KB, one pass over all displacements costs less than
- * searching for each run. Measured at 1.5 MB of text: 13 ms for the pass when the code is cold and 5 when it is not, 1 to 2
- * for a run; at 28 MB 60 and 7.
+ * searching for each run. Measured at 1.5 MB of text: 13 ms for the pass when the code is cold and 5 when it is not, 6 and
+ * 1 for a run; at 28 MB, not cold, 60 and 7.
  */
 const MOST_SEARCHED = 4;
 
