@@ -1,4 +1,4 @@
-/** What fcntl(2) says and changes of a descriptor. */
+/** What fcntl(2) says and changes of a descriptor, and closing one that Node does not know of. */
 
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 
@@ -13,6 +13,9 @@ const O_ACCMODE = 3;
 export const fcntl: (fd: number, command: number, argument: number) => number = bind(
   'int fcntl(int fd, int command, int argument)',
 );
+
+/** close(2). Node keeps a list of what a thread opened through it, and warns when it closes anything else. */
+export const close: (descriptor: number) => number = bind('int close(int descriptor)');
 
 /** A descriptor of ours that a command is to inherit. Disposing it closes what was opened for that. */
 export interface Inherited extends Disposable {

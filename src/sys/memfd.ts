@@ -3,9 +3,8 @@
 import { fstatSync, ftruncateSync } from 'node:fs';
 
 import { addressOf, check, systemCall } from './call.ts';
-import { fcntl } from './descriptor.ts';
+import { close, fcntl } from './descriptor.ts';
 
-const SYS_CLOSE = 3;
 const SYS_MEMFD_CREATE = 319;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
@@ -33,7 +32,7 @@ export function createMemoryFile(name: string, bytes: number): number {
 
 /** Closes a file in memory. Node does not know of it, and a Worker would warn if it were to close it. */
 export function closeMemoryFile(fd: number): void {
-  check(systemCall(SYS_CLOSE, fd, 0, 0, 0, 0, 0), 'close a memory file');
+  check(close(fd), 'close a memory file');
 }
 
 /** Adds bits of {@link Seal} to a file in memory. */

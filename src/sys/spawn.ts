@@ -12,7 +12,7 @@ import { DisposableStack } from '../base/dispose.ts';
 import { TraplineError } from '../base/errors.ts';
 import { addCommand } from './commands.ts';
 import { addressOf, bind, check, systemError, type Pointer } from './call.ts';
-import { inherit } from './descriptor.ts';
+import { close, inherit } from './descriptor.ts';
 
 const SETPGROUP = 2;
 const SETSIGDEF = 4;
@@ -61,8 +61,6 @@ const attributesMask: (attributes: Uint8Array, signals: Pointer) => number = bin
 const pipe2: (descriptors: Uint8Array, flags: number) => number = bind(
   'int pipe2(void *descriptors, int flags)',
 );
-/** Node keeps a list of what a thread opened through it, and warns when it closes anything else. */
-const close: (descriptor: number) => number = bind('int close(int descriptor)');
 
 const O_CLOEXEC = 0o2_000_000;
 /** The shell's descriptor of the pipe that holds it. */
