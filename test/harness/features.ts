@@ -5,7 +5,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /** Whether a feature is there, and what was seen. */
@@ -59,7 +59,8 @@ export type FeatureName =
   | 'rdpid'
   | 'two-processors'
   | 'user-namespaces'
-  | 'overlayfs';
+  | 'overlayfs'
+  | 'process-connector';
 
 const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, () => Feature>> = {
   root: () => ({ present: process.getuid?.() === 0, detail: `uid ${process.getuid?.()}` }),
@@ -89,6 +90,7 @@ const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, (
       'mount -t tmpfs none /mnt && cd /mnt && mkdir l u w m && ' +
         'mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m',
     ]),
+  'process-connector': processConnector,
 };
 
 const known = new Map<string, Feature>();
@@ -187,6 +189,24 @@ function fsgsbase(): Feature {
     return { present: (bits & 2n) !== 0n, detail: `AT_HWCAP2 is 0x${bits.toString(16)}` };
   }
   return { present: false, detail: 'no AT_HWCAP2' };
+}
+
+/**
+ * What the kernel asks for, by other ways than the one that is tested. It lists its connectors in the first network
+ * namespace alone (drivers/connector/connector.c, cn_init); the inodes of the first namespaces are fixed
+ * (include/linux/proc_ns.h); CAP_NET_ADMIN is 12. Linux 6.6 and later tell without it, too: that is not asked here.
+ */
+function processConnector(): Feature {
+  const list = '/proc/net/connector';
+  if (!existsSync(list) || !/^cn_proc\s/m.test(readFileSync(list, 'utf8'))) {
+    return { present: false, detail: `${list} has no cn_proc` };
+  }
+  const spaces = ['pid', 'user'].map((name) => readlinkSync(`/proc/self/ns/${name}`));
+  if (spaces.join(' ') !== 'pid:[4026531836] user:[4026531837]') {
+    return { present: false, detail: `in the namespaces ${spaces.join(' ')}` };
+  }
+  const bits = /^CapEff:\s*(\w+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  return { present: ((BigInt(`0x${bits}`) >> 12n) & 1n) === 1n, detail: `capabilities ${bits}` };
 }
 
 function processorFlag(flag: string): Feature {
