@@ -14,6 +14,7 @@ import { describeMachine, isQuiet, readMachine } from './machine.ts';
 import { measureMethods } from './methods.ts';
 import { measurePrograms } from './programs.ts';
 import { measureReader } from './reader.ts';
+import { measureWalks } from './walk.ts';
 import { reaches, renderMarkdown, renderText, type Row } from './rows.ts';
 
 const DEFAULT_ROUNDS = 7;
@@ -25,6 +26,7 @@ const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   latency: measureLatency,
   reader: measureReader,
   idle: measureIdle,
+  walk: measureWalks,
   everything: measureEverything,
   coverage: () => measureCoverage({ files, isWhole: values.all }),
 };

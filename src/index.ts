@@ -40,6 +40,7 @@ export type {
 } from './session/types.ts';
 export type { SiteMethod } from './process/control-rows.ts';
 export type { EngineName } from './probe/engine.ts';
+export type { ProcessFacts, TaskFilter } from './probe/task-filter.ts';
 export type { EventBatch } from './events/batch.ts';
 export type { EventView } from './events/view.ts';
 export { FAULT } from './events/event.ts';

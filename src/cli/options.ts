@@ -1,10 +1,14 @@
 /** Values of options, from text. Each throws a TraplineError `usage` that points at what is wrong. */
 
+import { readFileSync } from 'node:fs';
+
 import { TraplineError } from '../base/errors.ts';
 import { parseDuration } from '../screen/numbers.ts';
 
 /** PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h). */
 const MAX_PID = 4 * 1024 * 1024;
+/** (uid_t)-1 is no user. */
+const MAX_UID = 2 ** 32 - 2;
 /** A timer of Node counts milliseconds in 31 bits. */
 const MAX_DURATION = 0x7fff_ffff * 1e6;
 const MIN_RING = 256 * 1024;
@@ -22,6 +26,38 @@ export function parsePids(text: string, earlier: readonly number[] = []): number
     return number;
   });
   return [...earlier, ...numbers];
+}
+
+/** `--uid 0,1000`, `--uid postgres`: user ids, by number or by name. */
+export function parseUids(text: string, earlier: readonly number[] = []): number[] {
+  let column = 0;
+  const numbers = text.split(',').map((part) => {
+    const number = /^\d{1,10}$/.test(part) ? Number(part) : uidOf(part);
+    if (number === undefined || number > MAX_UID) {
+      throw wrong(
+        text,
+        column,
+        `there is no user '${part}'`,
+        'write a number, or a name of /etc/passwd',
+      );
+    }
+    column += part.length + 1;
+    return number;
+  });
+  return [...earlier, ...numbers];
+}
+
+/** By passwd(5). */
+function uidOf(name: string): number | undefined {
+  let text: string;
+  try {
+    text = readFileSync('/etc/passwd', 'utf8');
+  } catch {
+    return undefined; // no names here
+  }
+  const fields = text.split('\n').map((line) => line.split(':'));
+  const found = fields.find(([first]) => first === name)?.[2];
+  return found === undefined || name === '' ? undefined : Number(found);
 }
 
 /** A text of an option that may be given several times. */

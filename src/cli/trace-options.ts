@@ -12,6 +12,7 @@ import {
   parseRingSize,
   parseSize,
   parseTime,
+  parseUids,
 } from './options.ts';
 
 /** The options as they were given. */
@@ -19,6 +20,12 @@ export interface TraceOptions {
   readonly pid?: readonly number[];
   readonly tid?: readonly number[];
   readonly all?: true;
+  /** Task filters. */
+  readonly comm?: string;
+  readonly exe?: string;
+  readonly cgroup?: string;
+  readonly uid?: readonly number[];
+  readonly tree?: readonly number[];
   readonly exclude?: readonly string[];
   /** An event filter for all probes. */
   readonly filter?: string;
@@ -71,6 +78,7 @@ Examples:
   trapline trace 'malloc@libc.so.6 size=%di:u64' -- ls -l
   trapline trace -p 1234 --duration 5s --format json -o events.json zfree@zsh
   trapline trace -p 1234 --count '*alloc*@libc.so.6' --exclude '*_init'
+  trapline trace --all --comm 'worker*' --tree 1234 'open64@libc.so.6 path=+0(%di):string'
   sudo trapline trace --engine kernel --all getaddrinfo@libc.so.6
   trapline trace -p 1234 --filter 'size > 4096 && comm ~ "z*"' 'malloc@libc.so.6 size=%di:u64'
   trapline trace -p 1234 --probes heap.probes
@@ -89,7 +97,12 @@ export function addTrace(
     .argument('[probe...]', 'where, and what to fetch; see below')
     .option('-p, --pid <pids>', 'attach to these processes (repeatable, or 1,2,3)', parsePids)
     .option('--tid <tids>', 'only events of these tasks (repeatable, or 1,2,3)', parsePids)
-    .option('--all', 'attach to every process of this user (root: of all) that maps the file')
+    .option('--all', 'every process of this user (root: of all) that maps the file, later ones too')
+    .option('--comm <glob>', 'of these processes only those of this name')
+    .option('--exe <glob>', 'only those that run this program: a name, or with a slash a path')
+    .option('--uid <uids>', 'only those of these users (repeatable, or 0,1000)', parseUids)
+    .option('--cgroup <glob>', 'only those in this control group: /system.slice/*')
+    .option('--tree <pids>', 'only these processes and what they start (repeatable)', parsePids)
     .option('--exclude <glob>', 'functions that globs must not take (repeatable)', collect)
     .option('--filter <expression>', "only these hits, as in the kernel's event filters")
     .option('--probes <file>', 'probes of a file, one a line, followed as it changes')
@@ -133,6 +146,7 @@ export function checked(request: TraceRequest): TraceRequest {
   if (named && options.all === true) {
     throw usage('--all takes every process already', 'leave out -p and --tid, or --all');
   }
+  checkTaskFilter(request);
   if (options.count === true) {
     const without = 'there are no events with --count';
     if (options.number !== undefined) throw usage(without, 'leave out -n or --count');
@@ -147,6 +161,26 @@ export function checked(request: TraceRequest): TraceRequest {
     throw usage('-q and -v contradict each other', 'leave one of them out');
   }
   return request;
+}
+
+/** @throws TraplineError `usage` where there is nothing that a task filter could choose among. */
+function checkTaskFilter({ command, options }: TraceRequest): void {
+  const given = (['comm', 'exe', 'uid', 'cgroup', 'tree'] as const).find(
+    (name) => options[name] !== undefined,
+  );
+  if (given === undefined) return;
+  if (command !== undefined) {
+    throw usage(
+      `--${given} chooses among processes that run`,
+      `leave it out: ${command[0]} is named`,
+    );
+  }
+  if (options.engine === 'kernel') {
+    throw usage(
+      `the kernel engine has no --${given}`,
+      "the kernel's filters choose at each hit: --filter 'comm ~ \"name*\"'",
+    );
+  }
 }
 
 /** Whether a probe names a process by itself: `1234:0x55d0c4a3b2c0`. */

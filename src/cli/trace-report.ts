@@ -30,6 +30,7 @@ export function renderAttached(attached: Attached, paint: Painter = PLAIN): stri
       : pids.has(0)
         ? 'every process'
         : counted(pids.size, 'process');
+  if (places === 0) return [notice('no process has it yet: those that come are probed', paint)];
   const stops = attached.stops.stops > 0 ? `, ${renderStops(attached.stops)}` : '';
   const several = probes.flatMap((probe) => renderMatches(probe, paint));
   return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several];

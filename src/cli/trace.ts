@@ -1,13 +1,21 @@
 /** `trapline trace`: from the request to the exit status. */
 
-import { attach, spawn, type ProbeRequest, type Session } from '../index.ts';
+import {
+  attach,
+  spawn,
+  type ProbeRequest,
+  type Session,
+  type TargetInfo,
+  type TaskFilter,
+} from '../index.ts';
 import { painterFor } from '../screen/colour.ts';
 import { Ending } from './ending.ts';
 import { follow } from './follow.ts';
+import { FoundProcesses } from './found.ts';
 import { DescriptorMessages } from './messages.ts';
 import { openOutput } from './output.ts';
 import { ProbeFile, readProbeFile } from './probe-file.ts';
-import type { TraceRequest } from './trace-options.ts';
+import type { TraceOptions, TraceRequest } from './trace-options.ts';
 import { waitingFor } from './waiting.ts';
 
 /**
@@ -21,12 +29,15 @@ export async function trace(request: TraceRequest): Promise<number> {
   const { probes: path } = request.options;
   const listed = path === undefined ? [] : readProbeFile(path);
   using ending = new Ending();
-  await using session = await begin(request, listed);
+  const messages = new DescriptorMessages();
+  const paint = painterFor(process.stderr);
+  using found = new FoundProcesses(messages, paint);
+  await using session = await begin(request, listed, found);
   const around = {
     output,
     ending,
-    messages: new DescriptorMessages(),
-    paint: painterFor(process.stderr),
+    messages,
+    paint,
     kill: (pid: number, signal: NodeJS.Signals) => process.kill(pid, signal),
   };
   if (path === undefined) return await follow(request, session, around);
@@ -43,15 +54,32 @@ export async function trace(request: TraceRequest): Promise<number> {
 }
 
 function requestOf({ options }: TraceRequest, definition: string): ProbeRequest {
+  const tasks = taskFilterOf(options);
   return {
     definition,
+    ...(tasks && { tasks }),
     action: options.count === true ? 'count' : 'record',
     ...(options.exclude && { exclude: options.exclude }),
     ...(options.filter !== undefined && { filter: options.filter }),
   };
 }
 
-function begin(request: TraceRequest, listed: readonly string[]): Promise<Session> {
+function taskFilterOf({ comm, exe, cgroup, uid, tree }: TraceOptions): TaskFilter | undefined {
+  const filter = {
+    ...(comm !== undefined && { comm }),
+    ...(exe !== undefined && { executable: exe }),
+    ...(cgroup !== undefined && { cgroup }),
+    ...(uid && { uids: uid }),
+    ...(tree && { trees: tree }),
+  };
+  return Object.keys(filter).length > 0 ? filter : undefined;
+}
+
+function begin(
+  request: TraceRequest,
+  listed: readonly string[],
+  found: FoundProcesses,
+): Promise<Session> {
   const { probes, command, options } = request;
   const definitions = new Set([...probes, ...listed]);
   const sessionOptions = {
@@ -60,6 +88,7 @@ function begin(request: TraceRequest, listed: readonly string[]): Promise<Sessio
     ...(options.ringSize !== undefined && { ringBytes: options.ringSize }),
     ...(options.ringBudget !== undefined && { ringBudget: options.ringBudget }),
     ...(options.perfMap && { perfMap: true }),
+    ...(options.quiet !== true && { onTarget: (target: TargetInfo) => found.add(target) }),
   };
   if (command !== undefined) return waitingFor('starting', spawn(command, sessionOptions));
   const targets = {

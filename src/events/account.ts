@@ -22,6 +22,23 @@ export interface ConsumerAccount {
   readonly missed: MissedCounts;
 }
 
+/** The account of two consumers together, of one event in two processes, say. */
+export function addAccounts(one: ConsumerAccount, other: ConsumerAccount): ConsumerAccount {
+  return {
+    hits: one.hits + other.hits,
+    recorded: one.recorded + other.recorded,
+    aggregated: one.aggregated + other.aggregated,
+    filtered: one.filtered + other.filtered,
+    missed: {
+      ringFull: one.missed.ringFull + other.missed.ringFull,
+      noContext: one.missed.noContext + other.missed.noContext,
+      tracerGone: one.missed.tracerGone + other.missed.tracerGone,
+      abandoned: one.missed.abandoned + other.missed.abandoned,
+      textsTooLong: one.missed.textsTooLong + other.missed.textsTooLong,
+    },
+  };
+}
+
 /** The accounts of one segment, and whether they add up. */
 export interface SegmentAccount {
   /** By event id, in the order asked. */

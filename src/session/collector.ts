@@ -1,6 +1,6 @@
 /** The main thread's reader: records in, events in order out, counts. Asks nobody; never blocks. */
 
-import type { ConsumerAccount } from '../events/account.ts';
+import { addAccounts, type ConsumerAccount } from '../events/account.ts';
 import type { EventBatch } from '../events/batch.ts';
 import { EventMerger } from '../events/merge.ts';
 import type { SegmentLoss } from '../events/segment.ts';
@@ -28,7 +28,14 @@ export class Collector {
   readonly #clock: SessionClock;
   readonly #merger: EventMerger;
   readonly #origins = new Map<number, EventOrigin>();
-  readonly #consumers: ConsumerHandle[] = [];
+  #consumers: ConsumerHandle[] = [];
+  /** Sources that nobody writes to any more, and that are still to be read once. */
+  readonly #abandoned = new Set<number>();
+  /** Sources that were read to their end, until {@link takeFinished}. */
+  #finished: number[] = [];
+  /** What consumers of finished sources came to, by event: nothing grows with the number of processes. */
+  readonly #past = new Map<string, CollectedAccount>();
+  #pastLoss: SegmentLoss = { abandoned: 0, corrupt: 0, overrun: 0 };
   #nextSearch = 0;
 
   constructor(engine: EngineName) {
@@ -55,7 +62,32 @@ export class Collector {
       const ended = performance.now();
       this.#nextSearch = ended + Math.max(SEARCH_INTERVAL, (ended - began) * SEARCH_SHARE);
     }
-    return this.#merger.poll();
+    const batch = this.#merger.poll();
+    for (const source of this.#abandoned) this.#finish(source);
+    return batch;
+  }
+
+  /** The process of a source has ended, or runs another program now. Its children may go on. */
+  markEnded(source: number): void {
+    this.#origins.get(source)?.markEnded();
+  }
+
+  /** Nobody writes to a source any more: the next poll reads the rest. */
+  abandon(source: number): void {
+    const origin = this.#origins.get(source);
+    if (origin === undefined) return;
+    origin.markAllDead();
+    this.#abandoned.add(source);
+    // There is nothing to read where hits are only counted, and perhaps nobody who polls.
+    const consumers = this.#consumers.filter((one) => one.source === source);
+    if (consumers.every(({ program }) => program.action === 'count')) this.#finish(source);
+  }
+
+  /** The sources that were read to their end since the last call: their memory is not looked at any more. */
+  takeFinished(): number[] {
+    const finished = this.#finished;
+    this.#finished = [];
+    return finished;
   }
 
   /** A probe is about to be taken out. */
@@ -94,7 +126,7 @@ export class Collector {
    * @param isFinal nobody writes any more, and all was read
    */
   accounts(isFinal: boolean): CollectedAccount[] {
-    const accounts: CollectedAccount[] = [];
+    const accounts: CollectedAccount[] = [...this.#past.values()];
     for (const [source, origin] of this.#origins) {
       const consumers = this.#consumers.filter((consumer) => consumer.source === source);
       origin.accounts(consumers, isFinal).forEach((account, index) => {
@@ -107,20 +139,34 @@ export class Collector {
 
   /** What rings lost, all targets together. */
   loss(): SegmentLoss {
-    const sum = { abandoned: 0, corrupt: 0, overrun: 0 };
-    for (const origin of this.#origins.values()) {
-      const { abandoned, corrupt, overrun } = origin.loss();
-      sum.abandoned += abandoned;
-      sum.corrupt += corrupt;
-      sum.overrun += overrun;
-    }
-    return sum;
+    return [...this.#origins.values()]
+      .map((origin) => origin.loss())
+      .reduce(addLoss, this.#pastLoss);
   }
 
   /** Whether a target has claimed half of its contexts: dead tasks' are looked for at every poll then. */
   get isScarce(): boolean {
     for (const origin of this.#origins.values()) if (origin.isScarce) return true;
     return false;
+  }
+
+  #finish(source: number): void {
+    const origin = this.#origins.get(source);
+    this.#abandoned.delete(source);
+    if (origin === undefined) return;
+    const consumers = this.#consumers.filter((one) => one.source === source);
+    origin.accounts(consumers, true).forEach((account, index) => {
+      const consumer = consumers[index];
+      if (consumer === undefined) return;
+      const known = this.#past.get(consumer.event);
+      const sum = known === undefined ? account : addAccounts(known.account, account);
+      this.#past.set(consumer.event, { consumer: known?.consumer ?? consumer, account: sum });
+    });
+    this.#pastLoss = addLoss(this.#pastLoss, origin.loss());
+    if (origin instanceof SegmentOrigin) this.#merger.remove(origin.reader);
+    this.#consumers = this.#consumers.filter((one) => one.source !== source);
+    this.#origins.delete(source);
+    this.#finished.push(source);
   }
 
   #addSource(handle: SourceHandle): void {
@@ -134,4 +180,12 @@ export class Collector {
       this.#merger.addSource(origin.reader);
     }
   }
+}
+
+function addLoss(one: SegmentLoss, other: SegmentLoss): SegmentLoss {
+  return {
+    abandoned: one.abandoned + other.abandoned,
+    corrupt: one.corrupt + other.corrupt,
+    overrun: one.overrun + other.overrun,
+  };
 }

@@ -4,9 +4,11 @@ import type { Pid } from '../base/brand.ts';
 import type { HitCost } from '../probe/engine.ts';
 import type { MeasuredConsumer } from './cost.ts';
 import type { ProbeAddition } from './probing.ts';
-import type { SourceHandle } from './protocol.ts';
+import type { SourceHandle, WantedProbe } from './protocol.ts';
+import type { Departed } from './target-set.ts';
+import type { Walked, WalkedProcess } from './walk.ts';
 import type { CommandStart } from './startup.ts';
-import type { AddedProbe, ProbeRequest, Stops, TargetSelection } from './types.ts';
+import type { AddedProbe, Stops, TargetSelection } from './types.ts';
 
 /** A consumer that was added, as far as it has to be taken out again. */
 export interface AddedConsumer {
@@ -21,11 +23,13 @@ export interface SessionEngine {
   readonly pids: readonly Pid[];
   /** Whether every process is a target, those that start later too: such a session ends only by itself. */
   readonly isEndless: boolean;
+  /** Whether those are found by walks. */
+  readonly isWalking: boolean;
   /**
    * Takes running processes as targets.
    * @throws TraplineError as `selectProcesses` does; `refused` for what this engine can't select.
    */
-  attach(selection: TargetSelection, probes: readonly ProbeRequest[]): void;
+  attach(selection: TargetSelection, probes: readonly WantedProbe[]): void;
   /** Takes a command as the target that is held before its first instruction. */
   begin(start: CommandStart): void;
   /** The command is about to run its own code. */
@@ -36,6 +40,16 @@ export interface SessionEngine {
    * @throws TraplineError as resolving does, and when nothing could be done at all.
    */
   add(additions: readonly ProbeAddition[]): ProbeAddition[];
+  /** Adds probes to a process that a walk found; what can't be done there is noted in them. */
+  extend(pid: Pid, additions: readonly ProbeAddition[]): void;
+  /** Whether a process, as long as it runs the program that it runs, has a probe already, or can't have it. */
+  has(pid: Pid, probe: number): boolean;
+  /** Whether a process has this session's probes from the one that forked it. */
+  isInherited(process: WalkedProcess): boolean;
+  /** Told of each walk. */
+  noteWalk(walked: Walked): Departed;
+  /** Unmaps sources on our side that nobody writes to any more; all was read. */
+  retire(sources: readonly number[]): void;
   /** Sources of events that are new since the last call. */
   newSources(): SourceHandle[];
   /** Told of each probe that is in. */

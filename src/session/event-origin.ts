@@ -21,6 +21,8 @@ export interface EventOrigin {
   loss(): SegmentLoss;
   /** A process has ended: what its tasks have not committed now never will be. */
   markDead(pid: number): void;
+  /** The process that it is of has ended, or runs another program now. */
+  markEnded(): void;
   /** Gives back what dead tasks hold. */
   releaseDeadTasks(): void;
   /** The session is about to leave: what is recorded from here on is nobody's. */

@@ -1,55 +1,42 @@
 /** A session's probes by the jump engine: a target for each process, each with its own memory. */
 
-import { hex, pid as brandPid, type Pid } from '../base/brand.ts';
-import { ensure, TraplineError } from '../base/errors.ts';
-import type { ConsumerRequest } from '../engines/jump/prepare.ts';
+import { pid as brandPid, type Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
 import { JumpTarget } from '../engines/jump/target.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
 import type { HitCost, StopAccount } from '../probe/engine.ts';
-import { layoutOf } from '../probe/program.ts';
-import type { MemoryMapping } from '../process/maps.ts';
 import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
-import { ownTaskId } from '../sys/signals.ts';
+import { ownPid, ownTaskId } from '../sys/signals.ts';
 import { costsOf, type MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
 import type { FileCache } from './files.ts';
-import { CONSUMER_CAPACITY } from './options.ts';
+import { findFile } from './find-file.ts';
+import { requestsAt, settle } from './jump-requests.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
 import { PerfMap } from './perf-map.ts';
-import { planPlaces, type PlanOf } from './plans.ts';
-import { ProbeAddition } from './probing.ts';
-import type { SegmentHandle, SessionShape } from './protocol.ts';
-import type { ResolvedPlace } from './resolve.ts';
+import { planPlaces } from './plans.ts';
+import { EVERY_PROCESS, ProbeAddition } from './probing.ts';
+import type { SegmentHandle, SessionShape, WantedProbe } from './protocol.ts';
 import { selectProcesses } from './selection.ts';
 import type { CommandStart } from './startup.ts';
-import type { AddedProbe, ProbeRequest, Stops, TargetSelection } from './types.ts';
-
-interface Target {
-  readonly pid: Pid;
-  readonly jump: JumpTarget;
-  /** Tasks whose hits are events, as the target's pid namespace numbers them; all if undefined. */
-  readonly tids: readonly number[] | undefined;
-  /** The next free index in its segment. */
-  nextConsumer: number;
-  /** Whether the main thread knows of its segment. */
-  isAnnounced: boolean;
-}
-
-type Requests = ReadonlyMap<ConsumerRequest, ResolvedPlace>;
+import { TargetSet, type Departed, type Target } from './target-set.ts';
+import type { Walked, WalkedProcess } from './walk.ts';
+import { modelOf } from './whole-file.ts';
+import type { AddedProbe, Stops, TargetSelection } from './types.ts';
 
 /** The jump engine for one session. */
 export class JumpEngine implements SessionEngine {
-  readonly isEndless = false;
   readonly #shape: SessionShape;
   readonly #files: FileCache;
-  readonly #targets = new Map<Pid, Target>();
+  readonly #targets = new TargetSet();
   readonly #liveness: LivenessList;
   #perfMap: PerfMap | undefined;
   #isStarting = false;
+  #isEndless = false;
 
   /** @throws TraplineError `unsupported` where stubs can't find out whose hit it is. */
   constructor(shape: SessionShape, files: FileCache) {
@@ -67,10 +54,23 @@ export class JumpEngine implements SessionEngine {
   }
 
   get pids(): readonly Pid[] {
-    return [...this.#targets.keys()];
+    return this.#targets.pids;
   }
 
-  attach(selection: TargetSelection, probes: readonly ProbeRequest[]): void {
+  get isEndless(): boolean {
+    return this.#isEndless;
+  }
+
+  get isWalking(): boolean {
+    return this.#isEndless;
+  }
+
+  attach(selection: TargetSelection, probes: readonly WantedProbe[]): void {
+    if (selection.all === true) {
+      this.#isEndless = true;
+      for (const number of probes.flatMap(({ pids }) => pids ?? [])) this.#take(brandPid(number));
+      return;
+    }
     for (const { pid, tids } of selectProcesses(selection, probes)) {
       refuseOwnChild(pid);
       this.#addTarget(pid, tids, (id) => StoppedProcess.stop(id));
@@ -85,28 +85,60 @@ export class JumpEngine implements SessionEngine {
   }
 
   started(): void {
-    for (const { jump } of this.#targets.values()) {
+    for (const { jump } of this.#targets) {
       if (jump.memory !== undefined) jump.learnThreads();
     }
     this.#isStarting = false;
   }
 
   add(additions: readonly ProbeAddition[]): ProbeAddition[] {
+    if (this.#isEndless) {
+      for (const pid of new Set(additions.flatMap(({ pids }) => pids))) this.#take(pid);
+    }
     // A file that one target maps is not waited for.
-    const lacking = [...this.#targets.values()].map((target) => this.#addTo(target, additions));
-    return additions.filter((addition) => lacking.every((some) => some.includes(addition)));
+    const lacking = this.#targets.current.map((target) => this.#tryAddTo(target, additions));
+    const nowhere = additions.filter((addition) =>
+      lacking.every((some) => some.includes(addition)),
+    );
+    if (!this.#isEndless) return nowhere;
+    for (const addition of nowhere) this.#expect(addition);
+    this.#dropUntouched();
+    return [];
+  }
+
+  extend(pid: Pid, additions: readonly ProbeAddition[]): void {
+    for (const addition of additions) addition.admit(pid);
+    this.#tryAddTo(this.#take(pid), additions);
+    this.#dropUntouched();
+  }
+
+  has(pid: Pid, probe: number): boolean {
+    return this.#targets.of(pid)?.probes.has(probe) === true;
+  }
+
+  isInherited(process: WalkedProcess): boolean {
+    return this.#targets.isInherited(process);
+  }
+
+  noteWalk(walked: Walked): Departed {
+    return this.#targets.noteWalk(walked);
+  }
+
+  retire(sources: readonly number[]): void {
+    for (const source of sources) this.#targets.retire(source);
   }
 
   newSources(): SegmentHandle[] {
     const handles: SegmentHandle[] = [];
-    for (const target of this.#targets.values()) {
+    for (const target of this.#targets) {
       const { memory } = target.jump;
       if (memory === undefined || target.isAnnounced) continue;
       target.isAnnounced = true;
       const status = readTaskStatus(target.pid);
       handles.push({
         kind: 'segment',
-        source: target.pid,
+        source: target.source,
+        pid: target.pid,
         address: memory.mapping.address,
         shape: memory.layout,
         samePidNamespace: status === undefined || status.namespacePid === target.pid,
@@ -116,7 +148,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   note(probe: AddedProbe): void {
-    for (const target of this.#targets.values()) this.#perfMap?.write(target.jump, probe);
+    for (const target of this.#targets) this.#perfMap?.write(target.jump, probe);
   }
 
   remove(consumers: readonly AddedConsumer[]): string[] {
@@ -124,14 +156,14 @@ export class JumpEngine implements SessionEngine {
     for (const source of new Set(consumers.map((each) => each.source))) {
       const mine = consumers.filter((each) => each.source === source);
       const ids = new Set(mine.map(({ consumer }) => consumer));
-      kept.push(...(this.#targets.get(brandPid(source))?.jump.remove(ids) ?? []));
+      kept.push(...(this.#targets.get(source)?.jump.remove(ids) ?? []));
     }
     return kept;
   }
 
   stops(): Stops {
     const sum = { stops: 0, stoppedNanoseconds: 0, longestStopNanoseconds: 0 };
-    for (const { jump } of this.#targets.values()) addStops(sum, jump.stops);
+    for (const { jump } of this.#targets) addStops(sum, jump.stops);
     return sum;
   }
 
@@ -142,19 +174,18 @@ export class JumpEngine implements SessionEngine {
 
   leave(): string[] {
     const kept: string[] = [];
-    for (const { jump } of this.#targets.values()) kept.push(...jump.leave());
+    for (const { jump } of this.#targets) kept.push(...jump.leave());
     this.#perfMap?.[Symbol.dispose]();
     this.#perfMap = undefined;
     return kept;
   }
 
   release(): string[] {
-    return [...this.#targets.values()].flatMap(({ jump }) => jump.release());
+    return [...this.#targets].flatMap(({ jump }) => jump.release());
   }
 
   close(): void {
-    for (const { jump } of this.#targets.values()) jump[Symbol.dispose]();
-    this.#targets.clear();
+    this.#targets[Symbol.dispose]();
     this.#liveness[Symbol.dispose]();
   }
 
@@ -162,7 +193,7 @@ export class JumpEngine implements SessionEngine {
     pid: Pid,
     tids: readonly number[] | undefined,
     stop: (pid: Pid) => StoppedProcess,
-  ): void {
+  ): Target {
     const options = {
       shape: this.#shape.segment,
       files: this.#files,
@@ -171,8 +202,65 @@ export class JumpEngine implements SessionEngine {
       features: machineFeatures(),
       stop,
     };
-    const jump = new JumpTarget(pid, options);
-    this.#targets.set(pid, { pid, jump, tids, nextConsumer: 0, isAnnounced: false });
+    return this.#targets.add(new JumpTarget(pid, options), tids);
+  }
+
+  /** A process as a target, if it is none yet. */
+  #take(pid: Pid): Target {
+    return (
+      this.#targets.of(pid) ?? this.#addTarget(pid, undefined, (id) => StoppedProcess.stop(id))
+    );
+  }
+
+  /** Processes in which nothing could be done, or that have ended meanwhile. */
+  #dropUntouched(): void {
+    for (const target of this.#targets.current) {
+      if (target.jump.memory === undefined && target.probes.size === 0)
+        this.#targets.delete(target);
+    }
+  }
+
+  /** Where every process is meant, there need be none that maps a file, but the file has to be there, and right. */
+  #expect(addition: ProbeAddition): void {
+    const { location } = addition.definition;
+    if (!('file' in location)) return;
+    let path: string;
+    try {
+      path = findFile(location.file);
+    } catch (error) {
+      if (!(error instanceof TraplineError) || error.code !== 'no-file') throw error;
+      return; // a process may know it by this name
+    }
+    const places = addition.expect(ownPid(), modelOf(path, this.#files).maps);
+    const planOf = planPlaces(places);
+    for (const place of places) {
+      const plan = planOf(place);
+      if (plan.kind === 'refused') addition.refuse(EVERY_PROCESS, place, plan.reason);
+    }
+  }
+
+  /**
+   * As {@link #addTo}. Where every process is meant, one in which nothing can be done is no reason to do
+   * nothing anywhere: it is told.
+   */
+  #tryAddTo(target: Target, additions: readonly ProbeAddition[]): ProbeAddition[] {
+    const { pid, probes } = target;
+    const wanted = additions.filter((one) => one.wants(pid) && !probes.has(one.id));
+    const others = additions.filter((one) => !wanted.includes(one));
+    try {
+      if (this.#isEndless) refuseOwnChild(pid);
+      const lacking = this.#addTo(target, wanted);
+      for (const { id } of wanted.filter((one) => !lacking.includes(one))) probes.add(id);
+      return [...others, ...lacking];
+    } catch (error) {
+      if (!this.#isEndless || !(error instanceof TraplineError)) throw error;
+      if (error.code === 'no-process') return [...additions];
+      for (const addition of wanted) {
+        addition.refuseProcess(pid, error);
+        probes.add(addition.id);
+      }
+      return others;
+    }
   }
 
   /** Adds probes to one target, all in one stop. @returns those whose file it does not map. */
@@ -195,61 +283,6 @@ export class JumpEngine implements SessionEngine {
       settle(target, addition, requests, reasons);
       return [];
     });
-  }
-}
-
-/** What a target is asked for at the places of an addition; what can't be asked for is refused at once. */
-function requestsAt(
-  target: Target,
-  maps: readonly MemoryMapping[],
-  addition: ProbeAddition,
-  places: readonly ResolvedPlace[],
-  planOf: PlanOf,
-): Requests {
-  const program = addition.program(target.tids);
-  const { reference } = addition.definition;
-  const requests = new Map<ConsumerRequest, ResolvedPlace>();
-  for (const place of places) {
-    const { address, file } = place;
-    const plan = planOf(place);
-    const counter = reference === undefined ? undefined : file.counterIn(maps, reference);
-    const refuse = (reason: string): void => addition.refuse(target.pid, place, reason);
-    if (plan.kind === 'refused') refuse(plan.reason);
-    else if (target.nextConsumer >= CONSUMER_CAPACITY) {
-      // A stub's counter behind the last one would lie in a ring.
-      const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
-      refuse(`${limit}, removed ones included: begin another session`);
-    } else if (reference !== undefined && counter === undefined) {
-      const where = `the counter's offset ${hex(reference)} is in no writable data of the file`;
-      refuse(`${where}: leave (${hex(reference)}) away if the code behind it runs without`);
-    } else {
-      const consumer = target.nextConsumer++;
-      const known = { plan, address, file: file.identity, counter };
-      requests.set({ ...known, program, probe: addition.id, consumer }, place);
-    }
-  }
-  return requests;
-}
-
-/** Notes what became of the consumers that a target was asked to add. */
-function settle(
-  { pid, jump }: Target,
-  addition: ProbeAddition,
-  requests: Requests,
-  reasons: ReadonlyMap<ConsumerRequest, string>,
-): void {
-  for (const [request, place] of requests) {
-    const reason = reasons.get(request);
-    if (reason !== undefined) {
-      addition.refuse(pid, place, reason);
-      continue;
-    }
-    const { consumer, program } = request;
-    const site = jump.siteOf(request);
-    const layout = layoutOf(program);
-    addition.note(place, { source: pid, consumer, program, layout, address: place.address });
-    ensure(site !== undefined, 'a consumer that was added has a site');
-    addition.noteSite(pid, place, site.method, site.displacedBytes);
   }
 }
 

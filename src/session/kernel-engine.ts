@@ -23,7 +23,8 @@ import { findFile } from './find-file.ts';
 import { JumpSites } from './jump-sites.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
 import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
-import type { KernelHandle, SessionShape } from './protocol.ts';
+import type { KernelHandle, SessionShape, WantedProbe } from './protocol.ts';
+import type { Departed } from './target-set.ts';
 import type { ResolvedPlace } from './resolve.ts';
 import {
   mappingMatcher,
@@ -32,7 +33,7 @@ import {
   type SelectedProcess,
 } from './selection.ts';
 import type { CommandStart } from './startup.ts';
-import type { ProbeRequest, Stops, TargetSelection } from './types.ts';
+import type { Stops, TargetSelection } from './types.ts';
 import { mappingsOf } from './whole-file.ts';
 
 /** The number of a kernel session's only source. */
@@ -66,11 +67,13 @@ export class KernelEngine implements SessionEngine {
     return this.#pids;
   }
 
+  readonly isWalking = false;
+
   get isEndless(): boolean {
     return this.#isEndless;
   }
 
-  attach(selection: TargetSelection, probes: readonly ProbeRequest[]): void {
+  attach(selection: TargetSelection, probes: readonly WantedProbe[]): void {
     if (selection.all === true) {
       this.#isEndless = true;
       const without = [...sparedProcesses()].flatMap((pid) => listTasks(pid));
@@ -85,6 +88,26 @@ export class KernelEngine implements SessionEngine {
   begin(start: CommandStart): void {
     this.#pids = [start.pid];
     this.#begin({ only: [start.pid], children: true, without: [] });
+  }
+
+  extend(): void {
+    // The kernel finds processes by itself.
+  }
+
+  has(): boolean {
+    return true;
+  }
+
+  isInherited(): boolean {
+    return false;
+  }
+
+  noteWalk(): Departed {
+    return { ended: [], abandoned: [] };
+  }
+
+  retire(): void {
+    // There is one source, for all processes.
   }
 
   started(): void {

@@ -65,6 +65,10 @@ export class KernelOrigin implements EventOrigin {
     return accountFor(withUnread(counts, unread), lost, isFinal);
   }
 
+  markEnded(): void {
+    // Its process is every process.
+  }
+
   closing(consumers: readonly number[]): void {
     const now = Number(monotonicNanoseconds());
     for (const consumer of consumers) this.reader.closeTexts(consumer, now);

@@ -1,7 +1,8 @@
 /** Beginning sessions. */
 
-import type { EngineName } from '../probe/engine.ts';
+import { TraplineError } from '../base/errors.ts';
 import { decideShape } from './options.ts';
+import { wantedOf, withoutFilter } from './wanted.ts';
 import type { OpenReply } from './protocol.ts';
 import { Session } from './session.ts';
 import { TracerClient } from './tracer-client.ts';
@@ -16,9 +17,11 @@ export async function attach(
   targets: TargetSelection,
   options: SessionOptions = {},
 ): Promise<Session> {
-  return open(options.engine, (client) =>
-    client.call('attach', targets, decideShape(options), requestsOf(options)),
-  );
+  const requests = requestsOf(options);
+  return open(options, requests, async (client) => {
+    const wanted = await wantedOf(client, options.engine, targets, requests);
+    return client.call('attach', targets, decideShape(options), wanted);
+  });
 }
 
 /**
@@ -34,8 +37,17 @@ export async function spawn(
   // The tracer's own copy is as old as its thread.
   const { cwd, env = process.env } = options;
   const where = { ...(cwd === undefined ? {} : { cwd }), env: { ...env } };
-  return open(options.engine, (client) =>
-    client.call('spawn', command, where, decideShape(options), requestsOf(options)),
+  const requests = requestsOf(options);
+  const filtered = requests.find(({ tasks }) => tasks !== undefined);
+  if (filtered !== undefined) {
+    throw new TraplineError({
+      code: 'usage',
+      message: `${filtered.definition}: a command that is started has no task filter`,
+      hint: 'It is named already: leave the filter out.',
+    });
+  }
+  return open(options, requests, (client) =>
+    client.call('spawn', command, where, decideShape(options), requests.map(withoutFilter)),
   );
 }
 
@@ -48,7 +60,8 @@ export function prepare(): void {
 }
 
 async function open(
-  engine: EngineName = 'jump',
+  { engine = 'jump', onTarget }: SessionOptions,
+  requests: readonly ProbeRequest[],
   begin: (client: TracerClient) => Promise<OpenReply>,
 ): Promise<Session> {
   const client = TracerClient.take();
@@ -66,7 +79,8 @@ async function open(
       () => collector.releaseDeadTasks(),
     );
     try {
-      return Session.begin(client, collector, watch, reply);
+      const filters = requests.map(({ tasks }) => tasks);
+      return Session.begin({ client, collector, watch, engine, filters, onTarget }, reply);
     } catch (error) {
       watch[Symbol.dispose]();
       throw error;

@@ -1,6 +1,6 @@
 /** A probe while it is added: what it means in each target, and what became of every place. */
 
-import type { Pid } from '../base/brand.ts';
+import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
 import {
@@ -20,10 +20,11 @@ import type { Program } from '../probe/program.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import type { FileCache } from './files.ts';
 import { notMapped } from './not-mapped.ts';
-import type { ConsumerHandle } from './protocol.ts';
+import type { ConsumerHandle, WantedProbe } from './protocol.ts';
 import { filtersOf, refuseLater } from './requested.ts';
+import { groupReasons } from './refusals.ts';
 import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
-import type { AddedProbe, ProbedSite, ProbeRequest, RefusedSite } from './types.ts';
+import type { AddedProbe, ProbedSite, RefusedSite } from './types.ts';
 
 /** What an engine knows of a consumer that is in. */
 export type NotedConsumer = Omit<ConsumerHandle, 'probe' | 'event' | 'definition'>;
@@ -42,7 +43,9 @@ export class ProbeAddition {
   readonly id: number;
   readonly definition: ProbeDefinition;
   readonly consumers: ConsumerHandle[] = [];
-  readonly #request: ProbeRequest;
+  readonly #request: WantedProbe;
+  /** The processes that get it; every target if undefined. */
+  readonly #pids: Set<number> | undefined;
   /** The event filters, which hold all together. */
   readonly #filters: readonly ProgramFilter[];
   readonly #files: FileCache;
@@ -54,17 +57,57 @@ export class ProbeAddition {
   readonly #sites: ProbedSite[] = [];
   readonly #refused: RefusedSite[] = [];
   #isMapped = false;
+  #isExpected = false;
+  #failure: TraplineError | undefined;
+  /** How many of the consumers were told of. */
+  #told = 0;
 
   /** @throws TraplineError `bad-definition`. */
-  constructor(id: number, request: ProbeRequest, files: FileCache, names: EventNames) {
+  constructor(id: number, request: WantedProbe, files: FileCache, names: EventNames) {
     this.id = id;
     this.definition = parseDefinition(request.definition);
     refuseLater(this.definition);
     this.#filters = filtersOf(this.definition, request.filter);
     this.#request = request;
+    this.#pids = request.pids && new Set(request.pids);
     this.#files = files;
     this.#names = names;
     this.#named = this.#join();
+  }
+
+  /** The processes that are to get it by name: none where every target is. */
+  get pids(): readonly Pid[] {
+    return [...(this.#pids ?? [])].map((pid) => brandPid(pid));
+  }
+
+  /** Whether a process is to get it. */
+  wants(pid: Pid): boolean {
+    return this.#pids === undefined || this.#pids.has(pid);
+  }
+
+  /** One more process is to get it. */
+  admit(pid: Pid): void {
+    this.#pids?.add(pid);
+  }
+
+  /**
+   * Its file is there, and processes may come to map it: none has to now.
+   * @param maps of a process that has it, real or not
+   * @returns its places
+   * @throws TraplineError as resolving does: `no-symbol`, `bad-elf`.
+   */
+  expect(pid: Pid, maps: readonly MemoryMapping[]): readonly ResolvedPlace[] {
+    const exclude = this.#request.exclude ?? [];
+    const found = resolveDefinition(pid, maps, this.definition, exclude, this.#files);
+    this.#isExpected = found !== undefined;
+    return found?.places ?? [];
+  }
+
+  /** The consumers that came since the last call. */
+  takeNewConsumers(): readonly ConsumerHandle[] {
+    const fresh = this.consumers.slice(this.#told);
+    this.#told = this.consumers.length;
+    return fresh;
   }
 
   /** Gives the names of its events back. */
@@ -143,13 +186,28 @@ export class ProbeAddition {
     this.#refused.push({ pid, name: place.name, file: place.file.path, reason });
   }
 
+  /** It can't be added to a process at all. */
+  refuseProcess(pid: Pid, error: TraplineError): void {
+    const { location, text } = this.definition;
+    const file = 'file' in location ? location.file : '';
+    this.#refused.push({ pid, name: text, file, reason: error.message });
+    this.#failure ??= error;
+  }
+
   /**
-   * What became of it.
+   * Makes sure that something came of it, or still can.
    * @throws TraplineError `no-file` when no target maps the file, `refused` when no place could be probed.
    */
-  result(pids: readonly Pid[]): AddedProbe {
-    if (!this.#isMapped) throw notMapped(this.definition, pids);
-    if (this.#sites.length === 0) throw this.#allRefused();
+  ensureUse(pids: readonly Pid[]): void {
+    // Of several processes the first tells for all.
+    if (this.#failure !== undefined && this.#sites.length === 0) throw this.#failure;
+    if (!this.#isMapped && !this.#isExpected) throw notMapped(this.definition, pids);
+    if (this.#sites.length > 0 || (this.#isExpected && this.#refused.length === 0)) return;
+    throw this.#allRefused();
+  }
+
+  /** What became of it so far. */
+  get result(): AddedProbe {
     return {
       id: this.id,
       definition: this.definition.text,
@@ -206,19 +264,4 @@ export class ProbeAddition {
       hint: groupReasons(this.#refused).slice(0, 5).join('\n'),
     });
   }
-}
-
-/** The reasons of refusals, each once, the commonest first, with how often it came. */
-function groupReasons(refused: readonly RefusedSite[]): string[] {
-  if (refused.length === 1) return refused.map(({ reason }) => reason);
-  const counts = new Map<string, { count: number; example: string }>();
-  for (const { reason, name } of refused) {
-    const general = reason.replace(/0x[0-9a-f]+/g, '0x…');
-    const known = counts.get(general);
-    if (known === undefined) counts.set(general, { count: 1, example: name });
-    else known.count++;
-  }
-  return [...counts]
-    .sort(([, a], [, b]) => b.count - a.count)
-    .map(([reason, { count, example }]) => `${count} × ${reason} (${example})`);
 }

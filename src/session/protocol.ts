@@ -4,6 +4,7 @@ import type { RecordLayout, SegmentShape } from '../events/layout.ts';
 import type { KernelRing } from '../engines/kernel/reader.ts';
 import type { KernelPlace } from '../engines/kernel/target.ts';
 import type { EngineName, HitCost } from '../probe/engine.ts';
+import type { ProcessFacts } from '../probe/task-filter.ts';
 import type { Program } from '../probe/program.ts';
 import type { MeasuredConsumer } from './cost.ts';
 import type {
@@ -34,8 +35,8 @@ export interface SessionShape {
 /** One target's segment: mapped by the tracer's thread, read by the main thread. */
 export interface SegmentHandle {
   readonly kind: 'segment';
-  /** The target's pid. */
   readonly source: number;
+  readonly pid: number;
   /** Where it is in our own process. Valid until `close`. */
   readonly address: bigint;
   readonly shape: SegmentShape;
@@ -90,6 +91,8 @@ export interface OpenReply {
   readonly isCommand: boolean;
   /** Whether every process is a target: the session ends only by itself. */
   readonly isEndless: boolean;
+  /** Whether later ones are found by walks. */
+  readonly isWalking: boolean;
   readonly targets: readonly TargetInfo[];
   readonly added: readonly AddReply[];
   readonly stops: Stops;
@@ -104,6 +107,41 @@ export interface EndReply {
   readonly cpuNanoseconds: number;
 }
 
+/** A request as the tracer gets it: its task filter was asked on this side, where predicates can be called. */
+export interface WantedProbe extends Omit<ProbeRequest, 'tasks'> {
+  /** The processes that its task filter lets pass; every target if undefined. */
+  readonly pids?: readonly number[];
+}
+
+/** A process that could get probes. */
+export interface Candidate {
+  readonly process: ProcessFacts;
+  /** Which: before a session by their places in the request, then by their numbers. */
+  readonly probes: readonly number[];
+}
+
+/** A process that is to get probes, by their numbers. */
+export interface WantedProcess {
+  readonly pid: number;
+  readonly probes: readonly number[];
+}
+
+/** What a walk found. */
+export interface WalkReply {
+  readonly candidates: readonly Candidate[];
+  /** Sources whose process has ended, or runs another program now. Its children may go on. */
+  readonly ended: readonly number[];
+  /** Those of them that nobody writes to any more. */
+  readonly abandoned: readonly number[];
+}
+
+/** What became of probes in processes that were found later. */
+export interface ExtendReply {
+  readonly added: readonly AddReply[];
+  readonly targets: readonly TargetInfo[];
+  readonly processorTimes: readonly ProcessorTime[];
+}
+
 /** What is asked of the tracer: one at a time, each answered by a value or an error. */
 export interface TracerMethods {
   /** Loads what any session needs, before one is asked for. */
@@ -111,15 +149,26 @@ export interface TracerMethods {
   attach(
     selection: TargetSelection,
     shape: SessionShape,
-    probes: readonly ProbeRequest[],
+    probes: readonly WantedProbe[],
   ): OpenReply;
   spawn(
     command: readonly string[],
     where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
     shape: SessionShape,
-    probes: readonly ProbeRequest[],
+    probes: readonly WantedProbe[],
   ): OpenReply;
-  add(request: ProbeRequest): AddReply;
+  /** The processes that are selected, or the session's, and which of the probes each could get. */
+  candidates(
+    selection: TargetSelection | undefined,
+    probes: readonly WantedProbe[],
+  ): readonly Candidate[];
+  /** What has changed among these processes, or all, since the last walk, where every one is a target. */
+  walk(pids: readonly number[] | undefined): WalkReply;
+  /** Adds probes to processes that a walk found. */
+  extend(wanted: readonly WantedProcess[]): ExtendReply;
+  /** Unmaps sources that were abandoned; the main thread reads them no more. */
+  retire(sources: readonly number[]): void;
+  add(request: WantedProbe): AddReply;
   /** @returns what had to stay. */
   remove(probe: number): readonly string[];
   /** What lies at addresses of a process, for people. */

@@ -20,9 +20,10 @@ export class SegmentOrigin implements EventOrigin {
   /** For a target in another pid namespace. */
   readonly #tasks: NamespaceTasks | undefined;
 
-  constructor({ source, address: at, shape, samePidNamespace }: SegmentHandle) {
-    const tasks = samePidNamespace ? undefined : new NamespaceTasks(source);
-    this.#pid = source;
+  constructor(handle: SegmentHandle) {
+    const { address: at, shape } = handle;
+    const tasks = handle.samePidNamespace ? undefined : new NamespaceTasks(handle.pid);
+    this.#pid = handle.pid;
     this.#tasks = tasks;
     this.reader = new SegmentReader({
       buffer: viewMemory(address(at), layoutSegment(shape).totalBytes),
@@ -61,6 +62,10 @@ export class SegmentOrigin implements EventOrigin {
 
   markDead(pid: number): void {
     if (pid === this.#pid) this.reader.markDead(pid);
+  }
+
+  markEnded(): void {
+    this.reader.markDead(this.#pid);
   }
 
   releaseDeadTasks(): void {

@@ -1,10 +1,8 @@
 /** From what a person named to the processes that are meant. */
 
-import { readFileSync, readlinkSync } from 'node:fs';
-
 import { pid as brandPid, tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { findProcesses, readProcessMaps } from '../engines/jump/spaces.ts';
+import { readProcessMaps } from '../engines/jump/spaces.ts';
 import { parseDefinition } from '../probe/definition.ts';
 import type { ProbeLocation } from '../probe/location.ts';
 import type { MemoryMapping } from '../process/maps.ts';
@@ -12,6 +10,7 @@ import { explainRefusal } from '../process/permission.ts';
 import { isLive, listTasks, readTaskStatus } from '../process/tasks.ts';
 import { ownPid } from '../sys/signals.ts';
 import { fileMatcher } from './file-names.ts';
+import { ancestorsOf, executableOf } from './process-facts.ts';
 import type { ProbeRequest, TargetInfo, TargetSelection } from './types.ts';
 
 /** A process that was selected, with the tasks that were, if only some are. */
@@ -45,9 +44,6 @@ export function selectProcesses(
     if (selected.has(status.pid) && known === undefined) continue;
     selected.set(status.pid, [...(known ?? []), { tid: status.namespaceTid, own: status.tid }]);
   }
-  if (selection.all === true) {
-    for (const pid of processesThatMap(probes)) selected.set(pid, undefined);
-  }
   // A place that is named by its process names that process.
   for (const { definition } of probes) {
     const { location } = parseDefinition(definition);
@@ -56,15 +52,11 @@ export function selectProcesses(
     }
   }
   if (selected.size === 0) {
-    throw new TraplineError(
-      selection.all === true
-        ? { code: 'no-process', message: 'no process of yours maps a file that was named' }
-        : {
-            code: 'usage',
-            message: 'no target was named',
-            hint: 'Name a process (-p PID), a command (-- COMMAND), or every process (--all).',
-          },
-    );
+    throw new TraplineError({
+      code: 'usage',
+      message: 'no target was named',
+      hint: 'Name a process (-p PID), a command (-- COMMAND), or every process (--all).',
+    });
   }
   if (selected.has(ownPid())) {
     throw new TraplineError({
@@ -123,20 +115,6 @@ function statusOf(number: number): NonNullable<ReturnType<typeof readTaskStatus>
   throw new TraplineError({ code: 'no-process', message: `there is no process or task ${number}` });
 }
 
-function processesThatMap(probes: readonly ProbeRequest[]): Pid[] {
-  const matchers = probes.map(({ definition }) =>
-    mappingMatcher(parseDefinition(definition).location),
-  );
-  const spared = sparedProcesses();
-  const uid = process.geteuid?.() ?? 0;
-  return findProcesses((maps) =>
-    maps.some((mapping) => mapping.executable && matchers.some((matches) => matches(mapping))),
-  ).filter((pid) => {
-    const status = readTaskStatus(pid);
-    return !spared.has(pid) && status !== undefined && (uid === 0 || status.uid === uid);
-  });
-}
-
 /** Whether a mapping is of the file that a location names. An address is of no other process than its own. */
 export function mappingMatcher(location: ProbeLocation): (mapping: MemoryMapping) => boolean {
   if (location.kind === 'address') return () => false;
@@ -146,24 +124,5 @@ export function mappingMatcher(location: ProbeLocation): (mapping: MemoryMapping
 
 /** Rule 14: those that `all` never means. */
 export function sparedProcesses(): ReadonlySet<Pid> {
-  return new Set<Pid>([brandPid(1), ...ancestors()]);
-}
-
-function ancestors(): Pid[] {
-  const chain: Pid[] = [];
-  for (let pid = process.pid; pid > 0; pid = parentOf(pid)) chain.push(brandPid(pid));
-  return chain;
-}
-
-function parentOf(pid: number): number {
-  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1]);
-}
-
-function executableOf(pid: Pid): string {
-  try {
-    return readlinkSync(`/proc/${pid}/exe`);
-  } catch {
-    return ''; // gone, or not ours to look at: nothing depends on it
-  }
+  return new Set<Pid>([1, ownPid(), ...ancestorsOf(ownPid())].map((pid) => brandPid(pid)));
 }

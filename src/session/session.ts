@@ -2,34 +2,68 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { TraplineError } from '../base/errors.ts';
+import { ensure, messageOf, TraplineError } from '../base/errors.ts';
 import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
+import type { EngineName } from '../probe/engine.ts';
+import type { ProcessFacts, TaskFilter } from '../probe/task-filter.ts';
 import type { Collector } from './collector.ts';
 import { EventLoopTurns } from './event-loop.ts';
 import type { OpenReply } from './protocol.ts';
 import { measuredOf, summarise } from './summary.ts';
 import type { TargetWatch } from './target-watch.ts';
 import type { TracerClient } from './tracer-client.ts';
-import type { AddedProbe, ProbeRequest, Stops, Summary, TargetEnd, TargetInfo } from './types.ts';
+import type {
+  AddedProbe,
+  ProbeRequest,
+  SessionOptions,
+  Stops,
+  Summary,
+  TargetEnd,
+  TargetInfo,
+} from './types.ts';
+import { Walker, type Acceptance } from './walker.ts';
+import { acceptanceOf, wantedOf } from './wanted.ts';
 
 /** How long a reader sleeps when nothing came: from the first, in milliseconds, doubling, to the last. */
 const FIRST_PAUSE = 1;
 const LONGEST_PAUSE = 95;
+
+/** What a session is made of. */
+export interface SessionParts {
+  readonly client: TracerClient;
+  readonly collector: Collector;
+  readonly watch: TargetWatch;
+  readonly engine: EngineName;
+  /** The task filters of the probes that it begins with. */
+  readonly filters: readonly (TaskFilter | undefined)[];
+  readonly onTarget: SessionOptions['onTarget'];
+}
 
 /**
  * Probes in targets, and the events that come of them. Made by {@link attach} and {@link spawn}; whoever
  * made it stops it, or lets `await using` do so. One reader at a time iterates.
  */
 export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
-  /** The targets as they were when the session began. */
-  readonly targets: readonly TargetInfo[];
+  /** The targets, those that ended too, in the order in which they came. */
+  get targets(): readonly TargetInfo[] {
+    return this.#targets;
+  }
+
   /** How long they stood still for the probes that the session began with. */
   readonly firstStops: Stops;
   readonly #client: TracerClient;
   readonly #collector: Collector;
   readonly #watch: TargetWatch;
+  readonly #engine: EngineName;
+  readonly #onTarget: SessionOptions['onTarget'];
+  readonly #targets: TargetInfo[];
   readonly #probes = new Map<number, AddedProbe>();
+  /** By probe: whether a process that is found later gets it. */
+  readonly #accepts = new Map<number, (process: ProcessFacts) => boolean>();
+  /** Where every process is a target. */
+  readonly #walker: Walker | undefined;
+  #walkFailure: unknown;
   /** Requests under way that change what events mean: no poll may see records of theirs before. */
   #changing = 0;
   #stopping: Promise<Summary> | undefined;
@@ -40,31 +74,28 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   #endHasFailed = false;
 
   private constructor(
-    client: TracerClient,
-    collector: Collector,
-    watch: TargetWatch,
+    { client, collector, watch, engine, filters, onTarget }: SessionParts,
     reply: OpenReply,
   ) {
     this.#client = client;
     this.#collector = collector;
     this.#watch = watch;
-    this.targets = reply.targets;
+    this.#engine = engine;
+    this.#onTarget = onTarget;
+    this.#targets = [...reply.targets];
     this.firstStops = reply.stops;
-    for (const added of reply.added) {
+    for (const [at, added] of reply.added.entries()) {
       collector.add(added);
       this.#probes.set(added.probe.id, added.probe);
+      this.#accepts.set(added.probe.id, acceptanceOf(filters[at]));
     }
+    if (reply.isWalking) this.#walker = this.#beginWalks();
   }
 
   /** Not for users: {@link attach} and {@link spawn} call it. */
-  static begin(
-    client: TracerClient,
-    collector: Collector,
-    watch: TargetWatch,
-    reply: OpenReply,
-  ): Session {
+  static begin(parts: SessionParts, reply: OpenReply): Session {
     // Not by its name: see TraplineError.revive.
-    return new this(client, collector, watch, reply);
+    return new this(parts, reply);
   }
 
   /** The probes that are in now. */
@@ -88,10 +119,15 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#ensureRunning();
     this.#changing++;
     try {
-      const wanted = typeof request === 'string' ? { definition: request } : request;
+      const asked = typeof request === 'string' ? { definition: request } : request;
+      const accepts = acceptanceOf(asked.tasks);
+      const isForAll = this.#walker !== undefined;
+      const [wanted] = await wantedOf(this.#client, this.#engine, undefined, [asked], isForAll);
+      ensure(wanted !== undefined, 'one request, one answer');
       const reply = await this.#client.call('add', wanted);
       this.#collector.add(reply);
       this.#probes.set(reply.probe.id, reply.probe);
+      this.#accepts.set(reply.probe.id, accepts);
       return reply.probe;
     } finally {
       this.#changing--;
@@ -203,13 +239,14 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   async #stop(): Promise<Summary> {
     try {
+      await this.#walker?.end();
       this.#collector.beginEnd();
       const kept = await this.#client.call('leave');
       await this.#watch.sample();
       // A batch that a reader still holds stays valid: this fills the other one.
       this.#rest = this.#collector.flush();
       const stayed = await this.#client.call('release');
-      const summary = await this.#summarise([...kept, ...stayed], true);
+      const summary = await this.#summarise([...kept, ...stayed, ...this.#walkProblems()], true);
       this.#watch.letGo();
       return summary;
     } catch (error) {
@@ -231,6 +268,35 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       targetNanoseconds: this.#watch.cpuNanoseconds,
       kept,
     });
+  }
+
+  #beginWalks(): Walker {
+    const collector = this.#collector;
+    const accepts: Acceptance = (probe, process) => this.#accepts.get(probe)?.(process) === true;
+    return new Walker(this.#client, accepts, {
+      extending: (work) => {
+        this.#changing++;
+        return work.finally(() => this.#changing--);
+      },
+      extended: ({ added, targets, processorTimes }) => {
+        for (const reply of added) {
+          collector.add(reply);
+          if (this.#probes.has(reply.probe.id)) this.#probes.set(reply.probe.id, reply.probe);
+        }
+        this.#watch.add(processorTimes);
+        this.#targets.push(...targets);
+        for (const target of targets) this.#onTarget?.(target);
+      },
+      ended: (source) => collector.markEnded(source),
+      abandoned: (source) => collector.abandon(source),
+      takeFinished: () => collector.takeFinished(),
+      failed: (error) => (this.#walkFailure ??= error),
+    });
+  }
+
+  #walkProblems(): string[] {
+    if (this.#walkFailure === undefined) return [];
+    return [`processes that started later were not all found: ${messageOf(this.#walkFailure)}`];
   }
 
   #ensureRunning(): void {

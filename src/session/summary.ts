@@ -1,5 +1,6 @@
 /** The account of a session: every hit explained, and the bill. */
 
+import { addAccounts } from '../events/account.ts';
 import type { SegmentLoss } from '../events/segment.ts';
 import type { HitCost } from '../probe/engine.ts';
 import type { CollectedAccount } from './collector.ts';
@@ -62,17 +63,7 @@ function addUp(one: EventSummary, other: EventSummary): EventSummary {
   const cost = one.costNanoseconds * one.hits + other.costNanoseconds * other.hits;
   return {
     ...one,
+    ...addAccounts(one, other),
     costNanoseconds: hits > 0 ? cost / hits : one.costNanoseconds,
-    hits,
-    recorded: one.recorded + other.recorded,
-    aggregated: one.aggregated + other.aggregated,
-    filtered: one.filtered + other.filtered,
-    missed: {
-      ringFull: one.missed.ringFull + other.missed.ringFull,
-      noContext: one.missed.noContext + other.missed.noContext,
-      tracerGone: one.missed.tracerGone + other.missed.tracerGone,
-      abandoned: one.missed.abandoned + other.missed.abandoned,
-      textsTooLong: one.missed.textsTooLong + other.missed.textsTooLong,
-    },
   };
 }

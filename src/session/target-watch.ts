@@ -25,7 +25,7 @@ interface Watched {
 /** Polls; disposing it ends that. */
 export class TargetWatch implements Disposable {
   readonly ended: Promise<readonly TargetEnd[]>;
-  readonly #targets: readonly Watched[];
+  readonly #targets: Watched[];
   readonly #isCommand: boolean;
   readonly #isEndless: boolean;
   readonly #client: TracerClient;
@@ -65,6 +65,14 @@ export class TargetWatch implements Disposable {
       },
       isCommand ? COMMAND_INTERVAL : INTERVAL,
     );
+  }
+
+  /** Watches further processes. */
+  add(processorTimes: OpenReply['processorTimes']): void {
+    for (const { pid, nanoseconds } of processorTimes) {
+      if (this.#targets.some((target) => target.pid === pid && target.end === undefined)) continue;
+      this.#targets.push({ pid, first: nanoseconds, last: nanoseconds, end: undefined });
+    }
   }
 
   /** Whether all targets have ended; never where every process is one. */

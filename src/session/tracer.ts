@@ -18,11 +18,24 @@ import { KernelEngine } from './kernel-engine.ts';
 import { cleanProcesses, describeProcesses } from './leftovers.ts';
 import { listFile } from './list-file.ts';
 import { ProbeAddition } from './probing.ts';
-import { cpuNanoseconds } from './processor-time.ts';
-import type { AddReply, EndReply, OpenReply, SessionShape, TracerMethods } from './protocol.ts';
+import { cpuNanoseconds, processorTimesOf } from './processor-time.ts';
+import type {
+  AddReply,
+  Candidate,
+  EndReply,
+  ExtendReply,
+  OpenReply,
+  SessionShape,
+  TracerMethods,
+  WalkReply,
+  WantedProbe,
+  WantedProcess,
+} from './protocol.ts';
 import { describeTarget } from './selection.ts';
 import { CommandStart } from './startup.ts';
+import { refusalOfAll } from './refusals.ts';
 import { symbolize } from './symbolize.ts';
+import { SessionWalks } from './walks.ts';
 import type {
   CleanReport,
   ExplainRequest,
@@ -31,7 +44,6 @@ import type {
   KernelCleanReport,
   KernelStatus,
   ListRequest,
-  ProbeRequest,
   ProcessStatus,
   Stops,
   TargetSelection,
@@ -49,6 +61,7 @@ export class Tracer implements TracerMethods {
   readonly #files = new FileCache();
   readonly #names = new EventNames();
   readonly #probes = new Map<number, KnownProbe>();
+  readonly #walks = new SessionWalks(this.#files);
   #session: SessionEngine | undefined;
   #nextProbe = 1;
   #command: { readonly pid: Pid; end: EndReply | undefined } | undefined;
@@ -60,19 +73,19 @@ export class Tracer implements TracerMethods {
   attach(
     selection: TargetSelection,
     shape: SessionShape,
-    probes: readonly ProbeRequest[],
+    probes: readonly WantedProbe[],
   ): OpenReply {
     const engine = this.#begin(shape);
     try {
       engine.attach(selection, probes);
-      const processorTimes = this.#processorTimes();
-      const targets = this.#describe();
+      const processorTimes = processorTimesOf(engine.pids);
       const additions = this.#additions(probes);
       engine.add(additions);
       const added = this.#replies(additions);
-      const { isEndless } = engine;
+      const targets = this.#describe();
+      const { isEndless, isWalking } = engine;
       const stops = engine.stops();
-      return { processorTimes, isCommand: false, isEndless, targets, added, stops };
+      return { processorTimes, isCommand: false, isEndless, isWalking, targets, added, stops };
     } catch (error) {
       this.abandon();
       throw error;
@@ -83,13 +96,13 @@ export class Tracer implements TracerMethods {
     command: readonly string[],
     where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
     shape: SessionShape,
-    probes: readonly ProbeRequest[],
+    probes: readonly WantedProbe[],
   ): OpenReply {
     const engine = this.#begin(shape);
     using start = CommandStart.begin(command, where);
     try {
       engine.begin(start);
-      const processorTimes = this.#processorTimes();
+      const processorTimes = processorTimesOf(engine.pids);
       const added = this.#probeWhileStarting(start, engine, probes);
       // What is probed is there, but stubs have to know the task, too: else each hit asks the kernel.
       start.settleThread();
@@ -97,7 +110,8 @@ export class Tracer implements TracerMethods {
       this.#command = { pid: start.pid, end: undefined };
       const targets = this.#describe();
       const stops = engine.stops();
-      return { processorTimes, isCommand: true, isEndless: false, targets, added, stops };
+      const is = { isCommand: true, isEndless: false, isWalking: false } as const; // the literals
+      return { processorTimes, ...is, targets, added, stops };
     } catch (error) {
       start.abandon();
       this.abandon();
@@ -105,7 +119,47 @@ export class Tracer implements TracerMethods {
     }
   }
 
-  add(request: ProbeRequest): AddReply {
+  candidates(
+    selection: TargetSelection | undefined,
+    probes: readonly WantedProbe[],
+  ): readonly Candidate[] {
+    return this.#walks.candidates(selection, probes, this.#session);
+  }
+
+  walk(pids: readonly number[] | undefined): WalkReply {
+    const additions = [...this.#probes.values()].map(({ addition }) => addition);
+    return this.#walks.walk(pids, this.#engine, additions);
+  }
+
+  extend(wanted: readonly WantedProcess[]): ExtendReply {
+    const engine = this.#engine;
+    const touched = new Set<number>();
+    const pids = wanted.map(({ pid, probes }) => {
+      const known = probes.flatMap((id) => this.#probes.get(id) ?? []);
+      engine.extend(
+        brandPid(pid),
+        known.map(({ addition }) => addition),
+      );
+      for (const id of probes) touched.add(id);
+      return brandPid(pid);
+    });
+    const added = [...touched].flatMap((id) => {
+      const known = this.#probes.get(id);
+      return known === undefined ? [] : [this.#told(known.addition)];
+    });
+    const targets = pids.filter((pid) => engine.pids.includes(pid));
+    return {
+      added,
+      targets: targets.map((pid) => describeTarget(pid)),
+      processorTimes: processorTimesOf(targets),
+    };
+  }
+
+  retire(sources: readonly number[]): void {
+    this.#engine.retire(sources);
+  }
+
+  add(request: WantedProbe): AddReply {
     const additions = this.#additions([request]);
     try {
       this.#engine.add(additions);
@@ -224,7 +278,7 @@ export class Tracer implements TracerMethods {
   #probeWhileStarting(
     start: CommandStart,
     engine: SessionEngine,
-    requests: readonly ProbeRequest[],
+    requests: readonly WantedProbe[],
   ): AddReply[] {
     const additions = this.#additions(requests);
     let waiting = additions;
@@ -234,7 +288,7 @@ export class Tracer implements TracerMethods {
     return this.#replies(additions);
   }
 
-  #additions(requests: readonly ProbeRequest[]): ProbeAddition[] {
+  #additions(requests: readonly WantedProbe[]): ProbeAddition[] {
     return requests.map(
       (request) => new ProbeAddition(this.#nextProbe++, request, this.#files, this.#names),
     );
@@ -252,41 +306,27 @@ export class Tracer implements TracerMethods {
         return [];
       }
     });
-    if (refusals.length > 0) throw allOf(refusals, additions.length);
+    if (refusals.length > 0) throw refusalOfAll(refusals, additions.length);
     return replies;
   }
 
   #reply(addition: ProbeAddition): AddReply {
     const engine = this.#engine;
-    const probe = addition.result(engine.pids);
+    addition.ensureUse(engine.pids);
     const { consumers } = addition;
     this.#probes.set(addition.id, { consumers, addition });
-    engine.note(probe);
-    return { probe, sources: engine.newSources(), consumers };
+    return this.#told(addition);
   }
 
-  #processorTimes(): OpenReply['processorTimes'] {
-    return this.#engine.pids.map((pid) => ({ pid, nanoseconds: cpuNanoseconds(pid) }));
+  /** What became of a probe since the last time that it was told. */
+  #told(addition: ProbeAddition): AddReply {
+    const engine = this.#engine;
+    const probe = addition.result;
+    engine.note(probe);
+    return { probe, sources: engine.newSources(), consumers: addition.takeNewConsumers() };
   }
 
   #describe(): OpenReply['targets'] {
     return this.#engine.pids.map((pid) => describeTarget(pid));
   }
-}
-
-/** Refusals that are shown; there may be thousands. */
-const MOST_SHOWN = 20;
-
-function allOf(refusals: readonly TraplineError[], probes: number): TraplineError {
-  const [first] = refusals;
-  if (refusals.length === 1 && first !== undefined) return first;
-  const shown = refusals
-    .slice(0, MOST_SHOWN)
-    .map((error) => `${error.message}: ${error.hint ?? ''}`);
-  const more = refusals.length - shown.length;
-  return new TraplineError({
-    code: 'refused',
-    message: `${refusals.length} of ${probes} probes can't be made, and so none is`,
-    hint: [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join('\n'),
-  });
 }

@@ -3,6 +3,7 @@
 import type { Address, FileOffset } from '../base/brand.ts';
 import type { ConsumerAccount } from '../events/account.ts';
 import type { EngineName } from '../probe/engine.ts';
+import type { TaskFilter } from '../probe/task-filter.ts';
 import type { SiteMethod } from '../process/control-rows.ts';
 
 /** Which processes a session is about. Nothing named means nothing probed. */
@@ -12,8 +13,9 @@ export interface TargetSelection {
   /** Tasks: their processes are probed, and only their hits are events; the others are filtered. */
   readonly tids?: readonly number[];
   /**
-   * Every process of this user (for root: of the machine) that maps a probed file now. Never our own
-   * process, its ancestors, or process 1. With the kernel engine, those that start later too.
+   * Every process of this user (for root: of the machine) that maps a probed file, those that start or come to
+   * map it later too: with the kernel engine at once, with the jump engine within half a second. Never our own
+   * process, its ancestors, or process 1. Such a session ends only when it is stopped.
    */
   readonly all?: boolean;
 }
@@ -28,6 +30,8 @@ export interface ProbeRequest {
   readonly filter?: string;
   /** `record` (default) makes an event of each hit, `count` only counts it. */
   readonly action?: 'record' | 'count';
+  /** Among the targets, the processes that get the probe: every one if absent. Not for the kernel engine. */
+  readonly tasks?: TaskFilter;
 }
 
 /** What a session may be told beside its targets. */
@@ -47,6 +51,8 @@ export interface SessionOptions {
   readonly ringBudget?: number;
   /** Names every stub in `/tmp/perf-PID.map`, so that profilers can show them. */
   readonly perfMap?: boolean;
+  /** Told of each process that becomes a target after the session has begun; what it throws ends the search for more. */
+  readonly onTarget?: (target: TargetInfo) => void;
 }
 
 /** How a command is started. */

@@ -2,11 +2,14 @@
 
 import type { Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
-import { LIVENESS_NAME } from '../../process/control.ts';
+import { LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import { readMaps, type MemoryMapping } from '../../process/maps.ts';
 import { listProcesses, listTasks } from '../../process/tasks.ts';
 import { MemoryFile } from '../../sys/memory.ts';
 import type { ReadMemory } from './block.ts';
+
+/** As /proc/PID/maps starts the name of a session's segment, which has no name in a folder. */
+export const SEGMENT_PATH: string = `/memfd:${SEGMENT_NAME}`;
 
 /**
  * All processes whose mappings pass a test, tracers left out: they map what they share with their
@@ -19,6 +22,16 @@ export function findProcesses(test: (maps: readonly MemoryMapping[]) => boolean)
     const maps = mapsIfReadable(pid);
     return test(maps) && !isTracer(maps);
   });
+}
+
+/** The inodes of all segments that are mapped by processes that may be read, tracers left out. */
+export function findSegments(): ReadonlySet<bigint> {
+  const found = new Set<bigint>();
+  findProcesses((maps) => {
+    for (const { path, inode } of maps) if (path === SEGMENT_PATH) found.add(inode);
+    return false;
+  });
+  return found;
 }
 
 /** Whether mappings are a tracer's: it can write its liveness page, and maps what it shares with targets. */

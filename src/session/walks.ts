@@ -1,0 +1,85 @@
+/** The tracer's side of walks: the processes that could get the probes of a session, or of one that begins. */
+
+import { pid as brandPid, type Pid } from '../base/brand.ts';
+import { readProcessMaps } from '../engines/jump/spaces.ts';
+import { parseDefinition } from '../probe/definition.ts';
+import { candidatesOf } from './candidates.ts';
+import type { SessionEngine } from './engine.ts';
+import type { FileCache } from './files.ts';
+import type { ProbeAddition } from './probing.ts';
+import type { Candidate, WalkReply, WantedProbe } from './protocol.ts';
+import { selectProcesses, sparedProcesses } from './selection.ts';
+import type { TargetSelection } from './types.ts';
+import { ProcessWalk, type WalkedProcess } from './walk.ts';
+import { WantedFile } from './wanted-file.ts';
+
+/** Walks for one session. */
+export class SessionWalks {
+  readonly #files: FileCache;
+  readonly #wanted = new WeakMap<ProbeAddition, WantedFile>();
+  #walk: ProcessWalk | undefined;
+
+  constructor(files: FileCache) {
+    this.#files = files;
+  }
+
+  /** The processes that are selected, or an engine's own, and which of the probes each could get. */
+  candidates(
+    selection: TargetSelection | undefined,
+    probes: readonly WantedProbe[],
+    engine: SessionEngine | undefined,
+  ): readonly Candidate[] {
+    const wanted = probes.map(({ definition }, number) => {
+      return { number, file: new WantedFile(parseDefinition(definition).location, this.#files) };
+    });
+    return candidatesOf(this.#processes(selection, probes, engine), wanted);
+  }
+
+  /** What has changed since the last walk: among some processes, or all. */
+  walk(
+    pids: readonly number[] | undefined,
+    engine: SessionEngine,
+    additions: Iterable<ProbeAddition>,
+  ): WalkReply {
+    const walk = this.#ours;
+    const walked = pids === undefined ? walk.look() : walk.lookAt(pids.map((pid) => brandPid(pid)));
+    const departed = engine.noteWalk(walked);
+    const changed = walked.changed.filter((process) => !engine.isInherited(process));
+    const wanted = Array.from(additions, (addition) => ({
+      number: addition.id,
+      file: this.#fileOf(addition),
+      isIn: (pid: Pid) => engine.has(pid, addition.id),
+    }));
+    return { candidates: candidatesOf(changed, wanted), ...departed };
+  }
+
+  get #ours(): ProcessWalk {
+    return (this.#walk ??= new ProcessWalk(sparedProcesses()));
+  }
+
+  #fileOf(addition: ProbeAddition): WantedFile {
+    const known = this.#wanted.get(addition);
+    if (known !== undefined) return known;
+    const file = new WantedFile(addition.definition.location, this.#files);
+    this.#wanted.set(addition, file);
+    return file;
+  }
+
+  #processes(
+    selection: TargetSelection | undefined,
+    probes: readonly WantedProbe[],
+    engine: SessionEngine | undefined,
+  ): Iterable<WalkedProcess> {
+    if (selection?.all === true) return this.#ours.look().changed;
+    // All of them, not those that have changed: a new probe may be about another file.
+    if (engine?.isWalking === true) {
+      const { changed } = new ProcessWalk(sparedProcesses()).look();
+      return changed.filter((process) => !engine.isInherited(process));
+    }
+    const pids =
+      selection === undefined
+        ? (engine?.pids ?? [])
+        : selectProcesses(selection, probes).map(({ pid }) => pid);
+    return pids.map((pid) => ({ pid, maps: readProcessMaps(pid) }));
+  }
+}
