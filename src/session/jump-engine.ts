@@ -4,7 +4,7 @@ import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { JumpTarget } from '../engines/jump/target.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
-import type { HitCost, StopAccount } from '../probe/engine.ts';
+import type { HitCost } from '../probe/engine.ts';
 import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
@@ -162,9 +162,12 @@ export class JumpEngine implements SessionEngine {
   }
 
   stops(): Stops {
-    const sum = { stops: 0, stoppedNanoseconds: 0, longestStopNanoseconds: 0 };
-    for (const { jump } of this.#targets) addStops(sum, jump.stops);
-    return sum;
+    const { stops, stoppedNanoseconds, longestNanoseconds } = this.#targets.stops();
+    return {
+      stops,
+      stoppedNanoseconds: Number(stoppedNanoseconds),
+      longestStopNanoseconds: Number(longestNanoseconds),
+    };
   }
 
   measure(consumers: readonly MeasuredConsumer[]): HitCost[] {
@@ -284,13 +287,4 @@ export class JumpEngine implements SessionEngine {
       return [];
     });
   }
-}
-
-function addStops(sum: { -readonly [Key in keyof Stops]: Stops[Key] }, account: StopAccount): void {
-  sum.stops += account.stops;
-  sum.stoppedNanoseconds += Number(account.stoppedNanoseconds);
-  sum.longestStopNanoseconds = Math.max(
-    sum.longestStopNanoseconds,
-    Number(account.longestNanoseconds),
-  );
 }

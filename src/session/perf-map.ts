@@ -14,6 +14,8 @@ import type { AddedProbe } from './types.ts';
 /** Writes the names of a session's stubs. Disposing it takes away the files that it made. */
 export class PerfMap implements Disposable {
   readonly #made = new Set<string>();
+  /** The stubs that are named already, by process and address. */
+  readonly #written = new Set<string>();
 
   /**
    * Appends a probe's stubs in one target.
@@ -22,7 +24,9 @@ export class PerfMap implements Disposable {
   write(target: JumpTarget, probe: AddedProbe): void {
     const lines = target.stubs().flatMap(({ site, stub, bytes }) => {
       const named = probe.sites.find(({ pid, address }) => pid === target.pid && address === site);
-      if (named === undefined) return [];
+      const key = `${target.pid}:${stub}`;
+      if (named === undefined || this.#written.has(key)) return [];
+      this.#written.add(key);
       return `${stub.toString(16)} ${bytes.toString(16)} trapline:${named.name}\n`;
     });
     if (lines.length > 0) this.#append(target.pid, lines.join(''));

@@ -42,7 +42,9 @@ interface NamedEvent {
 export class ProbeAddition {
   readonly id: number;
   readonly definition: ProbeDefinition;
-  readonly consumers: ConsumerHandle[] = [];
+  #consumers: ConsumerHandle[] = [];
+  /** Those that nobody was told of yet. */
+  #fresh: ConsumerHandle[] = [];
   readonly #request: WantedProbe;
   /** The processes that get it; every target if undefined. */
   readonly #pids: Set<number> | undefined;
@@ -54,13 +56,11 @@ export class ProbeAddition {
   readonly #named: NamedEvent | undefined;
   /** One event for one place of a file, in whatever process. */
   readonly #events = new Map<string, EventName>();
-  readonly #sites: ProbedSite[] = [];
-  readonly #refused: RefusedSite[] = [];
+  #sites: ProbedSite[] = [];
+  #refused: RefusedSite[] = [];
   #isMapped = false;
   #isExpected = false;
   #failure: TraplineError | undefined;
-  /** How many of the consumers were told of. */
-  #told = 0;
 
   /** @throws TraplineError `bad-definition`. */
   constructor(id: number, request: WantedProbe, files: FileCache, names: EventNames) {
@@ -73,6 +73,11 @@ export class ProbeAddition {
     this.#files = files;
     this.#names = names;
     this.#named = this.#join();
+  }
+
+  /** Its consumers, in every process. */
+  get consumers(): readonly ConsumerHandle[] {
+    return this.#consumers;
   }
 
   /** The processes that are to get it by name: none where every target is. */
@@ -105,9 +110,17 @@ export class ProbeAddition {
 
   /** The consumers that came since the last call. */
   takeNewConsumers(): readonly ConsumerHandle[] {
-    const fresh = this.consumers.slice(this.#told);
-    this.#told = this.consumers.length;
+    const fresh = this.#fresh;
+    this.#fresh = [];
     return fresh;
+  }
+
+  /** A process has ended, or runs another program now, and so its source of events: nothing is said of them any more. */
+  forget(pid: number, source: number): void {
+    const isOther = (one: { readonly pid: number }): boolean => one.pid !== pid;
+    this.#sites = this.#sites.filter(isOther);
+    this.#refused = this.#refused.filter(isOther);
+    this.#consumers = this.#consumers.filter((consumer) => consumer.source !== source);
   }
 
   /** Gives the names of its events back. */
@@ -154,12 +167,14 @@ export class ProbeAddition {
 
   /** A consumer is in. */
   note(place: ResolvedPlace, consumer: NotedConsumer): void {
-    this.consumers.push({
+    const handle = {
       ...consumer,
       probe: this.id,
       event: this.#nameOf(place),
       definition: this.definition.text,
-    });
+    };
+    this.#consumers.push(handle);
+    this.#fresh.push(handle);
   }
 
   /** A place is probed in a process, or in {@link EVERY_PROCESS}. */

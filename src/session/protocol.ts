@@ -126,11 +126,17 @@ export interface WantedProcess {
   readonly probes: readonly number[];
 }
 
+/** A source of events, and its process. */
+export interface SourceOf {
+  readonly source: number;
+  readonly pid: number;
+}
+
 /** What a walk found. */
 export interface WalkReply {
   readonly candidates: readonly Candidate[];
   /** Sources whose process has ended, or runs another program now. Its children may go on. */
-  readonly ended: readonly number[];
+  readonly ended: readonly SourceOf[];
   /** Those of them that nobody writes to any more. */
   readonly abandoned: readonly number[];
 }

@@ -45,7 +45,7 @@ export interface SessionParts {
  * made it stops it, or lets `await using` do so. One reader at a time iterates.
  */
 export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
-  /** The targets, those that ended too, in the order in which they came. */
+  /** The targets, in the order in which they came: those that ended too, but not where every process is one. */
   get targets(): readonly TargetInfo[] {
     return this.#targets;
   }
@@ -57,7 +57,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   readonly #watch: TargetWatch;
   readonly #engine: EngineName;
   readonly #onTarget: SessionOptions['onTarget'];
-  readonly #targets: TargetInfo[];
+  #targets: TargetInfo[];
   readonly #probes = new Map<number, AddedProbe>();
   /** By probe: whether a process that is found later gets it. */
   readonly #accepts = new Map<number, (process: ProcessFacts) => boolean>();
@@ -274,9 +274,13 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     const collector = this.#collector;
     const accepts: Acceptance = (probe, process) => this.#accepts.get(probe)?.(process) === true;
     return new Walker(this.#client, accepts, {
-      extending: (work) => {
+      extending: async (work) => {
         this.#changing++;
-        return work.finally(() => this.#changing--);
+        try {
+          await work();
+        } finally {
+          this.#changing--;
+        }
       },
       extended: ({ added, targets, processorTimes }) => {
         for (const reply of added) {
@@ -287,7 +291,11 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
         this.#targets.push(...targets);
         for (const target of targets) this.#onTarget?.(target);
       },
-      ended: (source) => collector.markEnded(source),
+      ended: ({ source, pid }) => {
+        collector.markEnded(source);
+        this.#watch.forget(pid);
+        this.#targets = this.#targets.filter((target) => target.pid !== pid);
+      },
       abandoned: (source) => collector.abandon(source),
       takeFinished: () => collector.takeFinished(),
       failed: (error) => (this.#walkFailure ??= error),

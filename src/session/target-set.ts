@@ -2,7 +2,9 @@
 
 import type { Pid } from '../base/brand.ts';
 import { findSegments, SEGMENT_PATH } from '../engines/jump/spaces.ts';
+import type { StopAccount } from '../probe/engine.ts';
 import type { JumpTarget } from '../engines/jump/target.ts';
+import type { SourceOf } from './protocol.ts';
 import type { Walked, WalkedProcess } from './walk.ts';
 
 /** One process, as long as it runs one program. */
@@ -24,7 +26,7 @@ export interface Target {
 /** Sources that are not what they were. */
 export interface Departed {
   /** Their process has ended, or runs another program now. Its children may go on. */
-  readonly ended: readonly number[];
+  readonly ended: readonly SourceOf[];
   /** Those that ended, now or before, and that nobody writes to any more: each once. */
   readonly abandoned: readonly number[];
 }
@@ -36,6 +38,8 @@ export class TargetSet implements Disposable, Iterable<Target> {
   readonly #current = new Map<Pid, Target>();
   /** Those that ended, while a child may still write to their memory. */
   readonly #ended = new Set<Target>();
+  /** How long those stood still that are gone. */
+  readonly #past = { stops: 0, stoppedNanoseconds: 0n, longestNanoseconds: 0n };
   #next = 1;
 
   /** The processes that run. */
@@ -76,7 +80,15 @@ export class TargetSet implements Disposable, Iterable<Target> {
   delete(target: Target): void {
     if (this.#current.get(target.pid) === target) this.#current.delete(target.pid);
     this.#all.delete(target.source);
+    addStops(this.#past, target.jump.stops);
     target.jump[Symbol.dispose]();
+  }
+
+  /** How long all stood still for us, those that are gone too. */
+  stops(): StopAccount {
+    const sum = { ...this.#past };
+    for (const { jump } of this) addStops(sum, jump.stops);
+    return sum;
   }
 
   /** Compares with what a walk saw: a process that does not map its segment any more has called exec, or is another. */
@@ -95,7 +107,10 @@ export class TargetSet implements Disposable, Iterable<Target> {
     for (const target of written) this.#ended.add(target);
     // Asking every process takes longer: not where only some were looked at.
     const abandoned = living === undefined ? [] : this.#takeAbandoned();
-    return { ended: written.map(sourceOf), abandoned: abandoned.map(sourceOf) };
+    return {
+      ended: ended.map(({ source, pid }) => ({ source, pid })),
+      abandoned: abandoned.map(sourceOf),
+    };
   }
 
   /** Whether a process has our probes from the one that forked it. */
@@ -132,4 +147,12 @@ export class TargetSet implements Disposable, Iterable<Target> {
 
 function sourceOf({ source }: Target): number {
   return source;
+}
+
+function addStops(sum: StopAccount, more: StopAccount): void {
+  sum.stops += more.stops;
+  sum.stoppedNanoseconds += more.stoppedNanoseconds;
+  if (more.longestNanoseconds > sum.longestNanoseconds) {
+    sum.longestNanoseconds = more.longestNanoseconds;
+  }
 }

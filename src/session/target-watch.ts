@@ -25,7 +25,9 @@ interface Watched {
 /** Polls; disposing it ends that. */
 export class TargetWatch implements Disposable {
   readonly ended: Promise<readonly TargetEnd[]>;
-  readonly #targets: Watched[];
+  #targets: Watched[];
+  /** Processor time of those that were forgotten. */
+  #past = 0;
   readonly #isCommand: boolean;
   readonly #isEndless: boolean;
   readonly #client: TracerClient;
@@ -75,6 +77,16 @@ export class TargetWatch implements Disposable {
     }
   }
 
+  /** A process is no target any more; what it used stays counted. */
+  forget(pid: number): void {
+    for (const target of this.#targets) {
+      if (target.pid !== pid) continue;
+      target.last = Math.max(target.last, cpuNanoseconds(pid));
+      this.#past += target.last - target.first;
+    }
+    this.#targets = this.#targets.filter((target) => target.pid !== pid);
+  }
+
   /** Whether all targets have ended; never where every process is one. */
   get hasEnded(): boolean {
     return !this.#isEndless && this.#targets.every(({ end }) => end !== undefined);
@@ -82,7 +94,7 @@ export class TargetWatch implements Disposable {
 
   /** Processor time that the targets used since the beginning, in nanoseconds. */
   get cpuNanoseconds(): number {
-    return this.#targets.reduce((sum, { first, last }) => sum + last - first, 0);
+    return this.#targets.reduce((sum, { first, last }) => sum + last - first, this.#past);
   }
 
   /**

@@ -11,7 +11,7 @@ import { waitFor } from '../sys/wait.ts';
 import { decodeAt } from '../x64/decode.ts';
 import { explainProbe } from './explain.ts';
 import type { MeasuredConsumer } from './cost.ts';
-import type { AddedConsumer, SessionEngine } from './engine.ts';
+import type { SessionEngine } from './engine.ts';
 import { FileCache } from './files.ts';
 import { JumpEngine } from './jump-engine.ts';
 import { KernelEngine } from './kernel-engine.ts';
@@ -49,18 +49,11 @@ import type {
   TargetSelection,
 } from './types.ts';
 
-/** A probe that was added, as far as it has to be taken out again. */
-interface KnownProbe {
-  readonly consumers: readonly AddedConsumer[];
-  /** With its events' names. */
-  readonly addition: ProbeAddition;
-}
-
 /** Answers the main thread's requests. One session's, or none for `status`, `clean` and `list`. */
 export class Tracer implements TracerMethods {
   readonly #files = new FileCache();
   readonly #names = new EventNames();
-  readonly #probes = new Map<number, KnownProbe>();
+  readonly #probes = new Map<number, ProbeAddition>();
   readonly #walks = new SessionWalks(this.#files);
   #session: SessionEngine | undefined;
   #nextProbe = 1;
@@ -127,8 +120,11 @@ export class Tracer implements TracerMethods {
   }
 
   walk(pids: readonly number[] | undefined): WalkReply {
-    const additions = [...this.#probes.values()].map(({ addition }) => addition);
-    return this.#walks.walk(pids, this.#engine, additions);
+    const reply = this.#walks.walk(pids, this.#engine, this.#probes.values());
+    for (const { pid, source } of reply.ended) {
+      for (const addition of this.#probes.values()) addition.forget(pid, source);
+    }
+    return reply;
   }
 
   extend(wanted: readonly WantedProcess[]): ExtendReply {
@@ -136,16 +132,13 @@ export class Tracer implements TracerMethods {
     const touched = new Set<number>();
     const pids = wanted.map(({ pid, probes }) => {
       const known = probes.flatMap((id) => this.#probes.get(id) ?? []);
-      engine.extend(
-        brandPid(pid),
-        known.map(({ addition }) => addition),
-      );
+      engine.extend(brandPid(pid), known);
       for (const id of probes) touched.add(id);
       return brandPid(pid);
     });
     const added = [...touched].flatMap((id) => {
       const known = this.#probes.get(id);
-      return known === undefined ? [] : [this.#told(known.addition)];
+      return known === undefined ? [] : [this.#told(known)];
     });
     const targets = pids.filter((pid) => engine.pids.includes(pid));
     return {
@@ -176,7 +169,7 @@ export class Tracer implements TracerMethods {
     const known = this.#probes.get(probe);
     if (known === undefined) return [];
     this.#probes.delete(probe);
-    known.addition.releaseNames();
+    known.releaseNames();
     return this.#engine.remove(known.consumers);
   }
 
@@ -313,8 +306,7 @@ export class Tracer implements TracerMethods {
   #reply(addition: ProbeAddition): AddReply {
     const engine = this.#engine;
     addition.ensureUse(engine.pids);
-    const { consumers } = addition;
-    this.#probes.set(addition.id, { consumers, addition });
+    this.#probes.set(addition.id, addition);
     return this.#told(addition);
   }
 

@@ -6,7 +6,7 @@
 import { debugLog } from '../base/debug.ts';
 import type { ProcessFacts } from '../probe/task-filter.ts';
 import { ProcessEvents } from '../sys/process-events.ts';
-import type { Candidate, ExtendReply, WantedProcess } from './protocol.ts';
+import type { Candidate, ExtendReply, SourceOf, WantedProcess } from './protocol.ts';
 import type { TracerClient } from './tracer-client.ts';
 
 const log = debugLog('session');
@@ -26,11 +26,11 @@ export type Acceptance = (probe: number, process: ProcessFacts) => boolean;
 
 /** What a walker tells of. */
 export interface WalkListener {
-  /** About to add probes: no event may be read until {@link extended} is told, or that it failed. */
-  extending<T>(work: Promise<T>): Promise<T>;
+  /** Runs what adds probes, and tells of them: no event may be read meanwhile. */
+  extending(work: () => Promise<void>): Promise<void>;
   extended(reply: ExtendReply): void;
   /** The process of a source has ended, or runs another program now. */
-  ended(source: number): void;
+  ended(source: SourceOf): void;
   /** Nobody writes to a source any more. */
   abandoned(source: number): void;
   /** The sources that were read to their end since the last call. */
@@ -104,7 +104,9 @@ export class Walker {
     for (const source of abandoned) listener.abandoned(source);
     const wanted = chooseProcesses(candidates, this.#accepts);
     if (wanted.length > 0 && !this.#hasEnded) {
-      listener.extended(await listener.extending(this.#client.call('extend', wanted)));
+      await listener.extending(async () => {
+        listener.extended(await this.#client.call('extend', wanted));
+      });
     }
     const finished = listener.takeFinished();
     if (finished.length > 0) await this.#client.call('retire', finished);
