@@ -27,6 +27,9 @@ export interface Padding {
   readonly segment: ExecutableSegment;
 }
 
+/** Functions whose instructions are kept from one plan to the next. */
+const MOST_KEPT = 256;
+
 /** A file's code. */
 export class FileCode {
   readonly elf: ElfFile;
@@ -86,7 +89,12 @@ export class FileCode {
     return known ?? found;
   }
 
-  /** A function's instructions, as far as they lie in the segment. Kept: they are asked for again and again. */
+  /** Forgets the instructions of many functions: those of the next few are soon decoded again. */
+  trim(): void {
+    if (this.#listings.size > MOST_KEPT) this.#listings.clear();
+  }
+
+  /** A function's instructions, as far as they lie in the segment. Kept while a plan asks for them again and again. */
   listing(bounds: FunctionBounds, segment: ExecutableSegment): Listing {
     const known = this.#listings.get(bounds);
     if (known !== undefined) return known;

@@ -97,7 +97,7 @@ export class Planner {
       one.kind === 'refused' ? one.reason : this.#judge.longJump(one, landings[index] ?? []),
     );
     const short = this.#shortJumps(candidates, long, landings);
-    return candidates.map((candidate, index) => {
+    const plans = candidates.map((candidate, index) => {
       if (candidate.kind === 'refused') return candidate;
       const longer = long[index] ?? 'it was not looked at';
       const shorter = short[index];
@@ -109,6 +109,8 @@ export class Planner {
       if (typeof shorter === 'object') judgements.push(['short-jump', shorter.anywhere]);
       return this.#choose(candidate, judgements);
     });
+    this.#code.trim();
+    return plans;
   }
 
   /**
