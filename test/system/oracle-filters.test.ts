@@ -63,7 +63,10 @@ function compareCounts(
   for (const engine of ['kernel', 'jump'] satisfies Engine[]) {
     const counts = seen[engine].summary.events.find((one) => one.event === `oracle:${event}`);
     assert.ok(counts !== undefined);
-    const { hits, recorded, filtered } = counts;
+    const { hits, recorded, missed } = counts;
+    // Of a text that can't be read the kernel compares what its buffer held: twice, perhaps with another result.
+    const unsure = engine === 'kernel' && filter.endsWith('!= ""') ? missed.textsTooLong : 0;
+    const filtered = counts.filtered + unsure;
     const passes = eventsOf(seen[engine], event).length;
     if (hits !== calls || recorded !== passes || filtered !== calls - passes) {
       wrong.push(
