@@ -20,6 +20,7 @@ import { readMaps, type MemoryMapping } from './maps.ts';
 import { explainRefusal } from './permission.ts';
 import { keepInterruptedCall } from './restart.ts';
 import { StoppedTask } from './stopped-task.ts';
+import { Turns } from './turns.ts';
 import { ignoreGone, isLive, listTasks, MemorySharers, readTaskState } from './tasks.ts';
 
 const log = debugLog('process');
@@ -86,6 +87,7 @@ export class StoppedProcess implements Disposable {
     releaseLingering();
     const began = performance.now();
     const deadline = began + (options.patience ?? DEFAULT_PATIENCE);
+    const turns = new Turns();
     let wait = FIRST_ATTEMPT;
     for (let pause = 1; ; pause = Math.min(pause * 2, 100)) {
       const attempt = new StopAttempt(pid, wait);
@@ -107,9 +109,11 @@ export class StoppedProcess implements Disposable {
         wait = Math.min(wait * 2, LONGEST_ATTEMPT);
       } catch (error) {
         attempt.release(deadline);
-        throw error;
+        if (!(error instanceof TraplineError) || !turns.mayComeAgain(error)) throw error;
+        log('process %d: %s', pid, error.message);
       }
-      sleepMicroseconds(pause * 1000);
+      // Two that want the same must not go on in step.
+      sleepMicroseconds(pause * (500 + Math.random() * 1000));
     }
   }
 

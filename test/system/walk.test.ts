@@ -104,6 +104,29 @@ test('task filters: who does not pass is not touched', async () => {
   });
 });
 
+test('two sessions find the same processes at the same time, and either may end first', async () => {
+  await inFolder(async (folder) => {
+    const program = programIn(folder);
+    await using first = await countAll(program);
+    await using second = await countAll(program);
+    const targets = await Promise.all(Array.from({ length: 6 }, () => parked(program)));
+    const before = targets.map(({ pid }) => targetOnly(pid).changedCode.length);
+    await Promise.all([holds(first, ...targets), holds(second, ...targets)]);
+    let expected = 0;
+    for (const target of targets) expected += await calls(target, 5);
+    assert.equal(await hitsOf(first), expected);
+    assertExact(await first.stop());
+    for (const target of targets) expected += await calls(target, 5);
+    assert.equal(await hitsOf(second), expected);
+    assertExact(await second.stop());
+    for (const [at, target] of targets.entries()) {
+      assert.ok((before[at] ?? 0) <= 1);
+      assert.deepEqual(targetOnly(target.pid).changedCode, []);
+      await target[Symbol.asyncDispose]();
+    }
+  });
+});
+
 test('a process that comes to run the program by exec is found, and one that leaves it is let go', async () => {
   await inFolder(async (folder) => {
     const program = programIn(folder);
