@@ -109,7 +109,11 @@ function namesIn(folder: string): string[] {
 }
 
 function isFile(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+  } catch {
+    return false; // PATH may name folders that are closed to us
+  }
 }
 
 function isExecutable(path: string): boolean {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -31,8 +31,11 @@ test('programs come before libraries, whole names before parts, short versions b
   make('lib/zsh', 0o644);
   const plain = make('lib2/libz.so', 0o644);
   make('lib2/libz.so.1', 0o644);
+  // As a folder that is closed to us: stat fails, and not because nothing is there.
+  const closed = join(folder, 'closed');
+  symlinkSync(closed, closed);
   const places = {
-    programs: [join(folder, 'none'), join(folder, 'bin')],
+    programs: [join(folder, 'none'), closed, join(folder, 'bin')],
     libraries: [join(folder, 'lib'), join(folder, 'lib2')],
   };
   assert.equal(findFile('zsh', places), program);
