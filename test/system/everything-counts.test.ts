@@ -12,7 +12,7 @@ import {
   encrypt,
   gunzip,
   gzip,
-  python,
+  pythonAlone,
   sqlite,
   sqliteBrief,
   zshAlone,
@@ -38,7 +38,7 @@ const LONG: readonly Case[] = [
   [gunzip, 'libc.so', '*'],
   [encrypt, 'libcrypto', '*'],
   [encrypt, 'libc.so', '*'],
-  [python, 'program', '*'],
+  [pythonAlone, 'program', '*'],
 ];
 
 for (const [workload, file, functions] of [...SHORT, ...LONG]) {
