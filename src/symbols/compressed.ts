@@ -37,7 +37,7 @@ export function sectionContents(file: SectionedFile, section: Section): Uint8Arr
 function unpackMarked(bytes: Uint8Array, source: string): Uint8Array {
   const reader = elfReader(bytes, source);
   const kind = reader.u32();
-  reader.skip(4); // ch_reserved
+  reader.skip(4); // ch_reserved, so that the size is aligned
   const size = reader.size();
   reader.skip(8); // ch_addralign: what is unpacked is ours, and lies where we put it
   const packed = reader.take(reader.remaining);

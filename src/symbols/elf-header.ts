@@ -107,7 +107,7 @@ export function readHeader<T extends ElfHeader['type']>(
   const entry = reader.u64();
   const programHeaderOffset = reader.size();
   const sectionHeaderOffset = reader.size();
-  reader.skip(6); // e_flags and e_ehsize
+  reader.skip(6); // e_flags, of which x86-64 has none, and e_ehsize, which the class decides
   const programHeaderSize = reader.u16();
   const programHeaders = reader.u16();
   const sectionHeaderSize = reader.u16();

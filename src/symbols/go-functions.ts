@@ -46,7 +46,7 @@ export function goFunctionTable(elf: ElfFile): GoFunctionTable | undefined {
   const bytes = elf.sectionBytes(section);
   const reader = elfReader(bytes, `${elf.name} ${section.name}`);
   const magic = reader.u32();
-  reader.skip(3);
+  reader.skip(3); // two zeros, and the smallest instruction's size, which is 1 here (runtime/symtab.go, pcHeader)
   if (reader.u8() !== POINTER_BYTES) return undefined;
   const file = { elf, section, bytes, count: reader.size() };
   if (magic === MAGIC.first) {
