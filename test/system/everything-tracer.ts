@@ -29,6 +29,11 @@ export interface TracedPlace {
 export interface Traced {
   readonly places: readonly TracedPlace[];
   readonly refused: readonly { readonly name: string; readonly reason: string }[];
+  /**
+   * Of these, the definitions that one process refused: what it has no memory for is left out in the next, whose heap
+   * lies elsewhere and refuses others.
+   */
+  readonly refusedAtOnce: number;
   /** Events that were delivered. */
   readonly events: number;
 }
@@ -37,6 +42,7 @@ const [, , jobPath = '', resultPath = ''] = process.argv;
 // As Stage.trace has written it.
 const { command, readsLate = false, ...options } = JSON.parse(readFileSync(jobPath, 'utf8')) as Job;
 const notPlaced: { name: string; reason: string }[] = [];
+let refusedAtOnce = 0;
 await using session = await begin();
 const { probes } = session;
 if (readsLate) await session.ended;
@@ -57,7 +63,10 @@ const places = probes
 const refused = [...notPlaced, ...probes.flatMap((probe) => probe.refused)].map(
   ({ name, reason }) => ({ name, reason }),
 );
-writeFileSync(resultPath, JSON.stringify({ places, refused, events } satisfies Traced));
+writeFileSync(
+  resultPath,
+  JSON.stringify({ places, refused, refusedAtOnce, events } satisfies Traced),
+);
 // As a shell says it; signals are not expected and their names no numbers.
 process.exitCode = end?.status?.code ?? 128;
 
@@ -74,6 +83,9 @@ async function begin(): Promise<Session> {
         lines.some((line) => line.trim().startsWith(`${textOf(probe)}:`)),
       );
       if (named.length === 0) throw error;
+      // Not all of them are named.
+      const [, count = '1'] = /: (\d+) of \d+ probes can't be made/.exec(error.message) ?? [];
+      if (notPlaced.length === 0) refusedAtOnce = Number(count);
       for (const probe of named) {
         notPlaced.push({ name: textOf(probe), reason: error.render() });
         left.splice(left.indexOf(probe), 1);

@@ -244,40 +244,61 @@ input()
   return target;
 }
 
-const LOADING: readonly (readonly [string, string, number])[] = [
-  ['a library that a process loads later is probed there', LOOP, 1000],
-  [
-    'a child that was forked has the probes of its parent, and gets them no second time',
-    `
+/** A session on a library of ours, and a process that has loaded it since. */
+async function withLoaded(
+  then: string,
+  work: (session: Session, target: Target, library: string) => Promise<void>,
+): Promise<void> {
+  await inFolder(async (folder) => {
+    const library = join(folder, 'libz-of-ours.so');
+    copyFileSync(realpathSync('/lib/x86_64-linux-gnu/libz.so.1'), library);
+    await using target = await loader(library, then);
+    const probe = { definition: `zlibVersion@${library}`, action: 'count' as const };
+    await using session = await attach({ all: true }, { probes: [probe] });
+    await load(session, target);
+    await work(session, target, library);
+    assertExact(await session.stop());
+  });
+}
+
+/** Lets it load the library; the probe is in. */
+async function load(session: Session, target: Target): Promise<void> {
+  target.send('load');
+  await target.waitForLine('loaded');
+  await holds(session, target);
+}
+
+test('a library that a process loads later is probed there', async () => {
+  await withLoaded(LOOP, async (session, target) => {
+    target.send('call');
+    await target.waitForLine('called');
+    assert.equal(eventOf(await session.summary(), 'zlibVersion').hits, 1000);
+  });
+});
+
+const FORK = `
 child = os.fork()
 if child == 0:
-    import time
-    time.sleep(1)
+    print('forked', flush=True)
+    input()
     ${LOOP}
     os._exit(0)
 os.waitpid(child, 0)
-${LOOP}`,
-    2000,
-  ],
-];
+${LOOP}`;
 
-for (const [name, then, expected] of LOADING) {
-  test(name, async () => {
-    await inFolder(async (folder) => {
-      const library = join(folder, 'libz-of-ours.so');
-      copyFileSync(realpathSync('/lib/x86_64-linux-gnu/libz.so.1'), library);
-      await using target = await loader(library, then);
-      const probe = { definition: `zlibVersion@${library}`, action: 'count' as const };
-      await using session = await attach({ all: true }, { probes: [probe] });
-      target.send('load');
-      await target.waitForLine('loaded');
-      await holds(session, target);
-      target.send('call');
-      await target.waitForLine('called', 60_000);
-      assert.equal(eventOf(await session.summary(), 'zlibVersion').hits, expected);
-      assert.equal(session.targets.length, 1);
-      assertExact(await session.stop());
-      target.send('end');
-    });
+test('a child that was forked has the probes of its parent, and gets them no second time', async () => {
+  await withLoaded(FORK, async (session, target, library) => {
+    target.send('call');
+    await target.waitForLine('forked');
+    // It is found after the child is there: the walk that found it has seen the child, too.
+    await using later = await loader(library, LOOP);
+    await load(session, later);
+    target.send('go');
+    await target.waitForLine('called', 60_000);
+    assert.equal(eventOf(await session.summary(), 'zlibVersion').hits, 2000);
+    assert.deepEqual(
+      session.targets.map(({ pid }) => pid),
+      [target.pid, later.pid],
+    );
   });
-}
+});
