@@ -32,7 +32,10 @@ export interface TaskFilter {
   readonly executable?: string;
   /** A control group, with those in it: `/system.slice/*`. */
   readonly cgroup?: string;
-  /** Asked last, in the thread of whoever made the session. What it throws ends what was asked for. */
+  /**
+   * Asked last, in the thread of whoever made the session. What it throws is thrown by what asked for the probe; of a
+   * process that was found later, it ends the search, and the summary says so (`kept`).
+   */
   readonly accepts?: (process: ProcessFacts) => boolean;
 }
 

@@ -298,7 +298,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       },
       abandoned: (source) => collector.abandon(source),
       takeFinished: () => collector.takeFinished(),
-      failed: (error) => (this.#walkFailure ??= error),
+      failed: (error) => (this.#walkFailure = error),
     });
   }
 

@@ -51,7 +51,7 @@ export interface SessionOptions {
   readonly ringBudget?: number;
   /** Names every stub in `/tmp/perf-PID.map`, so that profilers can show them. */
   readonly perfMap?: boolean;
-  /** Told of each process that becomes a target after the session has begun; what it throws ends the search for more. */
+  /** Told of each process that becomes a target after the session has begun; what it throws ends the search for more, and the summary says so (`kept`). */
   readonly onTarget?: (target: TargetInfo) => void;
 }
 

@@ -35,6 +35,7 @@ export interface WalkListener {
   abandoned(source: number): void;
   /** The sources that were read to their end since the last call. */
   takeFinished(): number[];
+  /** Told of the first error, which ends the walks: what a task filter or a listener throws, or the tracer. */
   failed(error: unknown): void;
 }
 
@@ -73,9 +74,10 @@ export class Walker {
     if (this.#hasEnded) return;
     const interval = this.#events === undefined ? INTERVAL : EVENT_INTERVAL;
     this.#timer = setTimeout(() => {
-      this.#walking = this.#look()
-        .catch((error: unknown) => this.#listener.failed(error))
-        .finally(() => this.#schedule());
+      this.#walking = this.#look().then(
+        () => this.#schedule(),
+        (error: unknown) => this.#listener.failed(error),
+      );
     }, interval);
   }
 

@@ -200,6 +200,25 @@ test('events of processes that end before they are read are delivered', async ()
   });
 });
 
+test('what a task filter throws is told: at once, or at the end where it was asked later', async () => {
+  await inFolder(async (folder) => {
+    const program = programIn(folder);
+    let asked = 0;
+    const accepts = (): boolean => {
+      asked++;
+      throw new Error('no opinion');
+    };
+    await using session = await countAll(program, { accepts });
+    await using one = await parked(program);
+    await assert.rejects(countAll(program, { accepts }), /no opinion/);
+    await until('the filter is asked by a walk', () => asked >= 2);
+    const { kept } = await session.stop();
+    assert.equal(kept.length, 1);
+    assert.match(kept[0] ?? '', /not all found: no opinion/);
+    assert.deepEqual(targetOnly(one.pid).changedCode, []);
+  });
+});
+
 test('a process in which nothing can be done is told of, and the others are probed', async () => {
   await inFolder(async (folder) => {
     const program = programIn(folder);
