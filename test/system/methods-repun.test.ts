@@ -29,13 +29,19 @@ async function attachPun(target: Target): Promise<Session> {
   return session;
 }
 
+/** Has it call the pun, and leaves a handler that will come back to its springboard. @returns where that is. */
+async function holdOnBoard(target: Target): Promise<Address> {
+  await call(target, 1);
+  const board = springboard(target);
+  await holdAt(target, board);
+  return board;
+}
+
 test('a pun is not led anew while a handler will come back to its springboard', async () => {
   await using target = await startInside('pun');
   await leavingClean(target, async () => {
     await using session = await attachPun(target);
-    await call(target, 1);
-    const board = springboard(target);
-    await holdAt(target, board);
+    const board = await holdOnBoard(target);
     await assert.rejects(
       session.add(beside),
       (error) =>
@@ -59,9 +65,7 @@ test('the springboard of a pun that is out stays while a handler will come back 
   await using target = await startInside('pun');
   await leavingClean(target, async () => {
     await using session = await attachPun(target);
-    await call(target, 1);
-    const board = springboard(target);
-    await holdAt(target, board);
+    const board = await holdOnBoard(target);
     const [probe] = session.probes;
     assert.ok(probe !== undefined);
     await session.remove(probe);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 
 import { attach, status, type Session } from '../../src/index.ts';
 import { TraplineError } from '../../src/base/errors.ts';
@@ -81,30 +81,40 @@ function isRefusal(reason: RegExp): (error: unknown) => boolean {
 
 const BREAKPOINT = isRefusal(/somebody else's breakpoint is there/);
 
-test('a pun is refused where somebody has a uprobe on the bytes that it would rest on', async (t) => {
+/** Runs `work` on the fixture in a file of its own, and looks whether the kernel and it are as before. */
+async function withMethods(
+  t: TestContext,
+  work: (target: Target, path: string) => Promise<void>,
+): Promise<void> {
   if (skipUnless(t, 'root', 'tracefs')) return;
   using fixture = new OwnFixture({ sources: ['methods.c'] });
   await using target = await start(fixture);
-  await leavingKernelClean(target, 'kernel', async () => {
+  await leavingKernelClean(target, 'kernel', () => work(target, fixture.path));
+}
+
+/** Ends a session whose pun was hit so often. */
+async function endExact(session: Session, calls: number): Promise<void> {
+  const summary = await session.stop();
+  assertExact(summary);
+  assert.equal(eventOf(summary, PUN).hits, calls);
+}
+
+test('a pun is refused where somebody has a uprobe on the bytes that it would rest on', async (t) => {
+  await withMethods(t, async (target, path) => {
     await using session = await attach({ pids: [target.pid] }, { probes: [] });
     for (const distance of RESTED_ON) {
-      using _ = new ForeignUprobe(fixture.path, distance);
+      using _ = new ForeignUprobe(path, distance);
       await assert.rejects(addPun(session), BREAKPOINT);
       await call(target);
     }
     await addPun(session);
     const calls = await call(target);
-    const summary = await session.stop();
-    assertExact(summary);
-    assert.equal(eventOf(summary, PUN).hits, calls);
+    await endExact(session, calls);
   });
 });
 
 test('a pun is refused where a session of ours has a uprobe on the bytes that it would rest on', async (t) => {
-  if (skipUnless(t, 'root', 'tracefs')) return;
-  using fixture = new OwnFixture({ sources: ['methods.c'] });
-  await using target = await start(fixture);
-  await leavingKernelClean(target, 'kernel', async () => {
+  await withMethods(t, async (target) => {
     await using kernel = await probeByKernel(target, 3);
     await using session = await attach({ pids: [target.pid] }, { probes: [] });
     await assert.rejects(addPun(session), BREAKPOINT);
@@ -116,10 +126,7 @@ test('a pun is refused where a session of ours has a uprobe on the bytes that it
 });
 
 test('no uprobe of ours is set on the bytes that a pun rests on; one right behind them is', async (t) => {
-  if (skipUnless(t, 'root', 'tracefs')) return;
-  using fixture = new OwnFixture({ sources: ['methods.c'] });
-  await using target = await start(fixture);
-  await leavingKernelClean(target, 'kernel', async () => {
+  await withMethods(t, async (target) => {
     await using session = await attach({ pids: [target.pid] }, { probes: [] });
     await addPun(session);
     for (const distance of RESTED_ON) {
@@ -129,30 +136,23 @@ test('no uprobe of ours is set on the bytes that a pun rests on; one right behin
     await using kernel = await probeByKernel(target, BEHIND);
     const calls = await call(target);
     assert.equal(eventOf(await kernel.stop(), `${PUN}_0x${BEHIND}`).hits, calls);
-    const summary = await session.stop();
-    assertExact(summary);
-    assert.equal(eventOf(summary, PUN).hits, calls);
+    await endExact(session, calls);
   });
 });
 
 test('a uprobe that somebody sets later on the bytes that a pun rests on is seen, and the pun can go', async (t) => {
-  if (skipUnless(t, 'root', 'tracefs')) return;
-  using fixture = new OwnFixture({ sources: ['methods.c'] });
-  await using target = await start(fixture);
-  await leavingKernelClean(target, 'kernel', async () => {
+  await withMethods(t, async (target, path) => {
     await using session = await attach({ pids: [target.pid] }, { probes: [] });
     await addPun(session);
     const calls = await call(target);
     // Parked elsewhere: should it come to the pun now, it would be lost.
-    using _ = new ForeignUprobe(fixture.path, 3);
+    using _ = new ForeignUprobe(path, 3);
     const [held] = await status([target.pid]);
     assert.match(
       held?.sites[0]?.found ?? '',
       /^its jump, led astray by other bytes behind it: ffceccfc$/,
     );
-    const summary = await session.stop();
-    assertExact(summary);
-    assert.equal(eventOf(summary, PUN).hits, calls);
+    await endExact(session, calls);
     await call(target);
   });
 });
