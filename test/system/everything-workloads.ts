@@ -170,6 +170,14 @@ export const embedded: Workload = {
   ],
 };
 
+/** What does the same in each run, in that library. */
+export const embeddedAlone: Workload = {
+  ...pythonAlone,
+  name: 'libpython',
+  needs: embedded.needs,
+  program: embedded.program,
+};
+
 /** All of them. */
 export const WORKLOADS: readonly Workload[] = [
   sqlite,
