@@ -1,6 +1,7 @@
 /** Which processes could get which probes: what task filters are asked about. */
 
 import type { Pid } from '../base/brand.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import { readProcessFacts } from './process-facts.ts';
 import type { Candidate } from './protocol.ts';
 import type { WalkedProcess } from './walk.ts';
@@ -10,11 +11,11 @@ import type { WantedFile } from './wanted-file.ts';
 export interface WantedIn {
   readonly number: number;
   readonly file: WantedFile;
-  /** Whether a process has it already, or can't. */
-  readonly isIn?: (pid: Pid) => boolean;
+  /** Whether a process has it already in a mapping, or can't. */
+  readonly isIn?: (pid: Pid, mapping: MemoryMapping) => boolean;
 }
 
-/** The processes that map the file of a probe which they do not have, with what task filters ask. */
+/** The processes with a mapping of a probe's file in which they do not have it, with what task filters ask. */
 export function candidatesOf(
   processes: Iterable<WalkedProcess>,
   wanted: readonly WantedIn[],
@@ -22,8 +23,8 @@ export function candidatesOf(
   const found: Candidate[] = [];
   for (const walked of processes) {
     const { pid } = walked;
-    const probes = wanted.filter(
-      ({ file, isIn }) => isIn?.(pid) !== true && file.isMappedBy(walked),
+    const probes = wanted.filter(({ file, isIn }) =>
+      file.mappingsIn(walked).some((mapping) => isIn?.(pid, mapping) !== true),
     );
     if (probes.length === 0) continue;
     const facts = readProcessFacts(pid);

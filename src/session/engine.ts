@@ -2,6 +2,7 @@
 
 import type { Pid } from '../base/brand.ts';
 import type { HitCost } from '../probe/engine.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import type { MeasuredConsumer } from './cost.ts';
 import type { ProbeAddition } from './probing.ts';
 import type { SourceHandle, WantedProbe } from './protocol.ts';
@@ -42,8 +43,8 @@ export interface SessionEngine {
   add(additions: readonly ProbeAddition[]): ProbeAddition[];
   /** Adds probes to a process that a walk found; what can't be done there is noted in them. */
   extend(pid: Pid, additions: readonly ProbeAddition[]): void;
-  /** Whether a process, as long as it runs the program that it runs, has a probe already, or can't have it. */
-  has(pid: Pid, probe: number): boolean;
+  /** Whether a process has a probe already, or can't have it, in one of its mappings. */
+  has(pid: Pid, probe: number, mapping: MemoryMapping): boolean;
   /** Whether a process has this session's probes from the one that forked it. */
   isInherited(process: WalkedProcess): boolean;
   /** Told of each walk. */

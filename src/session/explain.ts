@@ -22,7 +22,8 @@ import type { FileCache, MappedFile } from './files.ts';
 import { findFile } from './find-file.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
 import { planPlaces } from './plans.ts';
-import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
+import { PlaceRegistry, type ResolvedPlace } from './place-registry.ts';
+import { filesMeant, namePlaces, notShown, type UnresolvedPlace } from './resolve.ts';
 import type { ExplainedCode, ExplainedInstruction, Explanation, ExplainRequest } from './types.ts';
 import { modelOf } from './whole-file.ts';
 
@@ -51,15 +52,7 @@ export function explainProbe(
   const definition = parseDefinition(text);
   const view =
     request.pid === undefined ? viewOfFile(definition, files) : viewOf(brandPid(request.pid));
-  const resolution = resolveDefinition(view.pid, view.maps, definition, [], files);
-  if (resolution === undefined) {
-    throw new TraplineError({
-      code: 'no-file',
-      message: `process ${view.pid} does not map the file of ${text}`,
-      hint: 'Leave -p out to look at the file alone.',
-    });
-  }
-  const { places, unresolved } = resolution;
+  const { places, unresolved } = resolve(definition, view, files);
   const planOf = planPlaces(places);
   const explained = places.map((place) =>
     explainPlace(view, definition, place, planOf(place), files, request),
@@ -68,6 +61,33 @@ export function explainProbe(
     return { name, file: file.path, refused: reason, rejected: [], landings: [], code: [] };
   });
   return [...explained, ...unknown];
+}
+
+/** What a definition means in a process. @throws TraplineError as resolving does; `no-file` where the file is not mapped. */
+function resolve(
+  definition: ProbeDefinition,
+  { pid, maps }: View,
+  files: FileCache,
+): { readonly places: readonly ResolvedPlace[]; readonly unresolved: readonly UnresolvedPlace[] } {
+  const { location, text } = definition;
+  const meant = filesMeant(pid, maps, location, files);
+  if (meant.length === 0) {
+    throw new TraplineError({
+      code: 'no-file',
+      message: `process ${pid} does not map the file of ${text}`,
+      hint: 'Leave -p out to look at the file alone.',
+    });
+  }
+  const registry = new PlaceRegistry<ProbeDefinition>();
+  const named = meant.map((file) => {
+    return { file, named: namePlaces({ pid, maps, files }, file, definition, []) };
+  });
+  const at = location.kind === 'address' ? location.address : undefined;
+  for (const one of named) registry.register(definition, one.file, one.named, pid, at);
+  const places = registry.placesIn(pid, maps).get(definition) ?? [];
+  const unresolved = named.flatMap((one) => one.named.unresolved);
+  const missing = notShown(definition, registry.placesOf(definition, meant, pid), places);
+  return { places, unresolved: [...unresolved, ...missing] };
 }
 
 function viewOf(pid: Pid): View {

@@ -3,8 +3,9 @@
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { JumpTarget } from '../engines/jump/target.ts';
-import { readProcessMaps } from '../engines/jump/spaces.ts';
+import { mapsIfReadable, readProcessMaps } from '../engines/jump/spaces.ts';
 import type { HitCost } from '../probe/engine.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
@@ -18,8 +19,9 @@ import { findFile } from './find-file.ts';
 import { requestsAt, settle } from './jump-requests.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
 import { PerfMap } from './perf-map.ts';
+import type { PlaceRegistry } from './place-registry.ts';
 import { planPlaces } from './plans.ts';
-import { EVERY_PROCESS, ProbeAddition } from './probing.ts';
+import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape, WantedProbe } from './protocol.ts';
 import { selectProcesses } from './selection.ts';
 import type { CommandStart } from './startup.ts';
@@ -32,6 +34,7 @@ import type { AddedProbe, Stops, TargetSelection } from './types.ts';
 export class JumpEngine implements SessionEngine {
   readonly #shape: SessionShape;
   readonly #files: FileCache;
+  readonly #registry: PlaceRegistry<ProbeAddition>;
   readonly #targets = new TargetSet();
   readonly #liveness: LivenessList;
   #perfMap: PerfMap | undefined;
@@ -39,7 +42,7 @@ export class JumpEngine implements SessionEngine {
   #isEndless = false;
 
   /** @throws TraplineError `unsupported` where stubs can't find out whose hit it is. */
-  constructor(shape: SessionShape, files: FileCache) {
+  constructor(shape: SessionShape, files: FileCache, registry: PlaceRegistry<ProbeAddition>) {
     if (!hasProcessorFeature('fsgsbase')) {
       throw new TraplineError({
         code: 'unsupported',
@@ -49,6 +52,7 @@ export class JumpEngine implements SessionEngine {
     }
     this.#shape = shape;
     this.#files = files;
+    this.#registry = registry;
     this.#liveness = new LivenessList();
     if (shape.perfMap) this.#perfMap = new PerfMap();
   }
@@ -112,8 +116,8 @@ export class JumpEngine implements SessionEngine {
     this.#dropUntouched();
   }
 
-  has(pid: Pid, probe: number): boolean {
-    return this.#targets.of(pid)?.probes.has(probe) === true;
+  has(pid: Pid, probe: number, mapping: MemoryMapping): boolean {
+    return this.#targets.of(pid)?.served.has(probe, mapping) === true;
   }
 
   isInherited(process: WalkedProcess): boolean {
@@ -218,8 +222,7 @@ export class JumpEngine implements SessionEngine {
   /** Processes in which nothing could be done, or that have ended meanwhile. */
   #dropUntouched(): void {
     for (const target of this.#targets.current) {
-      if (target.jump.memory === undefined && target.probes.size === 0)
-        this.#targets.delete(target);
+      if (target.jump.memory === undefined && target.served.isEmpty) this.#targets.delete(target);
     }
   }
 
@@ -247,21 +250,17 @@ export class JumpEngine implements SessionEngine {
    * nothing anywhere: it is told.
    */
   #tryAddTo(target: Target, additions: readonly ProbeAddition[]): ProbeAddition[] {
-    const { pid, probes } = target;
-    const wanted = additions.filter((one) => one.wants(pid) && !probes.has(one.id));
+    const { pid } = target;
+    const wanted = additions.filter((one) => one.wants(pid));
     const others = additions.filter((one) => !wanted.includes(one));
     try {
       if (this.#isEndless) refuseOwnChild(pid);
-      const lacking = this.#addTo(target, wanted);
-      for (const { id } of wanted.filter((one) => !lacking.includes(one))) probes.add(id);
-      return [...others, ...lacking];
+      return [...others, ...this.#addTo(target, wanted)];
     } catch (error) {
       if (!this.#isEndless || !(error instanceof TraplineError)) throw error;
       if (error.code === 'no-process') return [...additions];
-      for (const addition of wanted) {
-        addition.refuseProcess(pid, error);
-        probes.add(addition.id);
-      }
+      const maps = mapsIfReadable(pid);
+      for (const addition of wanted) refuseIn(target, addition, error, maps);
       return others;
     }
   }
@@ -271,8 +270,20 @@ export class JumpEngine implements SessionEngine {
     if (additions.length === 0) return [];
     // Read once: there may be hundreds of definitions.
     const maps = readProcessMaps(target.pid);
-    const resolved = additions.map((addition) => {
-      return { addition, places: addition.resolve(target.pid, maps) };
+    const { pid, served } = target;
+    const refuse = (addition: ProbeAddition, error: TraplineError): void => {
+      if (!this.#isEndless || error.code === 'no-process') throw error;
+      refuseIn(target, addition, error, maps);
+    };
+    const found = resolveIn(this.#registry, pid, maps, additions, refuse);
+    const resolved = found.map(({ addition, places }) => {
+      if (places === undefined) return { addition, places };
+      served.note(addition.id, maps);
+      // Those that are new: a file may be mapped twice, or again.
+      return {
+        addition,
+        places: places.filter((place) => served.take(addition.id, place.address)),
+      };
     });
     const planOf = planPlaces(resolved.flatMap(({ places }) => places ?? []));
     const prepared = resolved.map(({ addition, places }) => {
@@ -287,4 +298,15 @@ export class JumpEngine implements SessionEngine {
       return [];
     });
   }
+}
+
+/** Nothing is to be done for a probe in a target, as far as its mappings are these. */
+function refuseIn(
+  { pid, served }: Target,
+  addition: ProbeAddition,
+  error: TraplineError,
+  maps: readonly MemoryMapping[],
+): void {
+  addition.refuseProcess(pid, error);
+  served.note(addition.id, maps);
 }

@@ -8,7 +8,7 @@ import type { MemoryMapping } from '../process/maps.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
 import type { PlanOf } from './plans.ts';
 import type { ProbeAddition } from './probing.ts';
-import type { ResolvedPlace } from './resolve.ts';
+import type { ResolvedPlace } from './place-registry.ts';
 import type { Target } from './target-set.ts';
 
 type Requests = ReadonlyMap<ConsumerRequest, ResolvedPlace>;

@@ -5,7 +5,7 @@ import { threadId } from 'node:worker_threads';
 
 import { address, type FileOffset, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { findProcesses, mapsIfReadable } from '../engines/jump/spaces.ts';
+import { findProcesses, mapsIfReadable, readProcessMaps } from '../engines/jump/spaces.ts';
 import type { WatchedTasks } from '../engines/kernel/instance.ts';
 import { isPatchedNop, refuseInstruction, standInFor } from '../engines/kernel/instruction.ts';
 import { ownName } from '../engines/kernel/session-name.ts';
@@ -14,6 +14,7 @@ import { requireTracefs } from '../engines/kernel/tracefs.ts';
 import { layoutRecord } from '../events/layout.ts';
 import type { HitCost } from '../probe/engine.ts';
 import { fieldsOf } from '../probe/program.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import { listTasks } from '../process/tasks.ts';
 import { ownPid } from '../sys/signals.ts';
 import { UNKNOWN_COST, type MeasuredConsumer } from './cost.ts';
@@ -22,10 +23,10 @@ import type { FileCache, MappedFile } from './files.ts';
 import { findFile } from './find-file.ts';
 import { JumpSites } from './jump-sites.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
-import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
+import type { PlaceRegistry, ResolvedPlace } from './place-registry.ts';
+import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probing.ts';
 import type { KernelHandle, SessionShape, WantedProbe } from './protocol.ts';
 import type { Departed } from './target-set.ts';
-import type { ResolvedPlace } from './resolve.ts';
 import {
   mappingMatcher,
   selectProcesses,
@@ -49,6 +50,7 @@ interface WantedPlace {
 export class KernelEngine implements SessionEngine {
   readonly #shape: SessionShape;
   readonly #files: FileCache;
+  readonly #registry: PlaceRegistry<ProbeAddition>;
   readonly #tracefs: string;
   #target: KernelTarget | undefined;
   #pids: readonly Pid[] = [];
@@ -57,9 +59,10 @@ export class KernelEngine implements SessionEngine {
   #nextConsumer = 0;
 
   /** @throws TraplineError `unsupported`, `not-permitted`, saying what is needed. */
-  constructor(shape: SessionShape, files: FileCache) {
+  constructor(shape: SessionShape, files: FileCache, registry: PlaceRegistry<ProbeAddition>) {
     this.#shape = shape;
     this.#files = files;
+    this.#registry = registry;
     this.#tracefs = requireTracefs(readlinkSync('/proc/self/ns/pid'));
   }
 
@@ -196,7 +199,7 @@ export class KernelEngine implements SessionEngine {
 
   #inTargets(addition: ProbeAddition): WantedPlace[] | undefined {
     const found = this.#pids.flatMap((pid) => {
-      const places = addition.resolve(pid);
+      const places = this.#resolve(addition, pid, readProcessMaps(pid));
       return places === undefined ? [] : [{ pid, places }];
     });
     return found.length === 0 ? undefined : gather(found);
@@ -212,7 +215,7 @@ export class KernelEngine implements SessionEngine {
       const maps = mapsIfReadable(pid).filter((one) => matches(one));
       const keys = maps.map(({ device, inode }) => `${device}:${inode}`);
       if (keys.every((key) => known.has(key))) continue;
-      const places = addition.resolve(pid, mapsIfReadable(pid)) ?? [];
+      const places = this.#resolve(addition, pid, mapsIfReadable(pid)) ?? [];
       for (const key of keys) known.add(key);
       found.push({ pid: EVERY_PROCESS, places });
     }
@@ -220,7 +223,8 @@ export class KernelEngine implements SessionEngine {
     if (path !== undefined && existsSync(path)) {
       const maps = mappingsOf(path, this.#files);
       if (maps.some(({ device, inode }) => !known.has(`${device}:${inode}`))) {
-        found.push({ pid: EVERY_PROCESS, places: addition.resolve(ownPid(), maps) ?? [] });
+        const places = this.#resolve(addition, ownPid(), maps) ?? [];
+        found.push({ pid: EVERY_PROCESS, places });
       }
     }
     if (found.length === 0) return undefined;
@@ -230,6 +234,14 @@ export class KernelEngine implements SessionEngine {
         places: places.map((place) => ({ ...place, address: address(0n) })),
       })),
     );
+  }
+
+  #resolve(
+    addition: ProbeAddition,
+    pid: Pid,
+    maps: readonly MemoryMapping[],
+  ): readonly ResolvedPlace[] | undefined {
+    return resolveIn(this.#registry, pid, maps, [addition])[0]?.places;
   }
 
   #install(addition: ProbeAddition, wanted: readonly WantedPlace[], sites: JumpSites): void {

@@ -2,7 +2,7 @@
 
 import { ensure } from '../base/errors.ts';
 import type { SitePlan, SiteRefusal } from '../engines/jump/planner.ts';
-import type { ResolvedPlace } from './resolve.ts';
+import type { ResolvedPlace } from './place-registry.ts';
 
 /** The plan of one of the places that were planned together. */
 export type PlanOf = (place: ResolvedPlace) => SitePlan | SiteRefusal;

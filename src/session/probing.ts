@@ -2,28 +2,19 @@
 
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import { readProcessMaps } from '../engines/jump/spaces.ts';
-import {
-  joinRefusal,
-  parseDefinition,
-  shapeOf,
-  type ProbeDefinition,
-} from '../probe/definition.ts';
+import { parseDefinition, type ProbeDefinition } from '../probe/definition.ts';
 import type { ProgramFilter } from '../probe/filter.ts';
-import {
-  generateEventName,
-  type EventName,
-  type EventNames,
-  type EventShape,
-} from '../probe/names.ts';
+import type { EventNames } from '../probe/names.ts';
 import type { Program } from '../probe/program.ts';
 import type { MemoryMapping } from '../process/maps.ts';
-import type { FileCache } from './files.ts';
+import type { FileCache, MappedFile } from './files.ts';
 import { notMapped } from './not-mapped.ts';
+import type { PlaceRegistry, ResolvedPlace } from './place-registry.ts';
+import { ProbeEvents } from './probe-events.ts';
 import type { ConsumerHandle, WantedProbe } from './protocol.ts';
 import { filtersOf, refuseLater } from './requested.ts';
 import { groupReasons } from './refusals.ts';
-import { resolveDefinition, type ResolvedPlace } from './resolve.ts';
+import { filesMeant, namePlaces, notShown, type UnresolvedPlace } from './resolve.ts';
 import type { AddedProbe, ProbedSite, RefusedSite } from './types.ts';
 
 /** What an engine knows of a consumer that is in. */
@@ -32,10 +23,11 @@ export type NotedConsumer = Omit<ConsumerHandle, 'probe' | 'event' | 'definition
 /** Stands for a process where every one is meant. */
 export const EVERY_PROCESS = 0;
 
-/** An event that a definition names. */
-interface NamedEvent {
-  readonly name: EventName;
-  readonly shape: EventShape;
+/** What the probes of a session share. */
+export interface SessionKnowledge {
+  readonly files: FileCache;
+  readonly names: EventNames;
+  readonly registry: PlaceRegistry<ProbeAddition>;
 }
 
 /** A request, parsed, while it is added to one target after another. */
@@ -51,28 +43,27 @@ export class ProbeAddition {
   /** The event filters, which hold all together. */
   readonly #filters: readonly ProgramFilter[];
   readonly #files: FileCache;
-  readonly #names: EventNames;
-  /** The event that the definition names, for all its places. */
-  readonly #named: NamedEvent | undefined;
-  /** One event for one place of a file, in whatever process. */
-  readonly #events = new Map<string, EventName>();
+  readonly #registry: PlaceRegistry<ProbeAddition>;
+  readonly #events: ProbeEvents;
   #sites: ProbedSite[] = [];
   #refused: RefusedSite[] = [];
+  /** By process, what was told of {@link #refused}. */
+  readonly #refusals = new Map<number, Set<string>>();
   #isMapped = false;
   #isExpected = false;
   #failure: TraplineError | undefined;
 
   /** @throws TraplineError `bad-definition`. */
-  constructor(id: number, request: WantedProbe, files: FileCache, names: EventNames) {
+  constructor(id: number, request: WantedProbe, known: SessionKnowledge) {
     this.id = id;
     this.definition = parseDefinition(request.definition);
     refuseLater(this.definition);
     this.#filters = filtersOf(this.definition, request.filter);
     this.#request = request;
     this.#pids = request.pids && new Set(request.pids);
-    this.#files = files;
-    this.#names = names;
-    this.#named = this.#join();
+    this.#files = known.files;
+    this.#registry = known.registry;
+    this.#events = new ProbeEvents(this.definition, known.names);
   }
 
   /** Its consumers, in every process. */
@@ -99,13 +90,12 @@ export class ProbeAddition {
    * Its file is there, and processes may come to map it: none has to now.
    * @param maps of a process that has it, real or not
    * @returns its places
-   * @throws TraplineError as resolving does: `no-symbol`, `bad-elf`.
+   * @throws TraplineError as {@link resolve}.
    */
   expect(pid: Pid, maps: readonly MemoryMapping[]): readonly ResolvedPlace[] {
-    const exclude = this.#request.exclude ?? [];
-    const found = resolveDefinition(pid, maps, this.definition, exclude, this.#files);
-    this.#isExpected = found !== undefined;
-    return found?.places ?? [];
+    if (this.register(pid, maps).length === 0) return [];
+    this.#isExpected = true;
+    return this.#registry.placesIn(pid, maps).get(this) ?? [];
   }
 
   /** The consumers that came since the last call. */
@@ -120,36 +110,51 @@ export class ProbeAddition {
     const isOther = (one: { readonly pid: number }): boolean => one.pid !== pid;
     this.#sites = this.#sites.filter(isOther);
     this.#refused = this.#refused.filter(isOther);
+    this.#refusals.delete(pid);
     this.#consumers = this.#consumers.filter((consumer) => consumer.source !== source);
   }
 
-  /** Gives the names of its events back. */
-  releaseNames(): void {
-    if (this.#named !== undefined) this.#names.release(this.#named.name, this.#named.shape);
-    for (const name of this.#events.values()) {
-      if (name !== this.#named?.name) this.#names.release(name);
-    }
-    this.#events.clear();
+  /** Gives the names of its events back, and its part of each probe. */
+  release(): void {
+    this.#registry.unregister(this);
+    this.#events.release();
   }
 
   /**
-   * Works out what the probe means in a process.
-   * @param maps what to take for its mappings, if not those that it has
-   * @returns the places; undefined if the process does not map the file.
-   * @throws TraplineError as resolving does.
+   * Works out what it means in the files that a process maps, as far as that is not known, and registers it.
+   * @param maps what to take for its mappings
+   * @returns the files; none while the process does not map them.
+   * @throws TraplineError `no-symbol`, `no-file`, `bad-elf`, `refused`; nothing is registered then.
    */
-  resolve(
-    pid: Pid,
-    maps: readonly MemoryMapping[] = readProcessMaps(pid),
-  ): readonly ResolvedPlace[] | undefined {
+  register(pid: Pid, maps: readonly MemoryMapping[]): readonly MappedFile[] {
+    const { location } = this.definition;
+    const meant = filesMeant(pid, maps, location, this.#files);
+    const view = { pid, maps, files: this.#files };
     const exclude = this.#request.exclude ?? [];
-    const resolution = resolveDefinition(pid, maps, this.definition, exclude, this.#files);
-    if (resolution === undefined) return undefined;
-    this.#isMapped = true;
-    for (const { file, name, reason } of resolution.unresolved) {
-      this.#refused.push({ pid, name, file: file.path, reason });
+    const named = meant
+      .filter((file) => !this.#registry.knows(this, file))
+      .map((file) => ({ file, named: namePlaces(view, file, this.definition, exclude) }));
+    const at = location.kind === 'address' ? location.address : undefined;
+    for (const one of named) {
+      this.#registry.register(this, one.file, one.named, pid, at);
+      for (const unresolved of one.named.unresolved)
+        this.refuse(pid, unresolved, unresolved.reason);
     }
-    return resolution.places;
+    return meant;
+  }
+
+  /**
+   * Notes what of it a process shows.
+   * @param files those that it means there
+   * @param found its places in the process's mappings
+   * @throws TraplineError `refused` for an offset that is not mapped executable.
+   */
+  locate(pid: Pid, files: readonly MappedFile[], found: readonly ResolvedPlace[]): void {
+    this.#isMapped = true;
+    const named = this.#registry.placesOf(this, files, pid);
+    for (const place of notShown(this.definition, named, found)) {
+      this.refuse(pid, place, place.reason);
+    }
   }
 
   /** What is to be done at its places. @param tids tasks whose hits act; all if undefined */
@@ -170,7 +175,7 @@ export class ProbeAddition {
     const handle = {
       ...consumer,
       probe: this.id,
-      event: this.#nameOf(place),
+      event: this.#events.nameOf(place),
       definition: this.definition.text,
     };
     this.#consumers.push(handle);
@@ -186,7 +191,7 @@ export class ProbeAddition {
   ): void {
     this.#sites.push({
       pid,
-      event: this.#nameOf(place),
+      event: this.#events.nameOf(place),
       name: place.name,
       file: place.file.path,
       offset: place.offset,
@@ -196,9 +201,14 @@ export class ProbeAddition {
     });
   }
 
-  /** A place is not probed in a process. */
-  refuse(pid: number, place: ResolvedPlace, reason: string): void {
-    this.#refused.push({ pid, name: place.name, file: place.file.path, reason });
+  /** A place is not probed in a process: told once, however often it is looked at. */
+  refuse(pid: number, { name, file }: Omit<UnresolvedPlace, 'reason'>, reason: string): void {
+    const told = this.#refusals.get(pid) ?? new Set();
+    this.#refusals.set(pid, told);
+    const key = `${file.path} ${name} ${reason}`;
+    if (told.has(key)) return;
+    told.add(key);
+    this.#refused.push({ pid, name, file: file.path, reason });
   }
 
   /** It can't be added to a process at all. */
@@ -231,44 +241,6 @@ export class ProbeAddition {
     };
   }
 
-  /**
-   * Joins the event that the definition names, which others may have named.
-   * @throws TraplineError `bad-definition`.
-   */
-  #join(): NamedEvent | undefined {
-    const { location, group, event } = this.definition;
-    if (event === undefined) return undefined;
-    const name = { group: group ?? generateEventName(location).group, event };
-    const shape = shapeOf(this.definition);
-    const problem = this.#names.join(name, shape);
-    if (problem !== undefined) throw joinRefusal(this.definition, problem);
-    return { name, shape };
-  }
-
-  #nameOf(place: ResolvedPlace): string {
-    const { group, event } = this.#eventFor(place);
-    return `${group}:${event}`;
-  }
-
-  #eventFor(place: ResolvedPlace): EventName {
-    const key = `${place.file.device}:${place.file.inode}:${place.offset}`;
-    const known = this.#events.get(key);
-    if (known !== undefined) return known;
-    if (this.#named !== undefined) {
-      this.#events.set(key, this.#named.name);
-      return this.#named.name;
-    }
-    const { location, group } = this.definition;
-    const named =
-      location.kind === 'function' && place.eventName !== undefined
-        ? { ...location, name: place.eventName, isGlob: false }
-        : location;
-    const generated = generateEventName(named);
-    const name = this.#names.take({ group: group ?? generated.group, event: generated.event });
-    this.#events.set(key, name);
-    return name;
-  }
-
   #allRefused(): TraplineError {
     const [first] = this.#refused;
     const count = this.#refused.length;
@@ -279,4 +251,45 @@ export class ProbeAddition {
       hint: groupReasons(this.#refused).slice(0, 5).join('\n'),
     });
   }
+}
+
+/** What a definition means in one process; undefined if that does not map its file. */
+export interface ResolvedAddition {
+  readonly addition: ProbeAddition;
+  readonly places: readonly ResolvedPlace[] | undefined;
+}
+
+/**
+ * What definitions mean in one process, worked out together.
+ * @param refuse told of a definition that can't be resolved there; it is left out then
+ * @throws TraplineError as resolving does, without `refuse`.
+ */
+export function resolveIn(
+  registry: PlaceRegistry<ProbeAddition>,
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  additions: readonly ProbeAddition[],
+  refuse?: (addition: ProbeAddition, error: TraplineError) => void,
+): ResolvedAddition[] {
+  const attempt = <T>(addition: ProbeAddition, work: () => T): T[] => {
+    try {
+      return [work()];
+    } catch (error) {
+      if (refuse === undefined || !(error instanceof TraplineError)) throw error;
+      refuse(addition, error);
+      return [];
+    }
+  };
+  const meant = additions.flatMap((addition) =>
+    attempt(addition, () => ({ addition, files: addition.register(pid, maps) })),
+  );
+  const shown = registry.placesIn(pid, maps);
+  return meant.flatMap(({ addition, files }): ResolvedAddition[] => {
+    if (files.length === 0) return [{ addition, places: undefined }];
+    const places = shown.get(addition) ?? [];
+    return attempt(addition, () => {
+      addition.locate(pid, files, places);
+      return { addition, places };
+    });
+  });
 }

@@ -1,4 +1,4 @@
-/** From a definition's text to places in the files that one process maps. */
+/** From a definition's text to places in files: what a probe is, before any process has it. */
 
 import { fileOffset, hex, type Address, type FileOffset, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
@@ -12,11 +12,10 @@ import { debugFileAdvice } from './debug-advice.ts';
 import { filesNamed } from './file-names.ts';
 import { isFile, type FileCache, type MappedFile } from './files.ts';
 
-/** One place that a definition names. */
-export interface ResolvedPlace {
+/** One place of a file that a definition names. */
+export interface NamedPlace {
   readonly file: MappedFile;
   readonly offset: FileOffset;
-  readonly address: Address;
   /** For people: `zfree`, `ns::f(int)+0x8`, `zsh+0x1234`. */
   readonly name: string;
   /** What its event is named after: the name without parameters; undefined for a file offset. */
@@ -30,10 +29,15 @@ export interface UnresolvedPlace {
   readonly reason: string;
 }
 
-/** What a definition means in one process. */
-export interface Resolution {
-  readonly places: readonly ResolvedPlace[];
+/** What a definition names in one file. */
+export interface NamedPlaces {
+  readonly places: readonly NamedPlace[];
   readonly unresolved: readonly UnresolvedPlace[];
+  /**
+   * Whether another process may have other places: the implementations that were chosen there. What an address
+   * names is one place of one process.
+   */
+  readonly isOfProcess: boolean;
 }
 
 const UNKNOWN_IMPLEMENTATION =
@@ -43,35 +47,10 @@ const UNKNOWN_IMPLEMENTATION =
 const PROPOSALS = 5;
 
 /**
- * Finds what a definition means in a process.
- * @returns undefined when the process does not map the file (yet).
- * @throws TraplineError `no-symbol` with near names, `no-file`, `bad-elf`, `refused`.
+ * The files that a location means, each once; none while the process does not map them.
+ * @throws TraplineError `no-file`, `bad-elf`, `refused`.
  */
-export function resolveDefinition(
-  pid: Pid,
-  maps: readonly MemoryMapping[],
-  definition: ProbeDefinition,
-  exclude: readonly string[],
-  files: FileCache,
-): Resolution | undefined {
-  const { location } = definition;
-  const found = filesOf(pid, maps, location, files);
-  if (found.length === 0) return undefined;
-  const results = found.map((file) => {
-    if (location.kind === 'function') {
-      return resolveFunction({ pid, maps, files }, file, location, exclude);
-    }
-    const offset = location.kind === 'address' ? offsetAt(maps, location.address) : location.offset;
-    return resolveOffset(maps, file, offset);
-  });
-  return {
-    places: results.flatMap(({ places }) => places),
-    unresolved: results.flatMap(({ unresolved }) => unresolved),
-  };
-}
-
-/** The files that a location means, each once; none while the process does not map them. */
-function filesOf(
+export function filesMeant(
   pid: Pid,
   maps: readonly MemoryMapping[],
   location: ProbeLocation,
@@ -87,6 +66,51 @@ function filesOf(
         ? mappingAt(maps, location.address)
         : undefined;
   return mapping === undefined ? [] : [files.open(pid, mapping)];
+}
+
+/**
+ * The places that a definition names in a file that a process maps.
+ * @throws TraplineError `no-symbol` with near names, `bad-elf`, `refused`.
+ */
+export function namePlaces(
+  view: TargetView,
+  file: MappedFile,
+  { location }: ProbeDefinition,
+  exclude: readonly string[],
+): NamedPlaces {
+  if (location.kind === 'function') return nameFunctions(view, file, location, exclude);
+  const isOfProcess = location.kind === 'address';
+  const offset = isOfProcess ? offsetAt(view.maps, location.address) : location.offset;
+  return { places: [placeAt(file, offset)], unresolved: [], isOfProcess };
+}
+
+/**
+ * Of the places that a definition names, those that no mapping of a process shows.
+ * @throws TraplineError `refused` for an offset.
+ */
+export function notShown(
+  { location }: ProbeDefinition,
+  named: readonly NamedPlace[],
+  found: readonly NamedPlace[],
+): UnresolvedPlace[] {
+  const shown = new Map<MappedFile, Set<number>>();
+  for (const { file, offset } of found) {
+    const offsets = shown.get(file);
+    if (offsets === undefined) shown.set(file, new Set([offset]));
+    else offsets.add(offset);
+  }
+  const missing = named.filter(({ file, offset }) => shown.get(file)?.has(offset) !== true);
+  const [first] = missing;
+  if (first !== undefined && location.kind !== 'function') throw notExecutable(first);
+  return missing.map(({ file, name }) => ({ file, name, reason: 'it is not mapped executable' }));
+}
+
+function notExecutable({ file, offset }: NamedPlace): TraplineError {
+  return new TraplineError({
+    code: 'refused',
+    message: `the offset ${hex(offset)} of ${file.path} is not mapped executable`,
+    hint: 'It has to be a file offset (not an address) within the code: `readelf -lW FILE` shows where that is.',
+  });
 }
 
 /** @throws TraplineError `refused` where no file's code is. */
@@ -105,41 +129,31 @@ function offsetAt(maps: readonly MemoryMapping[], at: Address): FileOffset {
   return fileOffset(Number(at - mapping.start + mapping.offset));
 }
 
-function resolveOffset(
-  maps: readonly MemoryMapping[],
-  file: MappedFile,
-  offset: FileOffset,
-): Resolution {
-  const at = file.addressIn(maps, offset);
-  if (at === undefined) {
-    throw new TraplineError({
-      code: 'refused',
-      message: `the offset ${hex(offset)} of ${file.path} is not mapped executable`,
-      hint: 'It has to be a file offset (not an address) within the code: `readelf -lW FILE` shows where that is.',
-    });
-  }
+function placeAt(file: MappedFile, offset: FileOffset): NamedPlace {
   const symbol = file.symbols.at(offset);
   const name =
     symbol === undefined
       ? `${file.path}:${hex(offset)}`
       : withOffset(readable(file, symbol), offset - symbol.offset);
-  return { places: [{ file, offset, address: at, name, eventName: undefined }], unresolved: [] };
+  return { file, offset, name, eventName: undefined };
 }
 
-function resolveFunction(
+function nameFunctions(
   context: TargetView,
   file: MappedFile,
   location: FunctionLocation,
   exclude: readonly string[],
-): Resolution {
+): NamedPlaces {
   const symbols = location.isGlob ? file.symbols.glob(location.name) : exact(file, location);
   const excluded = exclude.map((glob) => compileGlob(glob));
-  const places: ResolvedPlace[] = [];
+  const places: NamedPlace[] = [];
   const unresolved: UnresolvedPlace[] = [];
+  let isOfProcess = false;
   const seen = new Set<number>();
   for (const symbol of symbols) {
     const name = readable(file, symbol);
     if (excluded.some((matches) => matches(symbol.name) || matches(name))) continue;
+    if (symbol.kind === 'ifunc') isOfProcess = true;
     const start = symbol.kind === 'ifunc' ? implementationOf(context, file, symbol) : symbol.offset;
     if (start === undefined) {
       unresolved.push({ file, name, reason: UNKNOWN_IMPLEMENTATION });
@@ -155,18 +169,13 @@ function resolveFunction(
     const offset = fileOffset(start + location.offset);
     if (seen.has(offset)) continue;
     seen.add(offset);
-    const at = file.addressIn(context.maps, offset);
-    if (at === undefined) {
-      unresolved.push({ file, name, reason: 'it is not mapped executable' });
-      continue;
-    }
     const shown = withOffset(name, location.offset);
     const plain = file.symbols.readable(symbol)?.path ?? symbol.name;
     const eventName = symbol.kind === 'plt' ? plain.replace(/@plt$/, '_plt') : plain;
-    places.push({ file, offset, address: at, name: shown, eventName });
+    places.push({ file, offset, name: shown, eventName });
   }
   if (places.length === 0 && unresolved.length === 0) throw nothingFound(file, location);
-  return { places, unresolved };
+  return { places, unresolved, isOfProcess };
 }
 
 /** The default version where a name has several and none was asked for. */

@@ -5,6 +5,7 @@ import { findSegments, SEGMENT_PATH } from '../engines/jump/spaces.ts';
 import type { StopAccount } from '../probe/engine.ts';
 import type { JumpTarget } from '../engines/jump/target.ts';
 import type { SourceOf } from './protocol.ts';
+import { ServedProbes } from './served.ts';
 import type { Walked, WalkedProcess } from './walk.ts';
 
 /** One process, as long as it runs one program. */
@@ -15,8 +16,7 @@ export interface Target {
   readonly jump: JumpTarget;
   /** Tasks whose hits are events, as the target's pid namespace numbers them; all if undefined. */
   readonly tids: readonly number[] | undefined;
-  /** The numbers of the probes that were added to it, or refused there. */
-  readonly probes: Set<number>;
+  readonly served: ServedProbes;
   /** The next free index in its segment. */
   nextConsumer: number;
   /** Whether the main thread knows of its segment. */
@@ -69,8 +69,8 @@ export class TargetSet implements Disposable, Iterable<Target> {
   add(jump: JumpTarget, tids: readonly number[] | undefined): Target {
     const { pid } = jump;
     const source = this.#next++;
-    const probes = new Set<number>();
-    const target = { source, pid, jump, tids, probes, nextConsumer: 0, isAnnounced: false };
+    const served = new ServedProbes();
+    const target = { source, pid, jump, tids, served, nextConsumer: 0, isAnnounced: false };
     this.#all.set(source, target);
     this.#current.set(pid, target);
     return target;

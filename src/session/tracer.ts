@@ -17,6 +17,7 @@ import { JumpEngine } from './jump-engine.ts';
 import { KernelEngine } from './kernel-engine.ts';
 import { cleanProcesses, describeProcesses } from './leftovers.ts';
 import { listFile } from './list-file.ts';
+import { PlaceRegistry } from './place-registry.ts';
 import { ProbeAddition } from './probing.ts';
 import { cpuNanoseconds, processorTimesOf } from './processor-time.ts';
 import type {
@@ -53,6 +54,7 @@ import type {
 export class Tracer implements TracerMethods {
   readonly #files = new FileCache();
   readonly #names = new EventNames();
+  readonly #registry = new PlaceRegistry<ProbeAddition>();
   readonly #probes = new Map<number, ProbeAddition>();
   readonly #walks = new SessionWalks(this.#files);
   #session: SessionEngine | undefined;
@@ -122,6 +124,7 @@ export class Tracer implements TracerMethods {
   walk(pids: readonly number[] | undefined): WalkReply {
     const reply = this.#walks.walk(pids, this.#engine, this.#probes.values());
     for (const { pid, source } of reply.ended) {
+      this.#registry.forget(brandPid(pid));
       for (const addition of this.#probes.values()) addition.forget(pid, source);
     }
     return reply;
@@ -160,7 +163,9 @@ export class Tracer implements TracerMethods {
       ensure(reply !== undefined, 'one request, one reply');
       return reply;
     } catch (error) {
-      for (const addition of additions) addition.releaseNames();
+      // All or nothing: where some targets have it already, they lose it again.
+      for (const { consumers } of additions) this.#engine.remove(consumers);
+      for (const addition of additions) addition.release();
       throw error;
     }
   }
@@ -169,7 +174,7 @@ export class Tracer implements TracerMethods {
     const known = this.#probes.get(probe);
     if (known === undefined) return [];
     this.#probes.delete(probe);
-    known.releaseNames();
+    known.release();
     return this.#engine.remove(known.consumers);
   }
 
@@ -262,8 +267,8 @@ export class Tracer implements TracerMethods {
     const { engine } = shape;
     this.#session =
       engine === 'kernel'
-        ? new KernelEngine(shape, this.#files)
-        : new JumpEngine(shape, this.#files);
+        ? new KernelEngine(shape, this.#files, this.#registry)
+        : new JumpEngine(shape, this.#files, this.#registry);
     return this.#session;
   }
 
@@ -282,9 +287,8 @@ export class Tracer implements TracerMethods {
   }
 
   #additions(requests: readonly WantedProbe[]): ProbeAddition[] {
-    return requests.map(
-      (request) => new ProbeAddition(this.#nextProbe++, request, this.#files, this.#names),
-    );
+    const known = { files: this.#files, names: this.#names, registry: this.#registry };
+    return requests.map((request) => new ProbeAddition(this.#nextProbe++, request, known));
   }
 
   /** @throws TraplineError for all probes that can't be at once: whoever names hundreds asks once. */

@@ -3,6 +3,7 @@
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { readProcessMaps } from '../engines/jump/spaces.ts';
 import { parseDefinition } from '../probe/definition.ts';
+import type { MemoryMapping } from '../process/maps.ts';
 import { candidatesOf } from './candidates.ts';
 import type { SessionEngine } from './engine.ts';
 import type { FileCache } from './files.ts';
@@ -48,7 +49,7 @@ export class SessionWalks {
     const wanted = Array.from(additions, (addition) => ({
       number: addition.id,
       file: this.#fileOf(addition),
-      isIn: (pid: Pid) => engine.has(pid, addition.id),
+      isIn: (pid: Pid, mapping: MemoryMapping) => engine.has(pid, addition.id, mapping),
     }));
     return { candidates: candidatesOf(changed, wanted), ...departed };
   }

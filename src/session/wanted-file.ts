@@ -3,7 +3,7 @@
 import { TraplineError } from '../base/errors.ts';
 import { debugLog } from '../base/debug.ts';
 import type { ProbeLocation } from '../probe/location.ts';
-import type { MemoryMapping } from '../process/maps.ts';
+import { findMapping, type MemoryMapping } from '../process/maps.ts';
 import { fileMatcher } from './file-names.ts';
 import type { FileCache } from './files.ts';
 import { findFile } from './find-file.ts';
@@ -12,7 +12,7 @@ import { mappingsOf } from './whole-file.ts';
 
 const log = debugLog('session');
 
-/** Tells whether processes map a file: by its path, or because it is the very file that the name leads us to. */
+/** Finds where processes map a file: by its path, or because it is the very file that the name leads us to. */
 export class WantedFile {
   readonly #location: ProbeLocation;
   readonly #matches: (mapping: MemoryMapping) => boolean;
@@ -22,11 +22,14 @@ export class WantedFile {
     this.#matches = matcherOf(location, files);
   }
 
-  /** An address is one of the process that is named with it, and of no other. */
-  isMappedBy({ pid, maps }: WalkedProcess): boolean {
-    const { kind } = this.#location;
-    if (kind === 'address') return this.#location.pid === Number(pid);
-    return maps.some((mapping) => mapping.executable && this.#matches(mapping));
+  /** A process's mappings of it. An address is one of the process that is named with it, and of no other. */
+  mappingsIn({ pid, maps }: WalkedProcess): MemoryMapping[] {
+    if (this.#location.kind === 'address') {
+      if (this.#location.pid !== Number(pid)) return [];
+      const found = findMapping(maps, this.#location.address);
+      return found === undefined ? [] : [found];
+    }
+    return maps.filter((mapping) => mapping.executable && this.#matches(mapping));
   }
 }
 
