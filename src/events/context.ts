@@ -120,16 +120,9 @@ export class ContextReader {
     return this.#ready || this.#releasing;
   }
 
-  /**
-   * Adds the counters to `base` and clears the header, once; the ring and the id come after.
-   * @param words counters in use: those behind were never written, and reading them would make memory of them
-   */
-  finishRelease(base: Float64Array, words: number): boolean {
+  /** Clears the header, once; the ring and the id come after. The counters stay: the next task goes on with them. */
+  finishRelease(): boolean {
     if (!this.#releasing) return false;
-    for (let at = 0; at < Math.min(words, this.#counters.length); at++) {
-      base[at] = (base[at] ?? 0) + this.counter(at);
-      this.#counters[at] = 0n;
-    }
     this.#comm.fill(0);
     Atomics.store(this.#tid, ContextHeader.ready / 4, 0);
     Atomics.store(this.#tid, ContextHeader.pid / 4, 0);

@@ -116,8 +116,6 @@ export class SegmentReader {
   readonly #contexts: ContextReader[] = [];
   readonly #index = new RecordIndex();
   readonly #recorded = new Float64Array(65_536);
-  /** Counters of released contexts, in the order of ConsumerCounter. */
-  readonly #base: Float64Array;
   #allDead = false;
 
   /** @throws TraplineError `internal` when the buffer is shorter than the shape asks. */
@@ -129,7 +127,6 @@ export class SegmentReader {
     this.#header = new BigUint64Array(buffer, 0, PAGE_BYTES / 8);
     const sharedWords = (shape.consumerCapacity * SHARED_COUNTER_BYTES) / 8;
     this.#shared = new BigUint64Array(buffer, PAGE_BYTES, sharedWords);
-    this.#base = new Float64Array(shape.consumerCapacity * COUNTERS);
   }
 
   /** The contexts that were claimed so far, by index. */
@@ -160,7 +157,7 @@ export class SegmentReader {
       }
       sink(context, this.#index);
       context.ring.release();
-      if (context.finishRelease(this.#base, this.table.end * COUNTERS)) context.ring.reset();
+      if (context.finishRelease()) context.ring.reset();
       context.freeReleased();
     }
   }
@@ -192,7 +189,6 @@ export class SegmentReader {
     if (eventId >= 0 && eventId < this.layout.consumerCapacity) {
       for (let counter = 0; counter < COUNTERS; counter++) {
         const at = eventId * COUNTERS + counter;
-        sums[counter] = this.#base[at] ?? 0;
         for (const context of this.#contexts) sums[counter]! += context.counter(at); // just set
       }
     }
