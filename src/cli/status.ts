@@ -4,17 +4,22 @@ import { hex } from '../base/brand.ts';
 import {
   kernelStatus,
   status,
+  type DescribedProbe,
   type HeldSession,
+  type HeldSite,
   type KernelStatus,
   type ProcessStatus,
 } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { formatCount, formatDuration } from '../screen/numbers.ts';
-import { renderTable } from '../screen/table.ts';
+import { renderTable, type Column } from '../screen/table.ts';
 import { printable } from '../screen/text.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 import { counted } from './summary.ts';
 import { waitingFor } from './waiting.ts';
+
+/** Refused places of one session that are shown of a process. */
+const MOST_REFUSED = 20;
 
 /** Shows the state of the given processes, or of all that may be read, on standard output. */
 export async function showStatus(
@@ -69,27 +74,48 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
   const places = counted(sites.length, 'place');
   const style = { indent: '  ', paintHeading: paint.dim };
   const broken = unreadable === undefined ? [] : [`  ${printable(unreadable)}`];
-  const columns = ['place', 'address', 'state', 'method', 'in memory', 'sessions'];
-  const rows = sites.map((site) => [
-    site.name,
-    hex(site.address),
-    site.state,
-    site.method,
-    site.found,
-    site.tracers.join(', '),
-  ]);
+  const rows = sites.flatMap((site) => siteRows(site, sessions));
   return [
     `${name}: ${places}, ${size}${punsOf(each)}`,
     ...broken,
-    ...sessions.map((session) => `  ${sessionLine(session, now, paint)}`),
-    ...(rows.length === 0
-      ? []
-      : renderTable(
-          columns.map((heading) => ({ heading })),
-          rows,
-          style,
-        )),
+    ...sessions.flatMap((session) => sessionLines(session, each.pid, now, paint)),
+    ...(rows.length === 0 ? [] : renderTable(COLUMNS, rows, style)),
   ];
+}
+
+const COLUMNS: readonly Column[] = [
+  { heading: 'place' },
+  { heading: 'address' },
+  { heading: 'state' },
+  { heading: 'method' },
+  { heading: 'in memory' },
+  { heading: 'session' },
+  { heading: 'probe' },
+  { heading: 'hits', align: 'right' },
+  { heading: 'a hit', align: 'right' },
+];
+
+/** One row for each program at a place; what is the same for all stands in the first. */
+function siteRows(site: HeldSite, sessions: readonly HeldSession[]): string[][] {
+  const where = [site.name, hex(site.address), site.state, site.method, site.found];
+  if (site.programs.length === 0) return [[...where, '', '', '', '']];
+  return site.programs.map(({ tracer, probe, hits }, at) => {
+    const owner = sessions.find((session) => session.tracer === tracer)?.owner;
+    const known = owner?.probes.find(({ id }) => id === probe);
+    const cost = known?.costNanoseconds;
+    return [
+      ...(at === 0 ? where : where.map(() => '')),
+      String(tracer),
+      known === undefined ? String(probe) : probeText(known),
+      hits === undefined ? '' : formatCount(hits),
+      cost === undefined ? '' : formatDuration(cost),
+    ];
+  });
+}
+
+function probeText({ definition, action, filter }: DescribedProbe): string {
+  const condition = filter === undefined ? '' : ` if ${filter}`;
+  return printable(`${definition}${condition}${action === 'count' ? ' (counts)' : ''}`);
 }
 
 function punsOf({ puns }: ProcessStatus): string {
@@ -103,10 +129,27 @@ function renderKernel({ name, pid, alive, places }: KernelStatus, paint: Painter
   return `${paint.bold('kernel')}: ${counted(places, 'place')}, session ${name} of process ${pid}, ${state}`;
 }
 
-function sessionLine(session: HeldSession, now: number, paint: Painter): string {
+function sessionLines(session: HeldSession, pid: number, now: number, paint: Painter): string[] {
+  const { owner } = session;
   const state = session.alive ? paint.green('alive') : paint.yellow('dead');
   const age = formatDuration(Math.max(0, now - session.began) * 1e9);
-  return `session of tracer ${session.tracer}, ${state}, began ${age} ago, ${counted(session.programs, 'program')}`;
+  const whose = owner === undefined ? '' : ` of process ${owner.pid} (${printable(owner.command)})`;
+  const refused = (owner?.probes ?? []).flatMap((probe) =>
+    probe.refused
+      .filter((place) => place.pid === pid || place.pid === 0)
+      .map(
+        ({ name, reason }) =>
+          `    ${paint.yellow('refused')} ${printable(name)}: ${printable(reason)}`,
+      ),
+  );
+  const programs = counted(session.programs, 'program');
+  return [
+    `  session of tracer ${session.tracer}${whose}, ${state}, began ${age} ago, ${programs}`,
+    ...refused.slice(0, MOST_REFUSED),
+    ...(refused.length > MOST_REFUSED
+      ? [`    and ${refused.length - MOST_REFUSED} more refused`]
+      : []),
+  ];
 }
 
 function toJson(each: ProcessStatus): string {

@@ -53,6 +53,11 @@ export class Collector {
     }
   }
 
+  /** A consumer of a probe, if it has one now. */
+  consumerOf(probe: number): ConsumerHandle | undefined {
+    return this.#consumers.find((consumer) => consumer.probe === probe);
+  }
+
   /** Events that are final by now. The batch is reused: it is valid until the next poll. */
   poll(): EventBatch {
     this.#clock.calibrate();

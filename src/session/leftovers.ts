@@ -1,6 +1,6 @@
 /** What sessions hold in processes, living and dead ones, and taking out what dead ones left. */
 
-import { fileOffset, hex, pid as brandPid, type Pid } from '../base/brand.ts';
+import { address, fileOffset, hex, pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { ControlBlock, readIfThere, type ReadMemory } from '../engines/jump/block.ts';
 import { depart } from '../engines/jump/depart.ts';
@@ -13,7 +13,13 @@ import {
   showsRest,
 } from '../engines/jump/patches.ts';
 import { isOurs } from '../engines/jump/withdraw.ts';
-import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
+import {
+  findProcesses,
+  mapsIfReadable,
+  MemoryReader,
+  SEGMENT_PATH,
+} from '../engines/jump/spaces.ts';
+import { readHits, type ReadSegment } from '../events/hit-counts.ts';
 import { type SessionRow, type SiteRow } from '../process/control-rows.ts';
 import { LIVENESS_NAME } from '../process/control.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
@@ -21,15 +27,17 @@ import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { FUTEX_OWNER_DIED, FUTEX_TID_MASK } from '../sys/robust.ts';
+import { describedSessions } from './described.ts';
 import { isFile, type FileCache } from './files.ts';
 import { cleanRest } from './remains.ts';
-import type { CleanReport, HeldSession, ProcessStatus } from './types.ts';
+import type { CleanReport, HeldProgram, HeldSession, ProcessStatus } from './held.ts';
 
 /** Describes what is held in the given processes, or in every one that may be read. */
 export function describeProcesses(
   pids: readonly number[] | undefined,
   files: FileCache,
 ): ProcessStatus[] {
+  const ownerOf = describedSessions();
   return chosen(pids).map((pid) => {
     const maps = mapsIfReadable(pid);
     const comm = readTaskStatus(pid)?.comm ?? '';
@@ -37,7 +45,7 @@ export function describeProcesses(
     if (!maps.some(isOurs)) return empty;
     try {
       using reader = new MemoryReader(pid);
-      return { ...empty, ...describe(pid, maps, reader.read, files) };
+      return { ...empty, ...describe({ pid, maps, read: reader.read }, files, ownerOf) };
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       return { ...empty, unreadable: error.message };
@@ -80,20 +88,33 @@ function mappedBytes(maps: readonly MemoryMapping[]): number {
   return maps.filter(isOurs).reduce((sum, { start, end }) => sum + Number(end - start), 0);
 }
 
+/** A process that is looked at. */
+interface View {
+  readonly pid: Pid;
+  readonly maps: readonly MemoryMapping[];
+  readonly read: ReadMemory;
+}
+
 function describe(
-  pid: Pid,
-  maps: readonly MemoryMapping[],
-  read: ReadMemory,
+  view: View,
   files: FileCache,
+  ownerOf: (tracer: number) => HeldSession['owner'],
 ): Pick<ProcessStatus, 'sessions' | 'sites' | 'puns'> {
+  const { pid, maps, read } = view;
   const block = ControlBlock.read(maps, read);
   const programs = [...block.programs.values()];
-  const sessions: HeldSession[] = [...block.sessions.values()].map((row) => ({
-    tracer: row.tracer,
-    alive: isAlive(row, maps, read),
-    began: row.began,
-    programs: programs.filter(({ session }) => session === row.index).length,
-  }));
+  const sessions = [...block.sessions.values()].map((row): HeldSession => {
+    const alive = isAlive(row, maps, read);
+    const owner = alive ? ownerOf(row.tracer) : undefined;
+    return {
+      tracer: row.tracer,
+      alive,
+      began: row.began,
+      programs: programs.filter(({ session }) => session === row.index).length,
+      ...(owner === undefined ? {} : { owner }),
+    };
+  });
+  const programsAt = programsBySite(view, block);
   const rows = [...block.sites.values()];
   const live = new PatchMap(rows.filter(({ state }) => state === 'live'));
   const sites = rows.map((site) => ({
@@ -101,15 +122,36 @@ function describe(
     address: site.address,
     offset: fileOffset(site.fileOffset),
     state: site.state,
-    tracers: programs
-      .filter((program) => program.site === site.index)
-      .map(({ session }) => block.sessions.get(session)?.tracer ?? 0),
     method: site.method,
+    programs: programsAt.get(site.index) ?? [],
     found: whatIsThere(site, maps, read, live),
   }));
   const exact = [...block.arenas.values()].filter(({ isExact }) => isExact);
   const bytes = exact.reduce((sum, arena) => sum + arena.bytes, 0);
   return { sessions, sites, puns: { mappings: exact.length, mappedBytes: bytes } };
+}
+
+/** What runs at each site, by its index, with the hits that the sessions' segments have counted. */
+function programsBySite(
+  { maps, read }: View,
+  block: ControlBlock,
+): ReadonlyMap<number, HeldProgram[]> {
+  const programs = [...block.programs.values()];
+  const found = new Map<number, HeldProgram[]>();
+  for (const { index, tracer, segment, segmentBytes } of block.sessions.values()) {
+    const mine = programs.filter(({ session }) => session === index);
+    const isThere = findMapping(maps, segment)?.path === SEGMENT_PATH;
+    const readSegment: ReadSegment = (offset, length) =>
+      isThere ? readIfThere(read, address(segment + BigInt(offset)), length) : undefined;
+    const ids = mine.map(({ consumer }) => consumer);
+    const hits = readHits(readSegment, segmentBytes, ids);
+    for (const { site, probe, consumer } of mine) {
+      const count = hits?.get(consumer);
+      const program = { tracer, probe, ...(count === undefined ? {} : { hits: count }) };
+      found.set(site, [...(found.get(site) ?? []), program]);
+    }
+  }
+  return found;
 }
 
 /** A session lives if its liveness word says so; one without a word is dead. */

@@ -1,7 +1,7 @@
 /** What sessions, living and dead, hold in processes; and cleaning up after dead ones. */
 
 import { TracerClient } from './tracer-client.ts';
-import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './types.ts';
+import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './held.ts';
 
 /**
  * What is held in the given processes, or in every one that may be read and holds something.

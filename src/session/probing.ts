@@ -233,9 +233,12 @@ export class ProbeAddition {
 
   /** What became of it so far. */
   get result(): AddedProbe {
+    const { action = 'record', filter } = this.#request;
     return {
       id: this.id,
       definition: this.definition.text,
+      action,
+      ...(filter === undefined ? {} : { filter }),
       sites: this.#sites,
       refused: this.#refused,
     };

@@ -7,17 +7,14 @@ import type { EngineName, HitCost } from '../probe/engine.ts';
 import type { ProcessFacts } from '../probe/task-filter.ts';
 import type { Program } from '../probe/program.ts';
 import type { MeasuredConsumer } from './cost.ts';
+import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './held.ts';
 import type {
   AddedProbe,
-  CleanReport,
   ExplainRequest,
   Explanation,
   FunctionList,
-  KernelCleanReport,
-  KernelStatus,
   ListRequest,
   ProbeRequest,
-  ProcessStatus,
   Stops,
   TargetInfo,
   TargetSelection,
@@ -86,6 +83,8 @@ export interface ProcessorTime {
 
 /** What became of a session's beginning. */
 export interface OpenReply {
+  /** The number of the tracer's thread, as control blocks name the session. */
+  readonly tracer: number;
   readonly processorTimes: readonly ProcessorTime[];
   /** Whether the target is a command that the session started. */
   readonly isCommand: boolean;

@@ -6,8 +6,9 @@ import { ensure, messageOf, TraplineError } from '../base/errors.ts';
 import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
 import type { EngineName } from '../probe/engine.ts';
-import type { ProcessFacts, TaskFilter } from '../probe/task-filter.ts';
+import type { TaskFilter } from '../probe/task-filter.ts';
 import type { Collector } from './collector.ts';
+import { KnownProbes } from './known-probes.ts';
 import { EventLoopTurns } from './event-loop.ts';
 import type { OpenReply } from './protocol.ts';
 import { measuredOf, summarise } from './summary.ts';
@@ -22,8 +23,8 @@ import type {
   TargetEnd,
   TargetInfo,
 } from './types.ts';
-import { Walker, type Acceptance } from './walker.ts';
-import { acceptanceOf, wantedOf } from './wanted.ts';
+import { Walker } from './walker.ts';
+import { wantedOf } from './wanted.ts';
 
 /** How long a reader sleeps when nothing came: from the first, in milliseconds, doubling, to the last. */
 const FIRST_PAUSE = 1;
@@ -57,10 +58,8 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   readonly #watch: TargetWatch;
   readonly #engine: EngineName;
   readonly #onTarget: SessionOptions['onTarget'];
+  readonly #probes: KnownProbes;
   #targets: TargetInfo[];
-  readonly #probes = new Map<number, AddedProbe>();
-  /** By probe: whether a process that is found later gets it. */
-  readonly #accepts = new Map<number, (process: ProcessFacts) => boolean>();
   /** Where every process is a target. */
   readonly #walker: Walker | undefined;
   #walkFailure: unknown;
@@ -84,10 +83,10 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#onTarget = onTarget;
     this.#targets = [...reply.targets];
     this.firstStops = reply.stops;
+    this.#probes = new KnownProbes(client, reply.tracer, (probe) => collector.consumerOf(probe));
     for (const [at, added] of reply.added.entries()) {
       collector.add(added);
-      this.#probes.set(added.probe.id, added.probe);
-      this.#accepts.set(added.probe.id, acceptanceOf(filters[at]));
+      this.#probes.add(added.probe, filters[at]);
     }
     if (reply.isWalking) this.#walker = this.#beginWalks();
   }
@@ -100,7 +99,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   /** The probes that are in now. */
   get probes(): readonly AddedProbe[] {
-    return [...this.#probes.values()];
+    return this.#probes.all;
   }
 
   /**
@@ -120,14 +119,12 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#changing++;
     try {
       const asked = typeof request === 'string' ? { definition: request } : request;
-      const accepts = acceptanceOf(asked.tasks);
       const isForAll = this.#walker !== undefined;
       const [wanted] = await wantedOf(this.#client, this.#engine, undefined, [asked], isForAll);
       ensure(wanted !== undefined, 'one request, one answer');
       const reply = await this.#client.call('add', wanted);
       this.#collector.add(reply);
-      this.#probes.set(reply.probe.id, reply.probe);
-      this.#accepts.set(reply.probe.id, accepts);
+      this.#probes.add(reply.probe, asked.tasks);
       return reply.probe;
     } finally {
       this.#changing--;
@@ -143,7 +140,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#ensureRunning();
     this.#collector.closing(probe.id);
     const problems = await this.#client.call('remove', probe.id);
-    this.#probes.delete(probe.id);
+    this.#probes.remove(probe.id);
     if (problems.length === 0) return;
     throw new TraplineError({
       code: 'refused',
@@ -240,6 +237,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   async #stop(): Promise<Summary> {
     try {
       await this.#walker?.end();
+      this.#probes[Symbol.dispose]();
       this.#collector.beginEnd();
       const kept = await this.#client.call('leave');
       await this.#watch.sample();
@@ -272,8 +270,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   #beginWalks(): Walker {
     const collector = this.#collector;
-    const accepts: Acceptance = (probe, process) => this.#accepts.get(probe)?.(process) === true;
-    return new Walker(this.#client, accepts, {
+    return new Walker(this.#client, (probe, process) => this.#probes.accepts(probe, process), {
       extending: async (work) => {
         this.#changing++;
         try {
@@ -285,7 +282,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       extended: ({ added, targets, processorTimes }) => {
         for (const reply of added) {
           collector.add(reply);
-          if (this.#probes.has(reply.probe.id)) this.#probes.set(reply.probe.id, reply.probe);
+          this.#probes.update(reply.probe);
         }
         this.#watch.add(processorTimes);
         this.#targets.push(...targets);

@@ -6,7 +6,7 @@ import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
 import { usableTracefs } from '../engines/kernel/tracefs.ts';
 import type { HitCost } from '../probe/engine.ts';
 import { EventNames } from '../probe/names.ts';
-import { signalName } from '../sys/signals.ts';
+import { ownTaskId, signalName } from '../sys/signals.ts';
 import { waitFor } from '../sys/wait.ts';
 import { decodeAt } from '../x64/decode.ts';
 import { explainProbe } from './explain.ts';
@@ -37,15 +37,12 @@ import { CommandStart } from './startup.ts';
 import { refusalOfAll } from './refusals.ts';
 import { symbolize } from './symbolize.ts';
 import { SessionWalks } from './walks.ts';
+import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './held.ts';
 import type {
-  CleanReport,
   ExplainRequest,
   Explanation,
   FunctionList,
-  KernelCleanReport,
-  KernelStatus,
   ListRequest,
-  ProcessStatus,
   Stops,
   TargetSelection,
 } from './types.ts';
@@ -80,7 +77,8 @@ export class Tracer implements TracerMethods {
       const targets = this.#describe();
       const { isEndless, isWalking } = engine;
       const stops = engine.stops();
-      return { processorTimes, isCommand: false, isEndless, isWalking, targets, added, stops };
+      const is = { tracer: ownTaskId(), isCommand: false, isEndless, isWalking };
+      return { processorTimes, ...is, targets, added, stops };
     } catch (error) {
       this.abandon();
       throw error;
@@ -105,7 +103,7 @@ export class Tracer implements TracerMethods {
       this.#command = { pid: start.pid, end: undefined };
       const targets = this.#describe();
       const stops = engine.stops();
-      const is = { isCommand: true, isEndless: false, isWalking: false } as const; // the literals
+      const is = { tracer: ownTaskId(), isCommand: true, isEndless: false, isWalking: false };
       return { processorTimes, ...is, targets, added, stops };
     } catch (error) {
       start.abandon();

@@ -90,6 +90,9 @@ export interface RefusedSite {
 export interface AddedProbe {
   readonly id: number;
   readonly definition: string;
+  readonly action: 'record' | 'count';
+  /** The event filter of the request, if it had one beside the definition's own. */
+  readonly filter?: string;
   readonly sites: readonly ProbedSite[];
   readonly refused: readonly RefusedSite[];
 }
@@ -139,69 +142,6 @@ export interface Summary {
   /** Records that a task left unfinished, and garbage that a target wrote over its rings. */
   readonly loss: { readonly abandoned: number; readonly corrupt: number; readonly overrun: number };
   /** What could not be given back yet, with the reason; empty is the rule. */
-  readonly kept: readonly string[];
-}
-
-/** What one session holds in one process. */
-export interface HeldSession {
-  readonly tracer: number;
-  readonly alive: boolean;
-  /** Unix time in seconds. */
-  readonly began: number;
-  readonly programs: number;
-}
-
-/** What sessions, living and dead, hold in one process. */
-export interface ProcessStatus {
-  readonly pid: number;
-  readonly comm: string;
-  readonly sessions: readonly HeldSession[];
-  readonly sites: readonly {
-    readonly address: Address;
-    readonly file: string;
-    readonly offset: FileOffset;
-    readonly name: string;
-    readonly state: 'live' | 'retired';
-    readonly method: SiteMethod;
-    /** Sessions (by tracer) whose programs run there. */
-    readonly tracers: readonly number[];
-    /** Whether the bytes in memory are those that belong there; if not, what was found. */
-    readonly found: string;
-  }[];
-  /** What was mapped for the addresses to which puns lead; of it, only touched pages are memory. */
-  readonly puns?: { readonly mappings: number; readonly mappedBytes: number };
-  /** Bytes of address space that our mappings take. */
-  readonly mappedBytes: number;
-  /** Why the control block could not be read, if so. */
-  readonly unreadable?: string;
-}
-
-/** What {@link ProcessStatus} of dead sessions became. */
-export interface CleanReport {
-  readonly pid: number;
-  readonly sessionsRemoved: number;
-  readonly sitesRestored: number;
-  /** What stays, and why. */
-  readonly kept: readonly string[];
-}
-
-/** What one session has in the kernel, living or dead. */
-export interface KernelStatus {
-  /** Of its tracing instance, and of the group of its events. */
-  readonly name: string;
-  /** The process that made it. */
-  readonly pid: number;
-  readonly alive: boolean;
-  readonly events: readonly string[];
-  /** Places that are probed. */
-  readonly places: number;
-}
-
-/** What {@link KernelStatus} of a dead session became. */
-export interface KernelCleanReport {
-  readonly name: string;
-  readonly eventsRemoved: number;
-  /** What stays, and why. */
   readonly kept: readonly string[];
 }
 

@@ -119,11 +119,11 @@ export async function leavingClean<T>(
 /** Waits until `condition` holds. @throws AssertionError after `timeout` milliseconds. */
 export async function until(
   what: string,
-  condition: () => boolean,
+  condition: () => boolean | Promise<boolean>,
   timeout = 60_000,
 ): Promise<void> {
   const deadline = Date.now() + timeout;
-  while (!condition()) {
+  while (!(await condition())) {
     assert.ok(Date.now() < deadline, `${what} did not happen within ${timeout} ms`);
     await sleep(2);
   }

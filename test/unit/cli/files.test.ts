@@ -116,7 +116,29 @@ const held: ProcessStatus = {
   pid: 12,
   comm: 'zsh',
   sessions: [
-    { tracer: 20, alive: true, began: 1000, programs: 1 },
+    {
+      tracer: 20,
+      alive: true,
+      began: 1000,
+      programs: 1,
+      owner: {
+        pid: 19,
+        command: 'trapline trace',
+        probes: [
+          {
+            id: 1,
+            definition: 'zfree@zsh',
+            action: 'count',
+            filter: 'common_pid != 7',
+            costNanoseconds: 1.5,
+            refused: [
+              { pid: 12, name: 'mid', file: '/bin/zsh', reason: 'nothing\u0007 fits' },
+              { pid: 13, name: 'other', file: '/bin/zsh', reason: 'of another process' },
+            ],
+          },
+        ],
+      },
+    },
     { tracer: 21, alive: false, began: 900, programs: 2 },
   ],
   sites: [
@@ -127,7 +149,10 @@ const held: ProcessStatus = {
       name: 'zfree',
       state: 'live',
       method: 'pun',
-      tracers: [20, 21],
+      programs: [
+        { tracer: 20, probe: 1, hits: 12_345 },
+        { tracer: 21, probe: 4 },
+      ],
       found: 'the jump',
     },
   ],
@@ -138,10 +163,12 @@ const held: ProcessStatus = {
 test('status as a page', () => {
   assert.deepEqual(renderStatus([held], 1005), [
     'zsh (12): 1 place, 5 KiB mapped, 4 KiB of it in 1 mapping for puns',
-    '  session of tracer 20, alive, began 5 s ago, 1 program',
+    '  session of tracer 20 of process 19 (trapline trace), alive, began 5 s ago, 1 program',
+    '    refused mid: nothing\\x07 fits',
     '  session of tracer 21, dead, began 1m 45s ago, 2 programs',
-    '  place  address  state  method  in memory  sessions',
-    '  zfree  0x5000   live   pun     the jump   20, 21',
+    '  place  address  state  method  in memory  session  probe                                    hits   a hit',
+    '  zfree  0x5000   live   pun     the jump   20       zfree@zsh if common_pid != 7 (counts)  12,345  1.5 ns',
+    '                                            21       4',
     '',
     'Dead sessions do no harm; `trapline clean` takes them out.',
     '',

@@ -99,7 +99,13 @@ const site = {
   method: 'jump' as const, // the literal, not string
   displacedBytes: 7,
 };
-const one: AddedProbe = { id: 0, definition: 'zfree@zsh', sites: [site], refused: [] };
+const one: AddedProbe = {
+  id: 0,
+  definition: 'zfree@zsh',
+  action: 'record',
+  sites: [site],
+  refused: [],
+};
 const target = { pid: 12, comm: 'zsh', executable: '/bin/zsh' };
 
 test('a single function is one line', () => {

@@ -5,6 +5,7 @@ import { TraplineError } from '../../../src/base/errors.ts';
 import { PAGE_BYTES } from '../../../src/base/page.ts';
 import { accountFor, isExact } from '../../../src/events/account.ts';
 import { DescriptorTable } from '../../../src/events/descriptor.ts';
+import { readHits, type ReadSegment } from '../../../src/events/hit-counts.ts';
 import {
   ContextHeader,
   SEGMENT_MAGIC,
@@ -31,6 +32,12 @@ function setUp() {
   };
   const header = new Uint32Array(segment.buffer, segment.layout.contextsOffset, 40);
   return { ...segment, writer, drain, header };
+}
+
+/** Reads a segment from outside. */
+function over(buffer: ArrayBufferLike): ReadSegment {
+  return (offset, length) =>
+    offset + length <= buffer.byteLength ? new Uint8Array(buffer, offset, length) : undefined;
 }
 
 describe('a segment', () => {
@@ -210,6 +217,52 @@ describe('the account', () => {
     writer.record(PAIR, 0, 0, 0n, []);
     drain();
     assert.equal(accountFor(reader, [0]).exact, false);
+  });
+});
+
+describe('hits read from outside', () => {
+  it('are those of the account, with the tasks of contexts that were given back', () => {
+    const { writer, drain, reader, buffer } = setUp();
+    const shared = new BigUint64Array(buffer, PAGE_BYTES, 2);
+    shared[SharedCounter.noContext / 8] = 3n;
+    shared[SharedCounter.tracerGone / 8] = 2n;
+    for (const counter of ['hits', 'filtered', 'aggregated', 'ringFull'] as const) {
+      writer.count(0, counter);
+    }
+    drain();
+    reader.release(0, () => false);
+    drain();
+    writer.claim(9, 8, 'second');
+    writer.count(0, 'hits');
+    drain();
+    assert.equal(reader.counts(0).hits, 9);
+    const hits = readHits(over(buffer), buffer.byteLength, [0, 1 << 20]);
+    assert.deepEqual([...(hits ?? [])], [[0, 9]]);
+  });
+
+  it('are none where the segment contradicts itself, or ends early', () => {
+    const { buffer } = setUp();
+    const view = new DataView(buffer);
+    assert.equal(readHits(over(buffer), buffer.byteLength - 1, [0]), undefined);
+    assert.equal(
+      readHits(() => undefined, buffer.byteLength, [0]),
+      undefined,
+    );
+    for (const [at, value] of [
+      [SegmentHeader.contextCount, 0xffff_ffff],
+      [SegmentHeader.consumerCapacity, 0xffff_ffff],
+      [SegmentHeader.ringBytes, 0xffff_ffff],
+      [SegmentHeader.version, 0],
+      [SegmentHeader.magic, 0],
+    ] as const) {
+      const before = view.getUint32(at, true);
+      view.setUint32(at, value, true);
+      assert.equal(readHits(over(buffer), 2 ** 32, [0]), undefined);
+      view.setUint32(at, before, true);
+    }
+    // As many contexts as it likes: those behind the last are not there.
+    new BigUint64Array(buffer)[SegmentHeader.claimed / 8] = 2n ** 64n - 1n;
+    assert.deepEqual([...(readHits(over(buffer), buffer.byteLength, [0]) ?? [])], [[0, 0]]);
   });
 });
 
