@@ -1,4 +1,4 @@
-/** Telling of processes that are found while a trace goes on: a line a second at most, however many there are. */
+/** Telling of processes that are found while a trace goes on: little a second, however many there are. */
 
 import type { TargetInfo } from '../index.ts';
 import type { Painter } from '../screen/colour.ts';
@@ -8,12 +8,14 @@ import { counted } from './summary.ts';
 
 const INTERVAL_MILLISECONDS = 1000;
 const NAMES_SHOWN = 3;
+const PROBLEMS_SHOWN = 5;
 
-/** Collects processes, and tells of them. Disposing it tells of the rest. */
+/** Collects processes, and what could not be done in them, and tells of it. Disposing it tells of the rest. */
 export class FoundProcesses implements Disposable {
   readonly #messages: Messages;
   readonly #paint: Painter;
   #found: TargetInfo[] = [];
+  #problems: string[] = [];
   #timer: NodeJS.Timeout | undefined;
 
   constructor(messages: Messages, paint: Painter) {
@@ -24,6 +26,16 @@ export class FoundProcesses implements Disposable {
   /** One more. The first after a while is told of at once. */
   add(target: TargetInfo): void {
     this.#found.push(target);
+    this.#tellSoon();
+  }
+
+  /** Something that could not be done. */
+  addProblem(problem: string): void {
+    this.#problems.push(problem);
+    this.#tellSoon();
+  }
+
+  #tellSoon(): void {
     if (this.#timer !== undefined) return;
     this.#tell();
     this.#timer = setTimeout(() => {
@@ -38,13 +50,22 @@ export class FoundProcesses implements Disposable {
   }
 
   #tell(): void {
-    const found = this.#found;
+    const [found, problems] = [this.#found, this.#problems];
     this.#found = [];
-    if (found.length === 0) return;
-    const rest = found.length - NAMES_SHOWN;
-    const shown = found.slice(0, rest === 1 ? found.length : NAMES_SHOWN);
-    const names = shown.map(({ pid, comm }) => `${printable(comm)} (${pid})`).join(', ');
-    const more = rest > 1 ? ` and ${counted(rest, 'process')} more` : '';
-    this.#messages.lines([notice(`also in ${names}${more}`, this.#paint)]);
+    this.#problems = [];
+    const more = problems.length - PROBLEMS_SHOWN;
+    const lines = [
+      ...(found.length > 0 ? [`also in ${namesOf(found)}`] : []),
+      ...problems.slice(0, PROBLEMS_SHOWN).map((problem) => printable(problem)),
+      ...(more > 0 ? [`and ${counted(more, 'problem')} more of that kind`] : []),
+    ];
+    if (lines.length > 0) this.#messages.lines(lines.map((line) => notice(line, this.#paint)));
   }
+}
+
+function namesOf(found: readonly TargetInfo[]): string {
+  const rest = found.length - NAMES_SHOWN;
+  const shown = found.slice(0, rest === 1 ? found.length : NAMES_SHOWN);
+  const names = shown.map(({ pid, comm }) => `${printable(comm)} (${pid})`).join(', ');
+  return `${names}${rest > 1 ? ` and ${counted(rest, 'process')} more` : ''}`;
 }

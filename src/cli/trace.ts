@@ -89,6 +89,7 @@ function begin(
     ...(options.ringBudget !== undefined && { ringBudget: options.ringBudget }),
     ...(options.perfMap && { perfMap: true }),
     ...(options.quiet !== true && { onTarget: (target: TargetInfo) => found.add(target) }),
+    onProblem: (problem: string) => found.addProblem(problem),
   };
   if (command !== undefined) return waitingFor('starting', spawn(command, sessionOptions));
   const targets = {

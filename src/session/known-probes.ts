@@ -3,7 +3,7 @@
 import type { ProcessFacts, TaskFilter } from '../probe/task-filter.ts';
 import { Description, type ConsumerOf } from './description.ts';
 import type { TracerClient } from './tracer-client.ts';
-import type { AddedProbe } from './types.ts';
+import type { AddedProbe, RefusedSite } from './types.ts';
 import { acceptanceOf } from './wanted.ts';
 
 interface KnownProbe {
@@ -32,12 +32,17 @@ export class KnownProbes implements Disposable {
     this.#description.changed();
   }
 
-  /** A probe is in other places now; one that was taken out meanwhile stays out. */
-  update(probe: AddedProbe): void {
+  /**
+   * A probe is in other places now; one that was taken out meanwhile stays out.
+   * @returns what it was refused that was not known before.
+   */
+  update(probe: AddedProbe): readonly RefusedSite[] {
     const known = this.#probes.get(probe.id);
-    if (known === undefined) return;
+    if (known === undefined) return [];
     this.#probes.set(probe.id, { ...known, probe });
     this.#description.changed();
+    const told = new Set(known.probe.refused.map(keyOf));
+    return probe.refused.filter((one) => !told.has(keyOf(one)));
   }
 
   remove(id: number): void {
@@ -53,4 +58,8 @@ export class KnownProbes implements Disposable {
   [Symbol.dispose](): void {
     this.#description[Symbol.dispose]();
   }
+}
+
+function keyOf({ pid, file, name, reason }: RefusedSite): string {
+  return `${pid} ${file} ${name} ${reason}`;
 }

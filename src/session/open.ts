@@ -60,7 +60,7 @@ export function prepare(): void {
 }
 
 async function open(
-  { engine = 'jump', onTarget }: SessionOptions,
+  { engine = 'jump', onTarget, onProblem }: SessionOptions,
   requests: readonly ProbeRequest[],
   begin: (client: TracerClient) => Promise<OpenReply>,
 ): Promise<Session> {
@@ -80,7 +80,8 @@ async function open(
     );
     try {
       const filters = requests.map(({ tasks }) => tasks);
-      return Session.begin({ client, collector, watch, engine, filters, onTarget }, reply);
+      const told = { onTarget, onProblem };
+      return Session.begin({ client, collector, watch, engine, filters, ...told }, reply);
     } catch (error) {
       watch[Symbol.dispose]();
       throw error;

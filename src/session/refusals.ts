@@ -1,7 +1,7 @@
 /** What is said when probes are refused. */
 
 import { TraplineError } from '../base/errors.ts';
-import type { RefusedSite } from './types.ts';
+import type { AddedProbe, RefusedSite } from './types.ts';
 
 /** Refusals that are shown; there may be thousands. */
 const MOST_SHOWN = 20;
@@ -34,4 +34,16 @@ export function groupReasons(refused: readonly RefusedSite[]): string[] {
   return [...counts]
     .sort(([, a], [, b]) => b.count - a.count)
     .map(([reason, { count, example }]) => `${count} × ${reason} (${example})`);
+}
+
+/** What is said of places that were refused after a session has begun: a line for each process. */
+export function refusedLater(
+  { definition }: AddedProbe,
+  refused: readonly RefusedSite[],
+): string[] {
+  const pids = [...new Set(refused.map(({ pid }) => pid))];
+  return pids.map((pid) => {
+    const mine = refused.filter((one) => one.pid === pid);
+    return `${definition} is not in process ${pid}: ${groupReasons(mine).slice(0, 3).join('; ')}`;
+  });
 }

@@ -11,6 +11,7 @@ import type { Collector } from './collector.ts';
 import { KnownProbes } from './known-probes.ts';
 import { EventLoopTurns } from './event-loop.ts';
 import type { OpenReply } from './protocol.ts';
+import { refusedLater } from './refusals.ts';
 import { measuredOf, summarise } from './summary.ts';
 import type { TargetWatch } from './target-watch.ts';
 import type { TracerClient } from './tracer-client.ts';
@@ -39,6 +40,7 @@ export interface SessionParts {
   /** The task filters of the probes that it begins with. */
   readonly filters: readonly (TaskFilter | undefined)[];
   readonly onTarget: SessionOptions['onTarget'];
+  readonly onProblem: SessionOptions['onProblem'];
 }
 
 /**
@@ -58,11 +60,12 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   readonly #watch: TargetWatch;
   readonly #engine: EngineName;
   readonly #onTarget: SessionOptions['onTarget'];
+  readonly #onProblem: SessionOptions['onProblem'];
   readonly #probes: KnownProbes;
   #targets: TargetInfo[];
   /** Where every process is a target. */
   readonly #walker: Walker | undefined;
-  #walkFailure: unknown;
+  #walkFailure: string | undefined;
   /** Requests under way that change what events mean: no poll may see records of theirs before. */
   #changing = 0;
   #stopping: Promise<Summary> | undefined;
@@ -73,7 +76,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   #endHasFailed = false;
 
   private constructor(
-    { client, collector, watch, engine, filters, onTarget }: SessionParts,
+    { client, collector, watch, engine, filters, onTarget, onProblem }: SessionParts,
     reply: OpenReply,
   ) {
     this.#client = client;
@@ -81,6 +84,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#watch = watch;
     this.#engine = engine;
     this.#onTarget = onTarget;
+    this.#onProblem = onProblem;
     this.#targets = [...reply.targets];
     this.firstStops = reply.stops;
     this.#probes = new KnownProbes(client, reply.tracer, (probe) => collector.consumerOf(probe));
@@ -244,7 +248,8 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       // A batch that a reader still holds stays valid: this fills the other one.
       this.#rest = this.#collector.flush();
       const stayed = await this.#client.call('release');
-      const summary = await this.#summarise([...kept, ...stayed, ...this.#walkProblems()], true);
+      const problems = this.#walkFailure === undefined ? [] : [this.#walkFailure];
+      const summary = await this.#summarise([...kept, ...stayed, ...problems], true);
       this.#watch.letGo();
       return summary;
     } catch (error) {
@@ -282,7 +287,9 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       extended: ({ added, targets, processorTimes }) => {
         for (const reply of added) {
           collector.add(reply);
-          this.#probes.update(reply.probe);
+          for (const problem of refusedLater(reply.probe, this.#probes.update(reply.probe))) {
+            this.#onProblem?.(problem);
+          }
         }
         this.#watch.add(processorTimes);
         this.#targets.push(...targets);
@@ -295,13 +302,11 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       },
       abandoned: (source) => collector.abandon(source),
       takeFinished: () => collector.takeFinished(),
-      failed: (error) => (this.#walkFailure = error),
+      failed: (error) => {
+        this.#walkFailure = `processes that started later were not all found: ${messageOf(error)}`;
+        this.#onProblem?.(this.#walkFailure);
+      },
     });
-  }
-
-  #walkProblems(): string[] {
-    if (this.#walkFailure === undefined) return [];
-    return [`processes that started later were not all found: ${messageOf(this.#walkFailure)}`];
   }
 
   #ensureRunning(): void {

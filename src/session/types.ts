@@ -51,8 +51,13 @@ export interface SessionOptions {
   readonly ringBudget?: number;
   /** Names every stub in `/tmp/perf-PID.map`, so that profilers can show them. */
   readonly perfMap?: boolean;
-  /** Told of each process that becomes a target after the session has begun; what it throws ends the search for more, and the summary says so (`kept`). */
+  /** Told of each process that becomes a target after the session has begun; what it throws ends the search for more, which is a problem. */
   readonly onTarget?: (target: TargetInfo) => void;
+  /**
+   * Told, for people, of what keeps the session from doing all that it was asked for, when that turns out after it
+   * has begun: a process that was found later and can't be probed, or that no more can be found. It goes on.
+   */
+  readonly onProblem?: (problem: string) => void;
 }
 
 /** How a command is started. */

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, realpathSync } from 'node:fs';
+import { copyFileSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { attach, type Session, type TaskFilter } from '../../src/index.ts';
 import { StoppedProcess } from '../../src/process/stop.ts';
+import { compileFixture } from '../harness/fixtures.ts';
 import { assertClean, snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { selfCheck } from './cli-support.ts';
@@ -30,9 +31,14 @@ async function parked(program: string): Promise<Target> {
 }
 
 /** A session on all processes that run a program, counting. */
-function countAll(program: string, tasks?: TaskFilter): Promise<Session> {
+function countAll(
+  program: string,
+  tasks?: TaskFilter,
+  onProblem?: (problem: string) => void,
+): Promise<Session> {
   const probe = { definition: `work_step@${program}`, action: 'count' as const };
-  return attach({ all: true }, { probes: [{ ...probe, ...(tasks && { tasks }) }] });
+  const probes = [{ ...probe, ...(tasks && { tasks }) }];
+  return attach({ all: true }, { probes, ...(onProblem && { onProblem }) });
 }
 
 function holds(session: Session, ...targets: Target[]): Promise<void> {
@@ -200,7 +206,7 @@ test('events of processes that end before they are read are delivered', async ()
   });
 });
 
-test('what a task filter throws is told: at once, or at the end where it was asked later', async () => {
+test('what a task filter throws is told, and at the end again where it was asked later', async () => {
   await inFolder(async (folder) => {
     const program = programIn(folder);
     let asked = 0;
@@ -208,11 +214,14 @@ test('what a task filter throws is told: at once, or at the end where it was ask
       asked++;
       throw new Error('no opinion');
     };
-    await using session = await countAll(program, { accepts });
+    const told: string[] = [];
+    await using session = await countAll(program, { accepts }, (problem) => told.push(problem));
     await using one = await parked(program);
     await assert.rejects(countAll(program, { accepts }), /no opinion/);
     await until('the filter is asked by a walk', () => asked >= 2);
+    await until('it is told', () => told.length > 0);
     const { kept } = await session.stop();
+    assert.deepEqual(kept, told);
     assert.equal(kept.length, 1);
     assert.match(kept[0] ?? '', /not all found: no opinion/);
     assert.deepEqual(targetOnly(one.pid).changedCode, []);
@@ -242,6 +251,27 @@ test('a process in which nothing can be done is told of, and the others are prob
     );
     assert.match(probe.refused[0]?.reason ?? '', /traced/);
     assert.equal(await hitsOf(ended), 0);
+  });
+});
+
+test('a process that is found later and can not be probed is told of at once', async () => {
+  await inFolder(async (folder) => {
+    const program = programIn(folder);
+    const told: string[] = [];
+    await using session = await countAll(program, undefined, (problem) => told.push(problem));
+    const counted = await session.add({ definition: `leaf@${program}`, action: 'count' });
+    // Another program by the same name, as an upgrade puts it there: it lacks one of the two functions.
+    rmSync(program);
+    const flags = ['-O2', '-pthread', '-Dwork_step=other_step'];
+    copyFileSync(compileFixture({ sources: ['self-check.c'], flags }), program);
+    await using one = await parked(program);
+    await until('it is told', () => told.length > 0);
+    assert.match(told.join('\n'), new RegExp(`not in process ${one.pid}: .*no function work_step`));
+    await until('the other probe is in', () =>
+      session.probes.some(({ id, sites }) => id === counted.id && sites.length > 0),
+    );
+    const { kept } = await session.stop();
+    assert.deepEqual(kept, []);
   });
 });
 
