@@ -105,9 +105,11 @@ class ProgramEmitter implements EmitContext {
     if (parts.features.threadPointer === 'memory') {
       code.mov('rax', mem({ segment: 'fs', displacement: 0 }));
     } else {
-      // 0 before the runtime is set up: it would equal an empty entry's key.
-      code.rdfsbase('rax').test('rax', 'rax').jcc('e', miss, 'near');
+      code.rdfsbase('rax');
     }
+    // 0 before the runtime is set up, and where a task was made with other memory for its thread pointer than the
+    // runtime's: it would equal an empty entry's key.
+    code.test('rax', 'rax').jcc('e', miss, 'near');
     emitCacheSlot(code, parts.session.cache);
     code.cmp(mem({ base: 'rcx', displacement: CacheEntry.fsBase }), 'rax').jcc('ne', miss, 'near');
     code.mov('rdx', mem({ base: 'rcx', displacement: CacheEntry.tidOffset }));
