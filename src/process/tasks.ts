@@ -107,6 +107,18 @@ export function listStrangers(pid: Pid, among: readonly Pid[] = listProcesses())
   return same.filter((other) => hasMemory(other));
 }
 
+/**
+ * Of some processes, one for each memory: what is done in one of those that share it is done in all. Where kcmp is not
+ * allowed, all of them: forked children look the same, and must not be left out.
+ */
+export function oneForEachMemory(pids: readonly Pid[]): Pid[] {
+  if (pids.length < 2 || !canCompare()) return [...pids];
+  const first: Pid[] = [];
+  for (const pid of pids)
+    if (!first.some((other) => sharesMemory(pid, other) === true)) first.push(pid);
+  return first;
+}
+
 /** Finds the processes that share a process's memory, again and again: none comes to share it but a new one. */
 export class MemorySharers {
   readonly #pid: Pid;

@@ -271,6 +271,11 @@ export class JumpEngine implements SessionEngine {
     // Read once: there may be hundreds of definitions.
     const maps = readProcessMaps(target.pid);
     const { pid, served } = target;
+    // It shares another target's memory, or was forked by one meanwhile: what that one has, it has.
+    if (this.#targets.isInherited({ pid, maps })) {
+      for (const { id } of additions) served.note(id, maps);
+      return [];
+    }
     const refuse = (addition: ProbeAddition, error: TraplineError): void => {
       if (!this.#isEndless || error.code === 'no-process') throw error;
       refuseIn(target, addition, error, maps);

@@ -1,7 +1,8 @@
 /** Children of every kind, of a process that is probed by its id: what they hit is counted exactly. */
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { pid as brandPid } from '../../src/base/brand.ts';
@@ -10,6 +11,7 @@ import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { assertExact, eventOf, leavingClean, Reading, until } from './jump-support.ts';
 import { assertNothingHeld, startSession } from './kill-support.ts';
+import { inFolder } from './real-support.ts';
 
 const CALLS = 50;
 const PROBE = 'life_work@life-fork n=%di:u64 pid=%si:u32 tid=%dx:u32';
@@ -130,6 +132,54 @@ test('posix_spawn: what its child calls before it executes is counted', async ()
     assert.equal(eventOf(summary, 'dup2').hits, 61);
     // As of vfork: shown as their maker's, which has hit before.
     assert.deepEqual([...seen], [[pid, 61]]);
+  });
+});
+
+test('a process that shares memory and thread pointer with one that is probed afterwards', async () => {
+  await using target = await startFork();
+  const { worker: pid } = target;
+  await leavingClean(target, async () => {
+    const { children } = await tell(target, 'beside');
+    await using session = await attach({ pids: [pid] }, { probes: [PROBE, COUNT] });
+    const both = 20_000;
+    const counts = new Map<number, number>();
+    const reading = new Reading(session, (event) => {
+      assert.equal(event.tid, event.number(2));
+      assert.equal(event.pid, event.number(1));
+      counts.set(event.pid, (counts.get(event.pid) ?? 0) + 1);
+    });
+    const { calls } = await tell(target, `both ${both}`);
+    assert.equal(calls, 2 * both);
+    const summary = await session.stop();
+    await reading.done;
+    assertExact(summary);
+    for (const event of summary.events) assert.equal(event.hits, calls, event.event);
+    assert.equal(reading.total, eventOf(summary, 'life_work').recorded);
+    assert.deepEqual(new Set(counts.keys()), new Set([pid, children[0]?.pid]));
+  });
+});
+
+test('processes that share memory are one address space, whichever of them are named', async () => {
+  await inFolder(async (folder) => {
+    const program = join(folder, 'life-fork');
+    copyFileSync(compileFixture({ sources: ['life-fork.c'] }), program);
+    await using target = await startTarget(program, [String(CALLS)]);
+    await target.waitForLine('ready');
+    await leavingClean(target, async () => {
+      const { children } = await tell(target, 'beside');
+      const pids = [target.pid, children[0]?.pid ?? 0];
+      let expected = 0;
+      for (const selection of [{ pids }, { pids: pids.toReversed() }, { all: true }]) {
+        const probe = { definition: `life_work@${program}`, action: 'count' } as const;
+        await using session = await attach(selection, { probes: [probe] });
+        const { calls } = await tell(target, 'both 1000');
+        const summary = await session.stop();
+        assertExact(summary);
+        assert.equal(eventOf(summary, 'life_work').hits, calls - expected);
+        expected = calls;
+        for (const pid of pids) assertNothingHeld(pid);
+      }
+    });
   });
 });
 

@@ -150,6 +150,8 @@ function tryDeparture(
     );
     return true;
   }
+  // Another process that shares this memory was left before, where nobody can tell that they share it.
+  if (block.address === undefined) return true;
   if (progress.removed === undefined) {
     const removed = [...block.programs.values()].filter(
       (program) => program.session === session?.index && which(program),

@@ -4,7 +4,7 @@ import type { Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import { readMaps, type MemoryMapping } from '../../process/maps.ts';
-import { listProcesses, listTasks } from '../../process/tasks.ts';
+import { listProcesses, listTasks, oneForEachMemory } from '../../process/tasks.ts';
 import { MemoryFile } from '../../sys/memory.ts';
 import type { ReadMemory } from './block.ts';
 
@@ -32,6 +32,19 @@ export function findSegments(): ReadonlySet<bigint> {
     return false;
   });
   return found;
+}
+
+/**
+ * One process for each address space that maps a segment: the target, and the children that have inherited it. For
+ * all that share the target's own memory it stands itself.
+ */
+export function findHolders(segment: bigint, target: Pid): Pid[] {
+  const found = findProcesses((maps) =>
+    maps.some(({ inode, path }) => inode === segment && path === SEGMENT_PATH),
+  );
+  return oneForEachMemory(
+    found.sort((one, other) => (one === target ? -1 : other === target ? 1 : 0)),
+  );
 }
 
 /** Whether mappings are a tracer's: it can write its liveness page, and maps what it shares with targets. */

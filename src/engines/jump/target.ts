@@ -8,7 +8,6 @@ import { messageOf, TraplineError } from '../../base/errors.ts';
 import type { SegmentShape } from '../../events/layout.ts';
 import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
 import { type ProgramRow, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
-import { SEGMENT_NAME } from '../../process/control.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { LivenessList } from '../../sys/robust.ts';
@@ -21,7 +20,7 @@ import { ATTEMPTS, depart, FIRST_PAUSE, nextPause, type DepartureResult } from '
 import type { ConsumerRequest, PreparedChange } from './prepare.ts';
 import { SegmentDraft, type SessionMemory } from './session-memory.ts';
 import { refuseShadowStacks } from './shadow-stack.ts';
-import { findProcesses, mapsIfReadable, MemoryReader } from './spaces.ts';
+import { findHolders, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
 import type { TargetFiles } from './target-files.ts';
 import { readThreadLayout } from './thread-layout.ts';
@@ -184,11 +183,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   }
 
   #spaces(): Pid[] {
-    const memory = this.#memory;
-    if (memory === undefined) return [];
-    return findProcesses((maps) =>
-      maps.some(({ inode, path }) => inode === memory.inode && path === `/memfd:${SEGMENT_NAME}`),
-    );
+    return this.#memory === undefined ? [] : findHolders(this.#memory.inode, this.pid);
   }
 
   /** Adds consumers to one address space, trying again while a task is in the way. */
