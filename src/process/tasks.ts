@@ -173,6 +173,30 @@ export function isLive(tid: Tid | Pid): boolean {
 }
 
 /**
+ * A task by which a process's memory, program, root and descriptors are seen in /proc: its first, unless that has ended
+ * before the others. Its id is as good as a process's there.
+ */
+export function visibleTask(pid: Pid): Pid {
+  if (hasMemory(pid)) return pid;
+  const other = listTasks(pid).find((tid) => hasMemory(tid));
+  return other === undefined ? pid : (other as unknown as Pid);
+}
+
+/**
+ * Whether a process has not ended. One whose first task has is a zombie, while its other tasks go on: its number of
+ * tasks tells (proc_pid_stat(5), field 20).
+ */
+export function isRunning(pid: Pid): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ', 18);
+    return (fields[0] !== 'Z' && fields[0] !== 'X') || Number(fields[17]) > 1;
+  } catch {
+    return false; // gone
+  }
+}
+
+/**
  * For what is not owed to a task that has ended: it may be killed between any two calls, and the next
  * wait for it tells.
  */
@@ -184,7 +208,7 @@ export function ignoreGone(action: () => void): void {
   }
 }
 
-function hasMemory(other: Pid): boolean {
+function hasMemory(other: Pid | Tid): boolean {
   try {
     return !readFileSync(`/proc/${other}/statm`, 'latin1').startsWith('0 ');
   } catch {

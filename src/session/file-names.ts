@@ -7,6 +7,7 @@ import type { Pid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
 import { TraplineError } from '../base/errors.ts';
 import type { MemoryMapping } from '../process/maps.ts';
+import { visibleTask } from '../process/tasks.ts';
 import { isFile, type FileCache, type MappedFile } from './files.ts';
 import { leadsTo } from './same-file.ts';
 
@@ -56,16 +57,18 @@ export function filesNamed(
 
 /** By the file that a path leads to, for us or for the target, whatever the mapping calls it. */
 function sameFileAs(pid: Pid, name: string): (mapping: MemoryMapping) => boolean {
-  const paths = [resolve(name), ...(name.startsWith('/') ? [`/proc/${pid}/root${name}`] : [])];
+  const root = `/proc/${visibleTask(pid)}/root`;
+  const paths = [resolve(name), ...(name.startsWith('/') ? [`${root}${name}`] : [])];
   return (mapping) => paths.some((path) => leadsTo(path, mapping));
 }
 
 /** The program itself, by the name in its command line (`argv[0]`). */
 function startedAs(pid: Pid, name: string): (mapping: MemoryMapping) => boolean {
   try {
-    const [first = ''] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0', 1);
+    const task = visibleTask(pid);
+    const [first = ''] = readFileSync(`/proc/${task}/cmdline`, 'utf8').split('\0', 1);
     if (basename(first) !== name) return () => false;
-    const program = readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '');
+    const program = readlinkSync(`/proc/${task}/exe`).replace(/ \(deleted\)$/, '');
     return ({ path }) => path === program;
   } catch {
     return () => false; // gone, or not ours to look at

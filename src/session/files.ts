@@ -12,6 +12,7 @@ import type { OriginalBytes } from '../engines/jump/restore.ts';
 import type { BlobPlace } from '../process/blob-place.ts';
 import type { SiteRow } from '../process/control-rows.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
+import { visibleTask } from '../process/tasks.ts';
 import { demangleCpp } from '../sys/demangle.ts';
 import { identifyFile } from '../sys/memfd.ts';
 import { ElfFile } from '../symbols/elf.ts';
@@ -220,7 +221,7 @@ function keyOf({ device, inode }: MemoryMapping): string {
 }
 
 function isLarge(pid: Pid, mapping: MemoryMapping): boolean {
-  const fd = openAny(pathsOf(pid, mapping.path));
+  const fd = openAny(pathsOf(visibleTask(pid), mapping.path));
   if (fd === undefined) return true;
   try {
     return identifyFile(fd).bytes > LARGE_FILE_BYTES;
@@ -243,7 +244,7 @@ interface FileContent {
 function wasChanged(pid: Pid, mapping: MemoryMapping, { stamp }: FileContent): boolean {
   if (mapping.deleted) return false;
   try {
-    const found = statSync(`/proc/${pid}/root${mapping.path}`, { bigint: true });
+    const found = statSync(`/proc/${visibleTask(pid)}/root${mapping.path}`, { bigint: true });
     return found.ino === mapping.inode && stampOf(found) !== stamp;
   } catch {
     return false; // not there, or not ours to look at
@@ -257,9 +258,10 @@ function stampOf({ size, mtimeNs }: { size: bigint; mtimeNs: bigint }): string {
 /** Reads the file of a mapping by whatever way leads to that very inode. */
 function readMapped(pid: Pid, mapping: MemoryMapping): FileContent {
   const range = `${mapping.start.toString(16)}-${mapping.end.toString(16)}`;
-  const root = `/proc/${pid}/root`;
-  const named = pathsOf(pid, mapping.path);
-  const unnamed = [`/proc/${pid}/exe`, `/proc/${pid}/map_files/${range}`];
+  const task = visibleTask(pid);
+  const root = `/proc/${task}/root`;
+  const named = pathsOf(task, mapping.path);
+  const unnamed = [`/proc/${task}/exe`, `/proc/${task}/map_files/${range}`];
   for (const way of [...named, ...unnamed]) {
     const fd = openAny([way]);
     if (fd === undefined) continue;

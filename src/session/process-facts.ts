@@ -4,7 +4,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 
 import type { Pid } from '../base/brand.ts';
 import type { ProcessFacts } from '../probe/task-filter.ts';
-import { readTaskStatus } from '../process/tasks.ts';
+import { readTaskStatus, visibleTask } from '../process/tasks.ts';
 
 /** More ancestors than any process has: a chain that changes while it is read could be a circle. */
 const MOST_ANCESTORS = 4096;
@@ -26,7 +26,7 @@ export function readProcessFacts(pid: Pid): ProcessFacts | undefined {
 /** The path of a process's program, also of one that is not there any more; empty where we may not know. */
 export function executableOf(pid: Pid): string {
   try {
-    return readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '');
+    return readlinkSync(`/proc/${visibleTask(pid)}/exe`).replace(/ \(deleted\)$/, '');
   } catch {
     return ''; // gone, or not ours to look at: nothing depends on it
   }

@@ -24,6 +24,7 @@ import { CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../process/control.ts
 import type { MemoryMapping } from '../process/maps.ts';
 import { findModified } from '../process/modified.ts';
 import { StoppedProcess } from '../process/stop.ts';
+import { visibleTask } from '../process/tasks.ts';
 import { sleepMicroseconds } from '../sys/wait.ts';
 import { isFile, type FileCache } from './files.ts';
 
@@ -197,8 +198,9 @@ function* differences(found: Buffer, file: Uint8Array): Generator<number> {
 
 /** Files of ours that a process still has open: a child that was forked in the middle of an injected call. */
 function openFiles(pid: Pid): number[] {
-  return readdirSync(`/proc/${pid}/fd`)
-    .filter((name) => isOurFile(`/proc/${pid}/fd/${name}`))
+  const folder = `/proc/${visibleTask(pid)}/fd`;
+  return readdirSync(folder)
+    .filter((name) => isOurFile(`${folder}/${name}`))
     .map(Number);
 }
 

@@ -1,7 +1,7 @@
 /** Watches a session's targets: whether they live, what processor time they used, whose tasks ended. */
 
-import { readFileSync } from 'node:fs';
-
+import { pid as brandPid } from '../base/brand.ts';
+import { isRunning } from '../process/tasks.ts';
 import { cpuNanoseconds } from './processor-time.ts';
 import type { OpenReply } from './protocol.ts';
 import type { TracerClient } from './tracer-client.ts';
@@ -123,7 +123,7 @@ export class TargetWatch implements Disposable {
     if (isThorough) this.#searched = performance.now();
     for (const target of this.#targets) {
       if (target.end !== undefined) continue;
-      const runs = isRunning(target.pid);
+      const runs = isRunning(brandPid(target.pid));
       // A zombie still has its time.
       if (isThorough || !runs) target.last = Math.max(target.last, cpuNanoseconds(target.pid));
       if (!runs) await this.#noteEnd(target);
@@ -151,16 +151,5 @@ export class TargetWatch implements Disposable {
 
   #ends(): TargetEnd[] {
     return this.#targets.flatMap(({ end }) => (end === undefined ? [] : [end]));
-  }
-}
-
-/** A zombie has ended: only its parent has not asked for its status yet. */
-function isRunning(pid: number): boolean {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const state = text.charAt(text.lastIndexOf(')') + 2);
-    return state !== 'Z' && state !== 'X';
-  } catch {
-    return false; // gone
   }
 }

@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import type { Pid } from '../base/brand.ts';
 import { mapsIfReadable, isTracer } from '../engines/jump/spaces.ts';
 import type { MemoryMapping } from '../process/maps.ts';
-import { listProcesses, readTaskStatus } from '../process/tasks.ts';
+import { listProcesses, readTaskStatus, visibleTask } from '../process/tasks.ts';
 
 /** A process that is new since the last walk, or whose memory has changed. */
 export interface WalkedProcess {
@@ -72,13 +72,23 @@ export class ProcessWalk {
  * When a process began, the size of its memory, and where its code is (proc_pid_stat(5), fields 22, 23, 26, 27):
  * exec changes the last. Undefined for one that has no memory: a zombie, a thread of the kernel.
  */
-function markOf(pid: Pid): string | undefined {
+function markOf(pid: Pid, task = pid): string | undefined {
   try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    const [began, size, start, end] = [fields[19], fields[20], fields[23], fields[24]];
+    const fields = readStat(task);
+    const [state, tasks, began, size, start, end] = [0, 17, 19, 20, 23, 24].map((at) => fields[at]);
+    // Its first task has ended, and its others go on.
+    if (state === 'Z' && tasks !== '1' && task === pid) {
+      const other = visibleTask(pid);
+      return other === pid ? undefined : markOf(pid, other);
+    }
     return size === '0' ? undefined : `${began} ${size} ${start} ${end}`;
   } catch {
     return undefined; // gone
   }
+}
+
+/** The fields behind the name. */
+function readStat(task: Pid): string[] {
+  const text = readFileSync(`/proc/${task}/stat`, 'latin1');
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
 }

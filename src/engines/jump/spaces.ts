@@ -4,7 +4,7 @@ import type { Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import { readMaps, type MemoryMapping } from '../../process/maps.ts';
-import { listProcesses, listTasks, oneForEachMemory } from '../../process/tasks.ts';
+import { listProcesses, oneForEachMemory, visibleTask } from '../../process/tasks.ts';
 import { MemoryFile } from '../../sys/memory.ts';
 import type { ReadMemory } from './block.ts';
 
@@ -57,7 +57,7 @@ export function isTracer(maps: readonly MemoryMapping[]): boolean {
  * @throws TraplineError `no-process` or `not-permitted`.
  */
 export function readProcessMaps(pid: Pid): MemoryMapping[] {
-  return readMaps(liveTask(pid));
+  return readMaps(visibleTask(pid));
 }
 
 /** The mappings of a process, none when it is gone or may not be looked at. */
@@ -79,7 +79,7 @@ export class MemoryReader implements Disposable {
 
   constructor(pid: Pid) {
     this.#pid = pid;
-    this.#file = new MemoryFile(liveTask(pid));
+    this.#file = new MemoryFile(visibleTask(pid));
   }
 
   /** All of `length` bytes; @throws TraplineError `bad-input`. */
@@ -95,11 +95,4 @@ export class MemoryReader implements Disposable {
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
   }
-}
-
-/** A process whose first task has ended shows its memory under its other tasks only. */
-function liveTask(pid: Pid): Pid {
-  const [first = pid, ...others] = listTasks(pid);
-  // A task id is as good as a process id in /proc.
-  return (others.length > 0 ? others[0] : first) as unknown as Pid;
 }
