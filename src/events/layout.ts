@@ -15,7 +15,7 @@ import { PAGE_BYTES, wholePages } from '../base/page.ts';
 /** "TRAPSESS", read as a little-endian number. */
 export const SEGMENT_MAGIC = 0x5353455350415254n;
 /** Grows with every change of this file. */
-export const SEGMENT_VERSION = 3;
+export const SEGMENT_VERSION = 4;
 /** The largest record, in bytes; also the size of the spill area behind a ring. */
 export const MAX_RECORD_BYTES = 65_536;
 
@@ -33,7 +33,29 @@ export const SegmentHeader = {
   contextsOffset: 40, // u64
   /** u64: attempts to claim a context: no more were ever in use. Written with lock by the target. */
   claimed: 48,
+  /** u32: announcements that were made, modulo 2^32. Written with lock by the target, which wakes who waits for it. */
+  announced: 64,
+  /** u32: how many of them were served. Written by the session, which wakes who waits for it. */
+  served: 68,
+  /** u32: the number of the last announcement that was waited for in vain. Written by the target. */
+  unserved: 72,
+  /** ANNOUNCEMENTS × {@link Announced}: the n-th announcement, counted from 1, is entry (n - 1) modulo that. */
+  announcements: 1024,
 } as const;
+
+/** How many announcements can wait and be told from each other; a power of two. */
+export const ANNOUNCEMENTS = 64;
+/** Byte offsets in the entry of one announcement. */
+export const Announced = {
+  /** u32: its number; written last. */
+  number: 0,
+  /** u32: the process and the task as their own pid namespace numbers them. */
+  pid: 4,
+  tid: 8,
+  /** u32: the consumer's index in the segment. */
+  consumer: 12,
+} as const;
+export const ANNOUNCED_BYTES = 16;
 
 /** The value of `tidOffset` while no thread id may be read from the runtime's memory. */
 export const TID_UNKNOWN = 0xffff_ffff;

@@ -76,14 +76,22 @@ export interface ProgramArgument {
   readonly count?: number;
 }
 
-/** What a hit does once it passed the filter. */
-export type ProgramAction = 'record' | 'count';
+/**
+ * What a hit does once it passed the filter. `announce` is for the session's own ends: it tells the session of the
+ * task, and has it wait until the session has answered, for a bounded time, and not at all when the session is gone.
+ */
+export type ProgramAction = 'record' | 'count' | 'announce';
 
 /** What a consumer does at a hit: fetch, filter, act. */
 export interface Program {
   readonly arguments: readonly ProgramArgument[];
   readonly filter: ProgramFilter | undefined;
   readonly action: ProgramAction;
+  /**
+   * Of `announce`, which takes neither arguments nor a filter: a hit passes by while the 32-bit word so many bytes
+   * behind the probed place is not 0. It is loaded as it is: whoever asks for it knows that it is always mapped.
+   */
+  readonly passesWhile?: bigint;
 }
 
 /** Bytes of a fetched string that are kept at most; longer ones are cut there. */

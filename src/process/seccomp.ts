@@ -31,16 +31,40 @@ const CALLS: Readonly<Record<string, FilteredCall>> = {
   ...(eventClock() === 'system' && { clock_gettime: { number: 228, arguments: [1n, 0n] } }),
 };
 
+/** What an announcement calls beyond those. */
+const ANNOUNCING_CALLS: Readonly<Record<string, FilteredCall>> = {
+  futex: { number: 202, arguments: [0n, 0n, 0n, 0n] },
+  clock_gettime: { number: 228, arguments: [1n] },
+};
+
 /** Calls that can be made with arguments that do nothing, to see whether we live. */
-const REHEARSED = ['getpid', 'gettid', 'process_vm_readv', 'memfd_create'] as const;
+const REHEARSED = ['getpid', 'gettid', 'process_vm_readv', 'memfd_create'];
+
+/** What calls are for: those of any probe, or those of announcements. */
+export type CallPurpose = 'probes' | 'announcements';
+
+interface CallSet {
+  readonly calls: Readonly<Record<string, FilteredCall>>;
+  readonly rehearsed: readonly string[];
+}
+
+const PURPOSES: Readonly<Record<CallPurpose, CallSet>> = {
+  probes: { calls: CALLS, rehearsed: REHEARSED },
+  announcements: { calls: ANNOUNCING_CALLS, rehearsed: Object.keys(ANNOUNCING_CALLS) },
+};
 
 /**
  * Makes sure that the filters of stopped tasks let all calls of ours through. As root, the filters
  * themselves are read and asked. Otherwise they are taken for harmless only when they are the ones that we
  * live under ourselves, as in a container, and the calls do us no harm.
+ * @param purpose which calls are meant
  * @throws TraplineError `not-permitted` naming the call that would not pass.
  */
-export function ensureCallsPass(tasks: readonly StoppedTask[]): void {
+export function ensureCallsPass(
+  tasks: readonly StoppedTask[],
+  purpose: CallPurpose = 'probes',
+): void {
+  const { calls } = PURPOSES[purpose];
   const known = new Set<string>();
   for (const task of tasks) {
     const { status } = task;
@@ -49,7 +73,7 @@ export function ensureCallsPass(tasks: readonly StoppedTask[]): void {
     if (filters === undefined) {
       const own = readTaskStatus(brandPid(process.pid));
       if (own === undefined || !sameFilters(status, own)) throw unknownFilters(task, status);
-      if (!known.has('own')) rehearse();
+      if (!known.has('own')) rehearse(purpose);
       known.add('own');
       continue;
     }
@@ -57,8 +81,8 @@ export function ensureCallsPass(tasks: readonly StoppedTask[]): void {
       const key = Buffer.from(filter).toString('latin1');
       if (known.has(key)) continue;
       known.add(key);
-      for (const [name, call] of Object.entries(CALLS)) {
-        if (!passes(filter, call)) throw refusedCall(task, status, name);
+      for (const [name, call] of Object.entries(calls)) {
+        if (!passes(filter, call)) throw refusedCall(task, status, name, purpose);
       }
     }
   }
@@ -76,9 +100,10 @@ function readFilters(task: StoppedTask): Uint8Array[] | undefined {
 }
 
 /** If a call is answered by our death, it is ours and not the target's. */
-function rehearse(): void {
-  for (const name of REHEARSED) {
-    const call = CALLS[name];
+function rehearse(purpose: CallPurpose): void {
+  const { calls, rehearsed } = PURPOSES[purpose];
+  for (const name of rehearsed) {
+    const call = calls[name];
     if (call !== undefined) rehearseCall(call.number);
   }
 }
@@ -106,10 +131,17 @@ function unknownFilters(task: StoppedTask, { comm }: TaskStatus): TraplineError 
   });
 }
 
-function refusedCall(task: StoppedTask, { comm }: TaskStatus, name: string): TraplineError {
+function refusedCall(
+  task: StoppedTask,
+  { comm }: TaskStatus,
+  name: string,
+  purpose: CallPurpose,
+): TraplineError {
+  const names = Object.keys(PURPOSES[purpose].calls).join(', ');
+  const who = purpose === 'probes' ? 'Probes' : 'Announcements';
   return new TraplineError({
     code: 'not-permitted',
     message: `the seccomp filter of process ${task.pid} (${comm}) does not let ${name} through`,
-    hint: `Probes need ${Object.keys(CALLS).join(', ')}. Start the process without that filter, or allow them in it.`,
+    hint: `${who} need ${names}. Start the process without that filter, or allow them in it.`,
   });
 }

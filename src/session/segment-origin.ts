@@ -2,11 +2,13 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 
-import { address } from '../base/brand.ts';
+import { address, type Address } from '../base/brand.ts';
+import { Announcements } from '../events/announcements.ts';
 import { accountFor, type ConsumerAccount } from '../events/account.ts';
 import { DescriptorTable } from '../events/descriptor.ts';
-import { layoutSegment } from '../events/layout.ts';
+import { layoutSegment, SegmentHeader } from '../events/layout.ts';
 import { SegmentReader, type SegmentLoss } from '../events/segment.ts';
+import { wakeAll } from '../sys/futex.ts';
 import { viewMemory } from '../sys/mapping.ts';
 import { NamespaceTasks } from './name-spaces.ts';
 import type { ConsumerHandle, SegmentHandle } from './protocol.ts';
@@ -15,18 +17,23 @@ import type { EventOrigin } from './event-origin.ts';
 /** A target's segment. */
 export class SegmentOrigin implements EventOrigin {
   readonly reader: SegmentReader;
+  readonly announcements: Announcements;
   readonly #table = new DescriptorTable();
+  readonly #address: Address;
   readonly #pid: number;
   /** For a target in another pid namespace. */
   readonly #tasks: NamespaceTasks | undefined;
 
   constructor(handle: SegmentHandle) {
     const { address: at, shape } = handle;
+    const buffer = viewMemory(address(at), layoutSegment(shape).totalBytes);
     const tasks = handle.samePidNamespace ? undefined : new NamespaceTasks(handle.pid);
     this.#pid = handle.pid;
+    this.#address = address(at);
     this.#tasks = tasks;
+    this.announcements = new Announcements(buffer);
     this.reader = new SegmentReader({
-      buffer: viewMemory(address(at), layoutSegment(shape).totalBytes),
+      buffer,
       shape,
       table: this.#table,
       taskName,
@@ -80,7 +87,15 @@ export class SegmentOrigin implements EventOrigin {
   }
 
   beginEnd(): void {
-    // What is hit until its site is restored is still recorded.
+    // What is hit until its site is restored is still recorded; but nobody waits for us.
+    this.announcements.close();
+    this.#wake();
+  }
+
+  /** All announcements to this one are served: who made them goes on. */
+  serve(last: number): void {
+    this.announcements.serve(last);
+    this.#wake();
   }
 
   markAllDead(): void {
@@ -89,6 +104,10 @@ export class SegmentOrigin implements EventOrigin {
 
   finish(): void {
     // The tracer unmaps the segment.
+  }
+
+  #wake(): void {
+    wakeAll(address(this.#address + BigInt(SegmentHeader.served)));
   }
 }
 

@@ -17,6 +17,7 @@ import { Assembler } from '../../x64/assembler.ts';
 import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { Register64 } from '../../x64/registers.ts';
 import { emitFaultMaskReset, emitGroup, emitInteger, emitTaskName, inRecord } from './access.ts';
+import { emitAnnouncement } from './announce-code.ts';
 import { emitLoad, emitLoadArgument, liveRegister } from './fetch-code.ts';
 import type { EmitContext, ProgramParts } from './emit-context.ts';
 import { emitFilter, splitFilter, type SplitFilter } from './filter-code.ts';
@@ -64,14 +65,20 @@ class ProgramEmitter implements EmitContext {
     const { code, parts } = this;
     const next = code.label('next');
     this.#liveness();
-    this.#context();
-    this.#early();
-    if (parts.program.action === 'record' || this.#filter.late !== undefined) this.#reserving();
-    else this.#count(ConsumerCounter.aggregated);
+    if (parts.program.action === 'announce') emitAnnouncement(code, parts, this.#leave);
+    else this.#hit();
     code.bind(this.#leave).jmp(mem({ target: next }));
     for (const emitCold of this.#cold) emitCold();
     code.align(8).bind(next).u64(parts.next);
     return { bytes: code.finish(), next: code.addressOf(next) };
+  }
+
+  #hit(): void {
+    this.#context();
+    this.#early();
+    const { action } = this.parts.program;
+    if (action === 'record' || this.#filter.late !== undefined) this.#reserving();
+    else this.#count(ConsumerCounter.aggregated);
   }
 
   load(destination: Register64, fetch: Fetch): void {

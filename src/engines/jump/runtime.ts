@@ -23,7 +23,14 @@ export interface SessionAddresses {
 }
 
 /** System calls that stubs make, by their numbers on x86-64 (arch/x86/entry/syscalls/syscall_64.tbl). */
-export const StubCall = { getpid: 39, prctl: 157, gettid: 186, processVmReadv: 310 } as const;
+export const StubCall = {
+  getpid: 39,
+  prctl: 157,
+  gettid: 186,
+  futex: 202,
+  clockGettime: 228,
+  processVmReadv: 310,
+} as const;
 /** prctl(2): the calling task's name, 16 bytes. */
 export const PR_GET_NAME = 16;
 

@@ -46,6 +46,10 @@ export interface Bench {
   /** The events since the last call of it or of `drain`. */
   events(): TraceEvent[];
   readonly reader: SegmentReader;
+  /** The session's memory. */
+  readonly segment: Region;
+  /** The page whose first word says whether the session lives. */
+  readonly liveness: Region;
 }
 
 /** Of no meaning here. */
@@ -128,6 +132,8 @@ export function makeBench(
   merger.add(reader);
   return {
     reader,
+    segment,
+    liveness: rest,
     site: base + At.site,
     code,
     events: () => Array.from(merger.flush(), (event) => event.toEvent()),
