@@ -3,6 +3,7 @@
 import { hex, type FileOffset, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { ControlBlock } from '../engines/jump/block.ts';
+import { isPlaceThere } from '../engines/jump/gone.ts';
 import { JUMP_BYTES, restOf } from '../engines/jump/patches.ts';
 import { findProcesses, mapsIfReadable, MemoryReader } from '../engines/jump/spaces.ts';
 import { isOurs } from '../engines/jump/withdraw.ts';
@@ -79,7 +80,9 @@ function holderOf(pid: Pid): Holder {
   try {
     using reader = new MemoryReader(pid);
     const block = ControlBlock.read(maps, reader.read);
-    const live = [...block.sites.values()].filter(({ state }) => state === 'live');
+    const live = [...block.sites.values()].filter(
+      (site) => site.state === 'live' && isPlaceThere(maps, site),
+    );
     return { sites: live.map((site) => ({ pid, site })), unknown: [] };
   } catch (error) {
     if (!(error instanceof TraplineError)) throw error;

@@ -4,6 +4,7 @@ import { address, fileOffset, hex, pid as brandPid, type Pid } from '../base/bra
 import { TraplineError } from '../base/errors.ts';
 import { ControlBlock, readIfThere, type ReadMemory } from '../engines/jump/block.ts';
 import { depart } from '../engines/jump/depart.ts';
+import { isPlaceThere } from '../engines/jump/gone.ts';
 import {
   JUMP_BYTES,
   patchRange,
@@ -116,7 +117,9 @@ function describe(
   });
   const programsAt = programsBySite(view, block);
   const rows = [...block.sites.values()];
-  const live = new PatchMap(rows.filter(({ state }) => state === 'live'));
+  const live = new PatchMap(
+    rows.filter((site) => site.state === 'live' && isPlaceThere(maps, site)),
+  );
   const sites = rows.map((site) => ({
     ...describePlace(pid, maps, site, files),
     address: site.address,
@@ -170,7 +173,9 @@ function describePlace(
   files: FileCache,
 ): { file: string; name: string } {
   const mapping = findMapping(maps, site.address);
-  if (mapping === undefined || !isFile(mapping)) return { file: '', name: '' };
+  if (mapping === undefined || !isFile(mapping) || !isPlaceThere(maps, site)) {
+    return { file: '', name: '' };
+  }
   try {
     const symbol = files.open(pid, mapping).symbols.at(fileOffset(site.fileOffset));
     const rest = symbol === undefined ? 0 : site.fileOffset - symbol.offset;
@@ -190,7 +195,7 @@ function whatIsThere(
   read: ReadMemory,
   live: PatchMap,
 ): string {
-  if (findMapping(maps, site.address) === undefined) return 'nothing is mapped there any more';
+  if (!isPlaceThere(maps, site)) return 'its file is not mapped there any more';
   const bytes = read(site.address, site.patchBytes);
   if (!showsPatch(bytes, site, live)) return `other bytes: ${Buffer.from(bytes).toString('hex')}`;
   const rest = restOf(site);

@@ -7,7 +7,6 @@
  */
 
 import type { Address } from '../../base/brand.ts';
-import { TraplineError } from '../../base/errors.ts';
 import type { RecordLayout, SegmentLayout } from '../../events/layout.ts';
 import type { EngineConsumer, FailedConsumer } from '../../probe/engine.ts';
 import { layoutOf, type Program } from '../../probe/program.ts';
@@ -18,6 +17,7 @@ import type { ControlBlock } from './block.ts';
 import { CodeSpace } from './code-space.ts';
 import { compileProgram, type ProgramCode } from './compile.ts';
 import type { StubFeatures } from './features.ts';
+import { isRequestThere } from './gone.ts';
 import type { IntendedChange } from './intended.ts';
 import type { SitePlan } from './planner.ts';
 import type { OriginalBytes } from './restore.ts';
@@ -86,6 +86,11 @@ export interface PreparationTarget {
 
 /** More than a runtime takes; what is not used is given back at once. */
 const RUNTIME_ROOM = 4096;
+/** Why a place is refused whose file is not mapped there any more. */
+export const UNMAPPED = 'its file is not mapped there any more';
+/** A write there would be one to the file. */
+const SHARED_TEXT =
+  'its text is mapped shared (MAP_SHARED): a jump in it would be written to the file';
 /** By how much a program is longer at one place than at another: alignment, and longer constants. */
 const ROOM_TO_SPARE = 512;
 
@@ -114,6 +119,8 @@ class Preparation {
   readonly #layouts = new Map<Program, RecordLayout>();
   /** Bytes that each program may need, wherever it goes. */
   readonly #rooms = new Map<Program, number>();
+  /** The session's programs that were there before, by site and consumer. */
+  #own: ReadonlySet<string> | undefined;
 
   constructor(
     target: PreparationTarget,
@@ -153,15 +160,20 @@ class Preparation {
   }
 
   #addConsumer(request: ConsumerRequest, left: number): void {
-    const text = this.#textAround(request.address);
+    const text = this.#textOf(request);
+    if (text === undefined) {
+      this.#refused.push({ request, reason: UNMAPPED });
+      return;
+    }
     const { row: session, runtime } = this.#sessionRow(text);
-    const found = this.#sites.find(request, text, left);
+    const found = text.shared ? SHARED_TEXT : this.#sites.find(request, text, left);
     if (typeof found === 'string') {
       this.#refused.push({ request, reason: found });
       return;
     }
     const { row: site, isNew } = found;
     this.#found.set(request, site);
+    if (!isNew && this.#hasProgram(session, site, request.consumer)) return;
     const compile = (origin: Address): ProgramCode =>
       compileProgram({
         program: request.program,
@@ -236,14 +248,20 @@ class Preparation {
     return code;
   }
 
-  #textAround(at: Address): AddressRange {
-    const mapping = findMapping(this.#target.maps, at);
-    if (mapping !== undefined && mapping.executable) return mapping;
-    throw new TraplineError({
-      code: 'no-file',
-      message: `nothing executable is mapped at 0x${at.toString(16)} any more`,
-      hint: 'The library may have been unloaded: try again.',
-    });
+  /** Whether a consumer is there already: its file was unmapped and mapped again, or a child inherited it. */
+  #hasProgram({ index }: SessionRow, site: SiteRow, consumer: number): boolean {
+    if (this.#own === undefined) {
+      const own = [...this.#target.block.programs.values()].filter((one) => one.session === index);
+      this.#own = new Set(own.map((one) => `${one.site} ${one.consumer}`));
+    }
+    return this.#own.has(`${site.index} ${consumer}`);
+  }
+
+  /** The mapping that holds a request's place; undefined where it was unmapped meanwhile. */
+  #textOf(request: ConsumerRequest): MemoryMapping | undefined {
+    const { maps } = this.#target;
+    const mapping = findMapping(maps, request.address);
+    return mapping?.executable === true && isRequestThere(maps, request) ? mapping : undefined;
   }
 
   #layoutOf(program: Program): RecordLayout {

@@ -2,9 +2,10 @@
 
 import { address, hex, type Address } from '../../base/brand.ts';
 import type { SiteRow } from '../../process/control-rows.ts';
-import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import type { MemoryMapping } from '../../process/maps.ts';
 import { readMany } from '../../process/read-many.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
+import { isPlaceThere, isThereToo } from './gone.ts';
 import { JUMP_BYTES, jumpBytes, MAX_REACH, paddingOf, PatchMap, restsOn } from './patches.ts';
 import { findAbsent } from './presence.ts';
 import { copiersOf, slotBytes, slotsIn } from './slots.ts';
@@ -39,9 +40,7 @@ export function restoreSites(
   rows: readonly SiteRow[],
   sites: readonly SiteRow[],
 ): Restoration {
-  // Unloaded, and perhaps something else mapped there: our jump went with it.
-  const isThere = (site: SiteRow): boolean =>
-    findMapping(target.maps, site.address)?.inode === site.inode;
+  const isThere = (site: SiteRow): boolean => isPlaceThere(target.maps, site);
   const gone = sites.filter((site) => !isThere(site));
   const present = rows.filter(isThere);
   const left = new PatchMap(present.filter(({ state }) => state === 'live'));
@@ -78,7 +77,7 @@ export function restorePadding(target: RestoreTarget, site: SiteRow): string | u
   const { inode, stub } = site;
   const padding = paddingOf(site);
   if (padding === undefined) return undefined;
-  if (findMapping(target.maps, padding)?.inode !== inode) return undefined;
+  if (!isThereToo(target.maps, site, padding)) return undefined;
   const original = target.original({ address: padding, inode }, JUMP_BYTES);
   if (original === undefined) return unreadable(target, site);
   const found = target.stopped.read(padding, JUMP_BYTES);

@@ -3,8 +3,8 @@
 import type { Address } from '../../base/brand.ts';
 import type { SiteRow } from '../../process/control-rows.ts';
 import type { AddressRange } from '../../process/free-space.ts';
-import { findMapping } from '../../process/maps.ts';
 import type { CodeSpace } from './code-space.ts';
+import { isPlaceThere } from './gone.ts';
 import { intend } from './intended.ts';
 import { JUMP_BYTES, jumpReaches, paddingOf, PatchMap, restsOn } from './patches.ts';
 import { placeSite, type PlacedSite, type Surroundings } from './place-site.ts';
@@ -82,8 +82,7 @@ export class SitePreparation {
     this.#space = space;
     this.#code = code;
     for (const row of target.block.sites.values()) {
-      // Unloaded, and perhaps something else mapped there: what was written went with it.
-      if (findMapping(target.maps, row.address)?.inode !== row.inode) continue;
+      if (!isPlaceThere(target.maps, row)) continue;
       this.#all.add(row);
       const padding = paddingOf(row);
       if (padding !== undefined) this.#paddings.add(padding);

@@ -1,15 +1,16 @@
 /** Working out a change of an address space, and where its memory goes, before anything is stopped. */
 
-import { address, type Address, type Pid } from '../../base/brand.ts';
+import { type Address, type Pid } from '../../base/brand.ts';
 import { ensure, TraplineError } from '../../base/errors.ts';
 import { PAGE_BYTES } from '../../base/page.ts';
 import { layoutSegment, type SegmentShape } from '../../events/layout.ts';
 import { CONTROL_BYTES } from '../../process/control.ts';
-import { asMapping, findMapping, type MemoryMapping } from '../../process/maps.ts';
+import { asMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { LivenessList } from '../../sys/robust.ts';
 import { ControlBlock, type ReadMemory } from './block.ts';
 import type { StubFeatures } from './features.ts';
+import { isRequestThere } from './gone.ts';
 import { BLOB_BYTES, Injection } from './injection.ts';
 import { prepareConsumers, type ConsumerRequest, type PreparedChange } from './prepare.ts';
 import { CACHE_BYTES } from './runtime.ts';
@@ -64,7 +65,7 @@ export interface StagedChange {
 
 /**
  * Works out the addition of consumers to an address space as its mappings and memory show it now.
- * @throws TraplineError `no-file` when the file is gone, `unsupported`, `limit`, `busy`, `bad-input`.
+ * @throws TraplineError `no-process`, `unsupported`, `limit`, `busy`, `bad-input`.
  */
 export function stageChange(
   pid: Pid,
@@ -76,12 +77,6 @@ export function stageChange(
   const block = ControlBlock.read(maps, read);
   if (maps.length === 0) {
     throw new TraplineError({ code: 'no-process', message: `process ${pid} has ended` });
-  }
-  if (findMapping(maps, requests[0]?.address ?? address(0)) === undefined) {
-    throw new TraplineError({
-      code: 'no-file',
-      message: `the file is not mapped by process ${pid} any more`,
-    });
   }
   const { shape, id, tracer, features } = session;
   const places = session.places ?? choosePlaces(maps, shape);
@@ -156,9 +151,8 @@ export function stillFits(
 ): boolean {
   const isFree = ({ start, end }: MemoryMapping): boolean =>
     !maps.some((mapping) => mapping.start < end && mapping.end > start);
-  const isThere = (request: ConsumerRequest): boolean =>
-    findMapping(maps, request.address)?.inode === request.file.inode;
-  if (!staged.wanted.every(isFree) || !requests.every(isThere)) return false;
+  const areThere = requests.every((request) => isRequestThere(maps, request));
+  if (!staged.wanted.every(isFree) || !areThere) return false;
   const generation = ControlBlock.readGeneration(maps, (from, length) =>
     stopped.read(from, length),
   );

@@ -5,40 +5,28 @@ import { randomBytes } from 'node:crypto';
 import type { Address, Pid } from '../../base/brand.ts';
 import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
-import type { SegmentShape } from '../../events/layout.ts';
 import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
 import { type ProgramRow, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import type { LivenessList } from '../../sys/robust.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { applyChange } from './apply.ts';
+import { refuseAnnouncing } from './announcing.ts';
+import { isRequestThere, retireGone } from './gone.ts';
 import type { FailedSite } from './obstacles.ts';
 import type { ReadMemory } from './block.ts';
-import type { MachineFeatures, StubFeatures } from './features.ts';
+import type { StubFeatures } from './features.ts';
 import { ATTEMPTS, depart, FIRST_PAUSE, nextPause, type DepartureResult } from './depart.ts';
 import type { ConsumerRequest, PreparedChange } from './prepare.ts';
 import { SegmentDraft, type SessionMemory } from './session-memory.ts';
 import { refuseShadowStacks } from './shadow-stack.ts';
 import { findHolders, mapsIfReadable, MemoryReader } from './spaces.ts';
 import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
-import type { TargetFiles } from './target-files.ts';
+import type { TargetOptions } from './target-options.ts';
 import { readThreadLayout } from './thread-layout.ts';
 import { releaseLeft } from './withdraw.ts';
 
 const log = debugLog('jump');
-
-/** What a session gives to each of its targets. */
-export interface TargetOptions {
-  readonly shape: SegmentShape;
-  readonly files: TargetFiles;
-  readonly liveness: LivenessList;
-  /** Our thread id, as the liveness word has it. */
-  readonly tracer: number;
-  readonly features: MachineFeatures;
-  /** Stops an address space; a command that starts up is held in another way than a running one. */
-  readonly stop: (pid: Pid) => StoppedProcess;
-}
 
 /** So often a stop is repeated for a task that stands in a place, before it is taken in another way. */
 const PATIENT_ATTEMPTS = 6;
@@ -89,9 +77,21 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     const failed = new Set(failures.map(({ request }) => request));
     const added = requests.filter((request) => !failed.has(request));
     for (const child of children) {
-      this.#ignoreGone(child, () => failures.push(...this.#addTo(child, added)));
+      const maps = mapsIfReadable(child);
+      const there = added.filter((request) => isRequestThere(maps, request));
+      this.#ignoreGone(child, () => failures.push(...this.#addTo(child, there)));
     }
     return failures;
+  }
+
+  /**
+   * Adds consumers to one address space alone: to a child's, that maps a file which others do not. A consumer that
+   * is there already stays as it is.
+   * @returns those that could not be added, with the reason.
+   * @throws TraplineError when nothing could be done at all.
+   */
+  addIn(space: Pid, requests: readonly ConsumerRequest[]): FailedRequest[] {
+    return this.#addTo(space, requests);
   }
 
   /** Takes consumers out, by their indices, of the target and its children. */
@@ -209,35 +209,38 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
 
   #tryAdd(
     pid: Pid,
-    requests: readonly ConsumerRequest[],
+    asked: readonly ConsumerRequest[],
     avoidsInside: boolean,
   ): { readonly failed: readonly FailedSite[]; readonly refused: readonly FailedRequest[] } {
+    const { files } = this.#options;
     using reader = new MemoryReader(pid);
-    const stage = (maps: readonly MemoryMapping[], read: ReadMemory): StagedChange =>
-      this.#stage(pid, maps, read, requests, avoidsInside);
-    let staged = stage(mapsIfReadable(pid), reader.read);
+    let staged = this.#stage(pid, mapsIfReadable(pid), reader.read, asked, avoidsInside);
     return this.#stopped(pid, (stopped) => {
       const maps = stopped.maps();
+      const barred = refuseAnnouncing(stopped, asked);
+      const requests = asked.filter((one) => !barred.some(({ request }) => request === one));
+      if (requests.length === 0) return { failed: [], refused: barred };
       const guess = this.#threadPointer;
       if (this.#memory === undefined) {
         refuseShadowStacks(stopped);
         this.#readThreads(stopped, maps);
       }
-      if (guess !== this.#threadPointer || !stillFits(stopped, maps, staged, requests)) {
+      const isSame = barred.length === 0 && guess === this.#threadPointer;
+      if (!isSame || !stillFits(stopped, maps, staged, requests)) {
         log('process %d changed since its probes were prepared', pid);
-        const read: ReadMemory = (from, length) => stopped.read(from, length);
-        staged = stage(maps, read);
+        const read: ReadMemory = stopped.read.bind(stopped);
+        staged = this.#stage(pid, maps, read, requests, avoidsInside);
       }
       staged.block.ensureSound();
       this.#mapWhatIsMissing(stopped, maps, staged);
       const failed = applyChange(stopped, maps, staged.block, staged.change);
-      const original = this.#options.files.original(pid, maps);
-      releaseLeft({ stopped, maps, original }, staged.block);
-      if (pid === this.pid) {
-        this.#noteStubs(staged.change, failed);
-        for (const [request, site] of staged.change.sites) this.#sites.set(request, site);
+      retireGone(staged.block, maps);
+      releaseLeft({ stopped, maps, original: files.original(pid, maps) }, staged.block);
+      for (const [request, site] of staged.change.sites) {
+        if (!this.#sites.has(request)) this.#sites.set(request, site);
       }
-      return { failed, refused: staged.change.refused };
+      if (pid === this.pid) this.#noteStubs(staged.change, failed);
+      return { failed, refused: [...barred, ...staged.change.refused] };
     });
   }
 

@@ -14,6 +14,7 @@ import type { StoppedProcess } from '../../process/stop.ts';
 import { readWord, writeRows, writeWord } from './apply.ts';
 import type { ControlBlock } from './block.ts';
 import { lowerCounters, releaseCounters } from './counters.ts';
+import { retireGone } from './gone.ts';
 import { unmapAreas, type Area } from './injection.ts';
 import { restorePadding, restoreSites, type RestoreTarget } from './restore.ts';
 import { JUMP_BYTES, paddingOf, SPRINGBOARD_BYTES } from './patches.ts';
@@ -43,6 +44,7 @@ export function withdrawPrograms(
   programs: readonly ProgramRow[],
 ): Withdrawal {
   const { stopped } = target;
+  retireGone(block, target.maps);
   const leaving = new Set(programs.map(({ index }) => index));
   const lists = listsOf(block);
   const isLeft = (site: SiteRow): boolean =>
