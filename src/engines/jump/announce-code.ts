@@ -10,7 +10,7 @@
 import { address, type Address } from '../../base/brand.ts';
 import { Announced, ANNOUNCED_BYTES, ANNOUNCEMENTS, SegmentHeader } from '../../events/layout.ts';
 import type { Assembler } from '../../x64/assembler.ts';
-import { mem, type Label } from '../../x64/operands.ts';
+import { mem, type Label, type Memory } from '../../x64/operands.ts';
 import type { ProgramParts } from './emit-context.ts';
 import { emitRestoreMore, emitSaveMore } from './frame.ts';
 import { StubCall } from './runtime.ts';
@@ -68,12 +68,16 @@ function emitAnnounce(
   code.shl('eax', Math.log2(ANNOUNCED_BYTES));
   code.mov('rdx', word(SegmentHeader.announcements)).add('rdx', 'rax');
   code.inc('ebx');
-  const entry = (displacement: number) => mem({ base: 'rdx', displacement, width: 4 });
   code.mov(entry(Announced.pid), 'edi').mov(entry(Announced.tid), 'esi');
   code.mov(entry(Announced.consumer), consumer);
   code.mov(entry(Announced.number), 'ebx');
   code.mov('rdi', word(SegmentHeader.announced)).mov('esi', FUTEX_WAKE).mov('edx', EVERYBODY);
   code.mov('eax', StubCall.futex).syscall();
+}
+
+/** A number of the announcement that rdx leads to. */
+function entry(displacement: number): Memory {
+  return mem({ base: 'rdx', displacement, width: 4 });
 }
 
 /** Waits until the announcement is served, unless an earlier one was in vain and still is not. */

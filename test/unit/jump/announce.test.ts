@@ -40,7 +40,7 @@ test('an announcement says which task it is; who is not answered goes on, and wa
   const announcements = of(bench);
   assert.equal(announcements.pending(), undefined);
   assert.ok(hit(bench) >= PATIENCE);
-  const own = { pid: Number(ownPid()), tid: Number(ownTaskId()), consumer: 1 };
+  const own = { pid: Number(ownPid()), tid: ownTaskId(), consumer: 1 };
   assert.deepEqual(announcements.pending(), { last: 1, known: [own], unknown: 0 });
   assert.ok(hit(bench) < PATIENCE);
   assert.deepEqual(announcements.pending(), { last: 2, known: [own, own], unknown: 0 });
