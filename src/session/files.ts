@@ -11,15 +11,17 @@ import type { TargetFiles } from '../engines/jump/target-files.ts';
 import type { OriginalBytes } from '../engines/jump/restore.ts';
 import type { BlobPlace } from '../process/blob-place.ts';
 import type { SiteRow } from '../process/control-rows.ts';
-import { findMapping, type MemoryMapping } from '../process/maps.ts';
+import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { visibleTask } from '../process/tasks.ts';
 import { demangleCpp } from '../sys/demangle.ts';
 import { identifyFile } from '../sys/memfd.ts';
+import { ownPid } from '../sys/signals.ts';
 import { ElfFile } from '../symbols/elf.ts';
 import { symbolSources } from '../symbols/symbol-sources.ts';
 import { SymbolTable } from '../symbols/symbol-table.ts';
 import { tidOffset } from '../symbols/thread-id.ts';
 import { DebugFiles, type FilePlace } from './debug-files.ts';
+import { waysToDeleted } from './deleted-files.ts';
 import { isSameFile, leadsTo } from './same-file.ts';
 
 const log = debugLog('session');
@@ -163,7 +165,7 @@ export class FileCache implements TargetFiles {
     return (place, length) => {
       const mapping = findMapping(maps, place.address);
       if (mapping === undefined || mapping.inode !== place.inode) return undefined;
-      if (!contents.has(mapping)) contents.set(mapping, this.#contentOf(pid, mapping));
+      if (!contents.has(mapping)) contents.set(mapping, this.#openIfThere(pid, mapping)?.elf.bytes);
       const offset = Number(place.address - mapping.start + mapping.offset);
       return contents.get(mapping)?.subarray(offset, offset + length);
     };
@@ -175,7 +177,11 @@ export class FileCache implements TargetFiles {
       const name = basename(mapping.path);
       if (/^ld-musl-|^libc\.musl-/.test(name)) return MUSL_TID_OFFSETS;
       if (!/^(?:libc[.-]|libpthread[.-])/.test(name)) continue;
-      const offset = tidOffset(this.open(pid, mapping).elf);
+      const file = this.#openIfThere(pid, mapping);
+      // It may have been upgraded meanwhile: ours will do, since whatever is said here is verified with the tasks.
+      if (file === undefined)
+        return pid === ownPid() ? [] : this.tidOffsets(ownPid(), readMaps(ownPid()));
+      const offset = tidOffset(file.elf);
       if (offset !== undefined) return [offset];
     }
     return [];
@@ -198,9 +204,10 @@ export class FileCache implements TargetFiles {
     }
   }
 
-  #contentOf(pid: Pid, mapping: MemoryMapping): Uint8Array | undefined {
+  /** Undefined where the file can't be read. */
+  #openIfThere(pid: Pid, mapping: MemoryMapping): MappedFile | undefined {
     try {
-      return this.open(pid, mapping).elf.bytes;
+      return this.open(pid, mapping);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
       log('cannot read %s: %s', mapping.path, error.message);
@@ -262,7 +269,13 @@ function readMapped(pid: Pid, mapping: MemoryMapping): FileContent {
   const root = `/proc/${task}/root`;
   const named = pathsOf(task, mapping.path);
   const unnamed = [`/proc/${task}/exe`, `/proc/${task}/map_files/${range}`];
-  for (const way of [...named, ...unnamed]) {
+  const waysOf = function* (): Generator<string> {
+    yield* named;
+    yield* unnamed;
+    // Asked last: it is a look at every descriptor of every process.
+    if (mapping.deleted) yield* waysToDeleted(pid, mapping);
+  };
+  for (const way of waysOf()) {
     const fd = openAny([way]);
     if (fd === undefined) continue;
     try {
@@ -277,7 +290,9 @@ function readMapped(pid: Pid, mapping: MemoryMapping): FileContent {
   throw new TraplineError({
     code: 'no-file',
     message: `${mapping.path}, as process ${pid} maps it, can't be read${mapping.deleted ? ' (it was deleted or replaced)' : ''}`,
-    hint: 'With CAP_CHECKPOINT_RESTORE (as root) it is reached through /proc/PID/map_files; or restart the process.',
+    hint:
+      'With CAP_CHECKPOINT_RESTORE (as root) it is reached through /proc/PID/map_files, and without where a process of ' +
+      'yours has it open or runs it; or restart the process.',
   });
 }
 

@@ -7,6 +7,7 @@ import {
   type EventNames,
   type EventShape,
 } from '../probe/names.ts';
+import type { MappedFile } from './files.ts';
 import type { NamedPlace } from './resolve.ts';
 
 /** An event that a definition names. */
@@ -15,13 +16,18 @@ interface NamedEvent {
   readonly shape: EventShape;
 }
 
-/** One event for one place of a file, in whatever process; or the one that the definition names, for all its places. */
+/**
+ * One event for one place of a file, in whatever process; or the one that the definition names, for all its places.
+ * Files with the same path are one in this: versions of it after an upgrade, and those of containers.
+ */
 export class ProbeEvents {
   readonly #definition: ProbeDefinition;
   readonly #names: EventNames;
   readonly #named: NamedEvent | undefined;
   /** By place. */
   readonly #events = new Map<string, EventName>();
+  /** By path and name of a place: the events of all places so called in a file, and which of them each file has. */
+  readonly #generated = new Map<string, { names: EventName[]; used: Map<MappedFile, number> }>();
 
   /**
    * Joins the event that the definition names, which others may have named.
@@ -42,10 +48,11 @@ export class ProbeEvents {
   /** Gives the names back. */
   release(): void {
     if (this.#named !== undefined) this.#names.release(this.#named.name, this.#named.shape);
-    for (const name of this.#events.values()) {
-      if (name !== this.#named?.name) this.#names.release(name);
+    for (const { names } of this.#generated.values()) {
+      for (const name of names) this.#names.release(name);
     }
     this.#events.clear();
+    this.#generated.clear();
   }
 
   #join(): NamedEvent | undefined {
@@ -62,9 +69,20 @@ export class ProbeEvents {
     const key = `${file.device}:${file.inode}:${offset}`;
     const known = this.#events.get(key);
     if (known !== undefined) return known;
-    const name = this.#named?.name ?? this.#generate(eventName);
+    const name = this.#named?.name ?? this.#shared(file, eventName);
     this.#events.set(key, name);
     return name;
+  }
+
+  /** The event that another file of this path has for the place, else a new one. */
+  #shared(file: MappedFile, eventName: string | undefined): EventName {
+    const key = `${file.path}\0${eventName ?? ''}`;
+    const known = this.#generated.get(key) ?? { names: [], used: new Map<MappedFile, number>() };
+    this.#generated.set(key, known);
+    // Several functions of a file may have one name (overloads): they are told apart by their order.
+    const at = known.used.get(file) ?? 0;
+    known.used.set(file, at + 1);
+    return (known.names[at] ??= this.#generate(eventName));
   }
 
   #generate(eventName: string | undefined): EventName {
