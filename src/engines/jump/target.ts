@@ -72,15 +72,15 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
    * @throws TraplineError when nothing could be done at all.
    */
   add(requests: readonly ConsumerRequest[]): FailedRequest[] {
-    const children = this.children();
     const failures = this.#addTo(this.pid, requests);
     const failed = new Set(failures.map(({ request }) => request));
     const added = requests.filter((request) => !failed.has(request));
-    for (const child of children) {
-      const maps = mapsIfReadable(child);
+    this.#inEachSpace((pid) => {
+      if (pid === this.pid) return;
+      const maps = mapsIfReadable(pid);
       const there = added.filter((request) => isRequestThere(maps, request));
-      this.#ignoreGone(child, () => failures.push(...this.#addTo(child, there)));
-    }
+      failures.push(...this.#addTo(pid, there));
+    });
     return failures;
   }
 
@@ -99,13 +99,11 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     const problems: string[] = [];
     const leaving = new Set([...consumers, ...this.#lingering]);
     let isQuiet = true;
-    for (const pid of this.#spaces()) {
-      this.#ignoreGone(pid, () => {
-        const result = this.#withdraw(pid, ({ consumer }) => leaving.has(consumer), false);
-        problems.push(...result.problems);
-        isQuiet &&= result.isQuiet;
-      });
-    }
+    this.#inEachSpace((pid) => {
+      const result = this.#withdraw(pid, ({ consumer }) => leaving.has(consumer), false);
+      problems.push(...result.problems);
+      isQuiet &&= result.isQuiet;
+    });
     this.#lingering = isQuiet ? new Set() : leaving;
     return problems;
   }
@@ -117,18 +115,23 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
    */
   leave(): string[] {
     const kept: string[] = [];
-    const done = new Set<Pid>();
-    for (;;) {
-      const pids = this.#spaces().filter((pid) => !done.has(pid));
-      if (pids.length === 0) break;
-      for (const pid of pids) {
-        done.add(pid);
-        this.#ignoreGone(pid, () => kept.push(...this.#leaveSpace(pid)));
-      }
-    }
+    this.#inEachSpace((pid) => kept.push(...this.#leaveSpace(pid)));
     // Last: what is hit until its site is restored is still recorded.
     this.#memory?.end();
     return kept;
+  }
+
+  /** Does something in the target and its children: those too that are forked meanwhile, by one in which it was not done yet. */
+  #inEachSpace(action: (pid: Pid) => void): void {
+    const done = new Set<Pid>();
+    for (;;) {
+      const pids = this.#spaces().filter((pid) => !done.has(pid));
+      if (pids.length === 0) return;
+      for (const pid of pids) {
+        done.add(pid);
+        this.#ignoreGone(pid, () => action(pid));
+      }
+    }
   }
 
   /** @returns what had to stay: all of it, where the process can't be stopped now. */
