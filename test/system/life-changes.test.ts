@@ -3,7 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { attach, status, type AddedProbe, type Session } from '../../src/index.ts';
+import {
+  attach,
+  status,
+  type AddedProbe,
+  type EventSummary,
+  type Session,
+} from '../../src/index.ts';
 import { isLong } from '../harness/features.ts';
 import { Random } from '../harness/random.ts';
 import type { Target } from '../harness/target.ts';
@@ -30,9 +36,14 @@ const VISIT = 40;
 interface Inside {
   readonly probe: AddedProbe;
   readonly place: Place;
-  /** Hits there when it began to be added, and when it was in; undefined where nobody else counts. */
-  readonly before: number | undefined;
-  readonly since: number | undefined;
+  /** Where somebody else counts, too. */
+  readonly compared?: {
+    /** Hits there when it began to be added, and when it was in. */
+    readonly before: number;
+    readonly since: number;
+    /** What the session's event had counted before, when the place was probed already. */
+    readonly earlier: number;
+  };
 }
 
 class Changes {
@@ -86,30 +97,31 @@ class Changes {
   async #add(session: Session): Promise<Inside | undefined> {
     const place = this.#random.pick(this.#places);
     const isCompared = this.#watched.has(place) && this.#random.below(3) === 0;
-    const before = isCompared ? await this.#hits(place) : undefined;
     if (!isCompared && this.#random.below(3) === 0) {
       // What records has longer programs, and stays in them longer.
       const probe = await session
         .add(`${place.definition} a=%di:u64 b=%sp:u64`)
         .catch(() => undefined);
       if (probe === undefined) return void this.refused++;
-      return { probe, place, before, since: undefined };
+      return { probe, place };
     }
+    const known = isCompared ? (await session.summary()).events : [];
+    const before = isCompared ? await this.#hits(place) : 0;
     const probe = await tryCount(session, place, NO_ROOM);
     if (probe === undefined) return void this.refused++;
     for (const { method } of probe.sites) this.methods.add(method);
-    return { probe, place, before, since: isCompared ? await this.#hits(place) : undefined };
+    if (!isCompared) return { probe, place };
+    const since = await this.#hits(place);
+    return { probe, place, compared: { before, since, earlier: hitsOf(known, probe) } };
   }
 
   /** What it counted lies between what another consumer of the place counted, taken just inside and just outside. */
-  async #remove(session: Session, { probe, place, before, since }: Inside): Promise<void> {
-    if (before === undefined || since === undefined) return session.remove(probe);
-    const least = (await this.#hits(place)) - since;
+  async #remove(session: Session, { probe, place, compared }: Inside): Promise<void> {
+    if (compared === undefined) return session.remove(probe);
+    const least = (await this.#hits(place)) - compared.since;
     await session.remove(probe);
-    const most = (await this.#hits(place)) - before;
-    const { events } = await session.summary();
-    const name = probe.sites[0]?.event;
-    const hits = events.find(({ event }) => event === name)?.hits ?? -1;
+    const most = (await this.#hits(place)) - compared.before;
+    const hits = hitsOf((await session.summary()).events, probe) - compared.earlier;
     assert.ok(least <= hits && hits <= most, `${place.definition}: ${least} ≤ ${hits} ≤ ${most}`);
     this.compared++;
   }
@@ -118,6 +130,11 @@ class Changes {
     const [hits] = await hitsAt(this.#watching, [place]);
     return hits ?? 0;
   }
+}
+
+/** Hits of a probe's event, which goes on where the session had one of the place before. */
+function hitsOf(events: readonly EventSummary[], { sites }: AddedProbe): number {
+  return events.find(({ event }) => event === sites[0]?.event)?.hits ?? 0;
 }
 
 test(
