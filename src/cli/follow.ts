@@ -16,10 +16,21 @@ import { waitingFor } from './waiting.ts';
 /** After so long a command that goes on without us is spoken of. */
 const PATIENCE_MILLISECONDS = 300;
 
+const HOLDING =
+  'following: held by ptrace, with all that is forked and executed, until the end; no debugger can attach (--no-follow)';
+
 /** What is needed of a session. */
 export type FollowedSession = Pick<
   Session,
-  'targets' | 'probes' | 'firstStops' | 'ended' | 'batches' | 'stop' | 'symbolize'
+  | 'targets'
+  | 'command'
+  | 'isFollowing'
+  | 'probes'
+  | 'firstStops'
+  | 'ended'
+  | 'batches'
+  | 'stop'
+  | 'symbolize'
 >;
 
 /** What a trace has around it. */
@@ -73,6 +84,7 @@ async function show(
   if (options.quiet !== true && ending.reason === undefined) {
     const { targets, probes, firstStops } = session;
     messages.lines(renderAttached({ targets, probes, stops: firstStops }, paint));
+    if (session.isFollowing) messages.lines([notice(HOLDING, paint)]);
     if (options.verbose === true) messages.lines(renderSites(probes, paint));
   }
   if (options.duration !== undefined) ending.after(options.duration);
@@ -96,7 +108,7 @@ function answerSignals(
   session: FollowedSession,
   { ending, messages, paint, kill }: Surroundings,
 ): void {
-  const pid = command === undefined ? undefined : session.targets[0]?.pid;
+  const pid = command === undefined ? undefined : session.command;
   const pass = (signal: NodeJS.Signals): void => {
     // The terminal's Ctrl-C has reached it already; twice could mean something else to it.
     if (pid !== undefined && !(signal === 'SIGINT' && isForeground())) send(kill, pid, signal);
@@ -131,8 +143,8 @@ async function commandStatus(
     if (options.quiet !== true) messages.lines([notice(text, paint)]);
   }, PATIENCE_MILLISECONDS);
   try {
-    const [end] = await session.ended;
-    return exitStatus(end?.status);
+    const ends = await session.ended;
+    return exitStatus(ends.find(({ pid }) => pid === session.command)?.status);
   } finally {
     clearTimeout(timer);
   }

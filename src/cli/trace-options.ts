@@ -39,6 +39,8 @@ export interface TraceOptions {
   readonly duration?: number;
   readonly engine: 'auto' | 'jump' | 'kernel';
   readonly count?: true;
+  /** Absent: a command is followed, a process that runs is not. */
+  readonly follow?: boolean;
   readonly ringSize?: number;
   readonly ringBudget?: number;
   readonly perfMap?: true;
@@ -103,6 +105,8 @@ export function addTrace(
     .option('--uid <uids>', 'only those of these users (repeatable, or 0,1000)', parseUids)
     .option('--cgroup <glob>', 'only those in this control group: /system.slice/*')
     .option('--tree <pids>', 'only these processes and what they start (repeatable)', parsePids)
+    .option('--follow', 'hold the targets: what they execute and fork has probes at once')
+    .option('--no-follow', 'do not hold the COMMAND, which --follow does by default')
     .option('--exclude <glob>', 'functions that globs must not take (repeatable)', collect)
     .option('--filter <expression>', "only these hits, as in the kernel's event filters")
     .option('--probes <file>', 'probes of a file, one a line, followed as it changes')
@@ -147,6 +151,12 @@ export function checked(request: TraceRequest): TraceRequest {
     throw usage('--all takes every process already', 'leave out -p and --tid, or --all');
   }
   checkTaskFilter(request);
+  if (options.follow === true && options.all === true) {
+    throw usage('--all finds what starts later anyway', 'leave out --follow');
+  }
+  if (options.follow === true && options.engine === 'kernel') {
+    throw usage('the kernel follows by itself', 'leave out --follow');
+  }
   if (options.count === true) {
     const without = 'there are no events with --count';
     if (options.number !== undefined) throw usage(without, 'leave out -n or --count');
@@ -169,10 +179,10 @@ function checkTaskFilter({ command, options }: TraceRequest): void {
     (name) => options[name] !== undefined,
   );
   if (given === undefined) return;
-  if (command !== undefined) {
+  if (command !== undefined && options.follow === false) {
     throw usage(
-      `--${given} chooses among processes that run`,
-      `leave it out: ${command[0]} is named`,
+      `--${given} chooses among several processes`,
+      `leave it out: ${command[0]} is named; or leave out --no-follow`,
     );
   }
   if (options.engine === 'kernel') {

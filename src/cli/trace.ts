@@ -88,6 +88,7 @@ function begin(
     ...(options.ringSize !== undefined && { ringBytes: options.ringSize }),
     ...(options.ringBudget !== undefined && { ringBudget: options.ringBudget }),
     ...(options.perfMap && { perfMap: true }),
+    ...(options.follow !== undefined && { follow: options.follow }),
     ...(options.quiet !== true && { onTarget: (target: TargetInfo) => found.add(target) }),
     onProblem: (problem: string) => found.addProblem(problem),
   };

@@ -4,9 +4,9 @@
  */
 
 import { type Tid } from '../base/brand.ts';
-import { detach, getRegisters, setRegisters, TraceEvent } from '../sys/ptrace.ts';
+import { detach, TraceEvent } from '../sys/ptrace.ts';
 import { waitFor } from '../sys/wait.ts';
-import { keepInterruptedCall } from './restart.ts';
+import { keepTaskCall } from './interrupted.ts';
 import { ignoreGone } from './tasks.ts';
 
 const lingering = new Set<Tid>();
@@ -26,19 +26,19 @@ export function releaseLingering(): number {
   return lingering.size;
 }
 
+/** @returns whether a task lingered; it is let go, then. */
+export function releaseIfLingering(tid: Tid): boolean {
+  if (!lingering.has(tid)) return false;
+  if (tryRelease(tid)) lingering.delete(tid);
+  return true;
+}
+
 /** Lets go of one seized task if it stops or has ended. @returns whether that is done. */
 export function tryRelease(tid: Tid): boolean {
   const status = waitFor(tid, { poll: true });
   if (status === undefined) return false;
   if (status.kind !== 'stopped') return true;
-  if (status.event === TraceEvent.stop) {
-    ignoreGone(() =>
-      keepInterruptedCall({
-        registers: getRegisters(tid),
-        setRegisters: (registers) => setRegisters(tid, registers),
-      }),
-    );
-  }
+  if (status.event === TraceEvent.stop) ignoreGone(() => keepTaskCall(tid));
   const isSignal = status.event === 0 && !status.systemCall;
   detach(tid, isSignal ? status.signal : 0);
   return true;

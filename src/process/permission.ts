@@ -56,10 +56,22 @@ export function refuseOwnChild(child: Pid): void {
  * @throws TraplineError `not-permitted` when its file would have given it rights.
  */
 export function ensureRightsKept(process: Pid): void {
+  const message = lostRight(process);
+  if (message === undefined) return;
+  throw new TraplineError({ code: 'not-permitted', message, hint: 'Start it as root.' });
+}
+
+/**
+ * The same for a program that is begun by a process which we hold.
+ * @returns which right it has lost, for people; undefined if none.
+ */
+export function lostRight(process: Pid): string | undefined {
   const own = ownCredentials();
-  if (hasCapability(own, Capability.sysPtrace)) return;
+  if (hasCapability(own, Capability.sysPtrace)) return undefined;
   const program = `/proc/${process}/exe`;
-  const { mode, uid, gid } = statSync(program);
+  const stat = statSync(program, { throwIfNoEntry: false });
+  if (stat === undefined) return undefined; // killed
+  const { mode, uid, gid } = stat;
   const right =
     (mode & S_ISUID) !== 0 && uid !== own.uid
       ? `set-user-ID ${uid}`
@@ -68,20 +80,30 @@ export function ensureRightsKept(process: Pid): void {
         : hasFileCapabilities(program)
           ? 'given capabilities by its file'
           : undefined;
-  if (right === undefined) return;
-  throw new TraplineError({
-    code: 'not-permitted',
-    message: `${readLink(program) ?? program} is ${right}: started under a tracer it would run without these rights`,
-    hint: 'Start it as root.',
-  });
+  if (right === undefined) return undefined;
+  return `${readLink(program) ?? program} is ${right}: started under a tracer it would run without these rights`;
 }
 
 // <linux/stat.h>. Without the group's x a file's S_ISGID means something else (fs/exec.c).
 const S_ISUID = 0o4000;
 const SET_GROUP = 0o2010;
 
+/** The name of a thread that holds what it traces for the whole session; at most 15 bytes. */
+export const HOLDER_NAME = 'trapline-follow';
+
+/** That somebody else traces a process, and goes on to. */
+export class HeldByAnother extends TraplineError {}
+
 function tracedBy(process: Pid, tracer: number): TraplineError {
-  const name = readTaskStatus(tracer as Tid)?.comm ?? 'unknown'; // the kernel's own number
+  const status = readTaskStatus(tracer as Tid); // the kernel's own number
+  const name = status?.comm ?? 'unknown';
+  if (status !== undefined && name === HOLDER_NAME) {
+    return new HeldByAnother({
+      code: 'busy',
+      message: `process ${process} is held by process ${status.pid}, which follows it: ${commandLine(status.pid)}`,
+      hint: 'A process has one tracer at a time: end that session, or start it with --no-follow.',
+    });
+  }
   return new TraplineError({
     code: 'busy',
     message: `process ${process} is being traced by ${name} (${tracer})`,
@@ -126,6 +148,16 @@ function yamaReason(own: Credentials): string | undefined {
     'kernel.yama.ptrace_scope is 1: only a parent may attach; run as root, start the program ' +
     "with 'trapline trace PROBE -- COMMAND', or 'sysctl kernel.yama.ptrace_scope=0'"
   );
+}
+
+function commandLine(process: Pid): string {
+  try {
+    return readFileSync(`/proc/${process}/cmdline`, 'utf8')
+      .replace(/\0$/, '')
+      .replaceAll('\0', ' ');
+  } catch {
+    return 'it has ended'; // gone meanwhile
+  }
 }
 
 function readNumber(file: string): number | undefined {

@@ -22,6 +22,7 @@ import { type Registers } from '../sys/registers.ts';
 import { sleepMicroseconds, waitFor, type WaitStatus } from '../sys/wait.ts';
 import { assembleBlob, BLOB_PROLOGUE_CALLS, type RemoteCall, type TaskState } from './blob.ts';
 import { type BlobPlace } from './blob-place.ts';
+import { held } from './held.ts';
 import { isRestarting, restartOf } from './restart.ts';
 import { ensureCallsPass } from './seccomp.ts';
 import { type StoppedProcess } from './stop.ts';
@@ -184,7 +185,8 @@ export class RemoteBatch implements Disposable {
     const status = waitBriefly(this.task.tid);
     if (status?.kind === 'stopped') return status;
     this.#written = false;
-    if (status === undefined) {
+    if (status !== undefined) held.noteEnd(this.task.tid, status);
+    else {
       throw new TraplineError({
         code: 'busy',
         message: `a system call of task ${this.task.tid} takes too long`,

@@ -54,9 +54,13 @@ export interface RegisterHolder {
  */
 export function keepInterruptedCall(task: RegisterHolder): void {
   const { registers } = task;
-  if (registers.signed('rax') !== EINTR) return;
-  if (!answersInterrupted.has(registers.signed('origRax'))) return;
+  if (!isInterrupted(registers)) return;
   task.setRegisters(registers.set('rax', ERESTARTNOHAND));
+}
+
+/** Whether a stopped task's system call answers EINTR and can be made again: see {@link keepInterruptedCall}. */
+export function isInterrupted(registers: Registers): boolean {
+  return registers.signed('rax') === EINTR && answersInterrupted.has(registers.signed('origRax'));
 }
 
 /** How an interrupted system call is made again from user mode, where the kernel can't do it for us. */

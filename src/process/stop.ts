@@ -12,13 +12,15 @@ import { debugLog } from '../base/debug.ts';
 import { TraplineError } from '../base/errors.ts';
 import { monotonicNanoseconds } from '../sys/clock.ts';
 import { MemoryFile } from '../sys/memory.ts';
-import { detach, interrupt, resume, seize, TraceEvent, TraceOption } from '../sys/ptrace.ts';
+import { detach, interrupt, resume, TraceEvent, TraceOption } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
 import { sleepMicroseconds, waitFor, type WaitStatus } from '../sys/wait.ts';
+import { held } from './held.ts';
+import { pause as pauseHolding } from './hold.ts';
 import { linger, releaseLingering, tryRelease } from './lingering.ts';
 import { readMaps, type MemoryMapping } from './maps.ts';
-import { explainRefusal } from './permission.ts';
 import { keepInterruptedCall } from './restart.ts';
+import { seizeTask } from './seize.ts';
 import { StoppedTask } from './stopped-task.ts';
 import { Turns } from './turns.ts';
 import { ignoreGone, isLive, listTasks, MemorySharers, readTaskState } from './tasks.ts';
@@ -44,38 +46,21 @@ export interface StopOptions {
 }
 
 /**
- * An address space of which every task is stopped by this thread. Disposing it lets them all go, and has
- * to be soon: the program stands still.
+ * An address space of which every task is stopped by this thread. Disposing it lets them all go, and has to be soon: the
+ * program stands still. Tasks that are `held` go on being held, and those that are parked stay so.
  */
 export class StoppedProcess implements Disposable {
   readonly pid: Pid;
   readonly tasks: readonly StoppedTask[];
   readonly #memory: MemoryFile;
   readonly #since: bigint;
-  readonly #release: (tasks: readonly StoppedTask[]) => void;
   #until: bigint | undefined;
 
-  private constructor(
-    pid: Pid,
-    tasks: readonly StoppedTask[],
-    memory: MemoryFile,
-    since: bigint,
-    release: (tasks: readonly StoppedTask[]) => void,
-  ) {
+  private constructor(pid: Pid, tasks: readonly StoppedTask[], memory: MemoryFile, since: bigint) {
     this.pid = pid;
     this.tasks = tasks;
     this.#memory = memory;
     this.#since = since;
-    this.#release = release;
-  }
-
-  /**
-   * A process of one task that this thread traces and holds already, at the exit of a system call: a
-   * command that starts up. Disposing it lets nothing go: the task stays the caller's.
-   */
-  static borrow(pid: Pid, task: StoppedTask): StoppedProcess {
-    const memory = new MemoryFile(task.tid);
-    return new StoppedProcess(pid, [task], memory, monotonicNanoseconds(), () => {});
   }
 
   /**
@@ -98,7 +83,7 @@ export class StoppedProcess implements Disposable {
           const first = tasks[0];
           if (first !== undefined) {
             const memory = openMemory(first, tasks);
-            return new StoppedProcess(pid, tasks, memory, attempt.since, releaseAll);
+            return new StoppedProcess(pid, tasks, memory, attempt.since);
           }
           throw new TraplineError({ code: 'no-process', message: `there is no process ${pid}` });
         }
@@ -113,7 +98,7 @@ export class StoppedProcess implements Disposable {
         log('process %d: %s', pid, error.message);
       }
       // Two that want the same must not go on in step.
-      sleepMicroseconds(pause * (500 + Math.random() * 1000));
+      pauseHolding(pause * (500 + Math.random() * 1000));
     }
   }
 
@@ -151,7 +136,7 @@ export class StoppedProcess implements Disposable {
   [Symbol.dispose](): void {
     if (this.#until !== undefined) return;
     this.#memory[Symbol.dispose]();
-    this.#release(this.tasks);
+    releaseAll(this.tasks);
     this.#until = monotonicNanoseconds();
   }
 }
@@ -189,6 +174,7 @@ class StopAttempt {
   run(): StuckTask | undefined {
     // A stopped task makes no new ones: two rounds are the rule, more are a race with clone.
     for (;;) {
+      ensureSameProgram(this.#pid);
       const fresh = this.#newTasks();
       if (fresh.length === 0) break;
       const stuck = this.#seizeAll(fresh) ?? this.#awaitAll();
@@ -209,6 +195,10 @@ class StopAttempt {
   release(deadline: number): void {
     releaseAll([...this.#stopped.values()]);
     this.#stopped.clear();
+    // Who is held goes on when it stops, whoever looks then.
+    for (const tid of this.#awaited.keys()) {
+      if (held.stateOf(tid) !== undefined) this.#awaited.delete(tid);
+    }
     while (this.#awaited.size > 0 && performance.now() < deadline) {
       for (const tid of this.#awaited.keys()) if (tryRelease(tid)) this.#awaited.delete(tid);
       if (this.#awaited.size > 0) sleepMicroseconds(500);
@@ -234,9 +224,15 @@ class StopAttempt {
     if (waiting !== undefined) return { tid: waiting.tid, state: 'D' };
     this.#since ??= monotonicNanoseconds();
     for (const { pid, tid } of fresh) {
-      if (!seizeTask(pid, tid)) continue;
+      const state = held.stateOf(tid);
+      if (state === 'parked') {
+        this.#stopped.set(tid, new StoppedTask(pid, tid, 'interrupt'));
+        continue;
+      }
+      if (state === undefined && !seizeTask(pid, tid, TraceOption.sysgood)) continue;
       this.#awaited.set(tid, pid);
-      ignoreGone(() => interrupt(tid));
+      // One that was made a moment ago stops by itself.
+      if (state !== 'newborn') ignoreGone(() => interrupt(tid));
     }
     return undefined;
   }
@@ -268,12 +264,21 @@ class StopAttempt {
 
 /** What a wait status makes of a task that we want stopped inside get_signal. */
 function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' | 'gone' {
-  if (status.kind !== 'stopped') return 'gone';
+  if (status.kind !== 'stopped') {
+    held.noteEnd(tid, status);
+    return 'gone';
+  }
   if (status.event === TraceEvent.stop) {
     const kind = status.signal === Signal.trap ? 'interrupt' : 'group-stop';
     return new StoppedTask(pid, tid, kind);
   }
   // Every trap clears a pending interrupt (kernel/signal.c, ptrace_stop): ask again, then deliver.
+  if (held.stateOf(tid) !== undefined) {
+    ignoreGone(() => interrupt(tid));
+    held.take(status);
+    // By an exec: `ensureSameProgram` comes next.
+    return held.stateOf(tid) === 'parked' ? 'gone' : 'again';
+  }
   const signal = status.event === 0 && !status.systemCall ? status.signal : 0;
   ignoreGone(() => {
     interrupt(tid);
@@ -282,24 +287,18 @@ function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' |
   return 'again';
 }
 
-/** @returns false when the task has ended. @throws TraplineError when it may not be seized. */
-function seizeTask(pid: Pid, tid: Tid): boolean {
-  try {
-    seize(tid, TraceOption.sysgood);
-    return true;
-  } catch (error) {
-    if (!(error instanceof TraplineError)) throw error;
-    if (error.code === 'no-process') return false;
-    if (error.code !== 'not-permitted') throw error;
-    const refusal = explainRefusal(pid, tid, error);
-    if (refusal === undefined) return false;
-    throw refusal;
-  }
+/** @throws TraplineError `no-process` where it was held and has called exec: what it was is gone. */
+function ensureSameProgram(pid: Pid): void {
+  if (!held.hasNewProgram(pid)) return;
+  throw new TraplineError({
+    code: 'no-process',
+    message: `process ${pid} has begun another program`,
+  });
 }
 
 function releaseAll(tasks: readonly StoppedTask[]): void {
   for (const { tid } of tasks) {
-    if (detach(tid)) continue;
+    if (held.endStop(tid) || detach(tid)) continue;
     // Killed, or left running by a batch that failed: ptrace still owes it a wait.
     ignoreGone(() => interrupt(tid));
     if (!tryRelease(tid)) linger(tid);

@@ -8,7 +8,6 @@ import type { ProbeAddition } from './probing.ts';
 import type { SourceHandle, WantedProbe } from './protocol.ts';
 import type { Departed } from './target-set.ts';
 import type { Walked, WalkedProcess } from './walk.ts';
-import type { CommandStart } from './startup.ts';
 import type { AddedProbe, Stops, TargetSelection } from './types.ts';
 
 /** A consumer that was added, as far as it has to be taken out again. */
@@ -32,16 +31,21 @@ export interface SessionEngine {
    */
   attach(selection: TargetSelection, probes: readonly WantedProbe[]): void;
   /** Takes a command as the target that is held before its first instruction. */
-  begin(start: CommandStart): void;
-  /** The command is about to run its own code. */
-  started(): void;
+  begin(command: Pid): void;
+  /** A program is about to run its own code. */
+  started(pid: Pid): void;
   /**
    * Adds probes wherever their files are.
    * @returns those whose file no target maps; nothing was done about them.
    * @throws TraplineError as resolving does, and when nothing could be done at all.
    */
   add(additions: readonly ProbeAddition[]): ProbeAddition[];
-  /** Adds probes to a process that a walk found; what can't be done there is noted in them. */
+  /**
+   * Sees that the file of a probe is there, though no target maps it yet.
+   * @throws TraplineError as resolving does.
+   */
+  expect(addition: ProbeAddition): void;
+  /** Adds probes to a process that a walk found, or that is followed; what can't be done there is noted in them. */
   extend(pid: Pid, additions: readonly ProbeAddition[]): void;
   /** Whether a process has a probe already, or can't have it, in one of its mappings. */
   has(pid: Pid, probe: number, mapping: MemoryMapping): boolean;
@@ -49,6 +53,12 @@ export interface SessionEngine {
   isInherited(process: WalkedProcess): boolean;
   /** Told of each walk. */
   noteWalk(walked: Walked): Departed;
+  /** A process runs another program now, or none. @returns its source, if something writes to it */
+  depart(pid: Pid): number | undefined;
+  /** The source of a process that is a target itself. */
+  sourceOf(pid: Pid): number | undefined;
+  /** The source whose segment has an inode. */
+  sourceAt(inode: bigint): number | undefined;
   /** Unmaps sources on our side that nobody writes to any more; all was read. */
   retire(sources: readonly number[]): void;
   /** Sources of events that are new since the last call. */

@@ -24,7 +24,6 @@ import { planPlaces } from './plans.ts';
 import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape, WantedProbe } from './protocol.ts';
 import { selectProcesses } from './selection.ts';
-import type { CommandStart } from './startup.ts';
 import { TargetSet, type Departed, type Target } from './target-set.ts';
 import type { Walked, WalkedProcess } from './walk.ts';
 import { modelOf } from './whole-file.ts';
@@ -38,7 +37,6 @@ export class JumpEngine implements SessionEngine {
   readonly #targets = new TargetSet();
   readonly #liveness: LivenessList;
   #perfMap: PerfMap | undefined;
-  #isStarting = false;
   #isEndless = false;
 
   /** @throws TraplineError `unsupported` where stubs can't find out whose hit it is. */
@@ -77,22 +75,30 @@ export class JumpEngine implements SessionEngine {
     }
     for (const { pid, tids } of selectProcesses(selection, probes)) {
       refuseOwnChild(pid);
-      this.#addTarget(pid, tids, (id) => StoppedProcess.stop(id));
+      this.#addTarget(pid, tids);
     }
   }
 
-  begin(start: CommandStart): void {
-    this.#isStarting = true;
-    this.#addTarget(start.pid, undefined, (pid) =>
-      this.#isStarting && pid === start.pid ? start.borrow() : StoppedProcess.stop(pid),
-    );
+  begin(command: Pid): void {
+    this.#take(command);
   }
 
-  started(): void {
-    for (const { jump } of this.#targets) {
-      if (jump.memory !== undefined) jump.learnThreads();
-    }
-    this.#isStarting = false;
+  started(pid: Pid): void {
+    const jump = this.#targets.of(pid)?.jump;
+    if (jump?.memory !== undefined) jump.learnThreads();
+  }
+
+  depart(pid: Pid): number | undefined {
+    return this.#targets.depart(pid);
+  }
+
+  sourceOf(pid: Pid): number | undefined {
+    const target = this.#targets.of(pid);
+    return target?.jump.memory === undefined ? undefined : target.source;
+  }
+
+  sourceAt(inode: bigint): number | undefined {
+    return [...this.#targets].find(({ jump }) => jump.memory?.inode === inode)?.source;
   }
 
   add(additions: readonly ProbeAddition[]): ProbeAddition[] {
@@ -100,19 +106,21 @@ export class JumpEngine implements SessionEngine {
       for (const pid of new Set(additions.flatMap(({ pids }) => pids))) this.#take(pid);
     }
     // A file that one target maps is not waited for.
-    const lacking = this.#targets.current.map((target) => this.#tryAddTo(target, additions));
+    const lacking = this.#targets.current.map((target) =>
+      this.#tryAddTo(target, additions, this.#isEndless),
+    );
     const nowhere = additions.filter((addition) =>
       lacking.every((some) => some.includes(addition)),
     );
     if (!this.#isEndless) return nowhere;
-    for (const addition of nowhere) this.#expect(addition);
+    for (const addition of nowhere) this.expect(addition);
     this.#dropUntouched();
     return [];
   }
 
   extend(pid: Pid, additions: readonly ProbeAddition[]): void {
     for (const addition of additions) addition.admit(pid);
-    this.#tryAddTo(this.#take(pid), additions);
+    this.#tryAddTo(this.#take(pid), additions, true);
     this.#dropUntouched();
   }
 
@@ -196,27 +204,21 @@ export class JumpEngine implements SessionEngine {
     this.#liveness[Symbol.dispose]();
   }
 
-  #addTarget(
-    pid: Pid,
-    tids: readonly number[] | undefined,
-    stop: (pid: Pid) => StoppedProcess,
-  ): Target {
+  #addTarget(pid: Pid, tids: readonly number[] | undefined): Target {
     const options = {
       shape: this.#shape.segment,
       files: this.#files,
       liveness: this.#liveness,
       tracer: ownTaskId(),
       features: machineFeatures(),
-      stop,
+      stop: (id: Pid) => StoppedProcess.stop(id),
     };
     return this.#targets.add(new JumpTarget(pid, options), tids);
   }
 
   /** A process as a target, if it is none yet. */
   #take(pid: Pid): Target {
-    return (
-      this.#targets.of(pid) ?? this.#addTarget(pid, undefined, (id) => StoppedProcess.stop(id))
-    );
+    return this.#targets.of(pid) ?? this.#addTarget(pid, undefined);
   }
 
   /** Processes in which nothing could be done, or that have ended meanwhile. */
@@ -227,7 +229,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   /** Where every process is meant, there need be none that maps a file, but the file has to be there, and right. */
-  #expect(addition: ProbeAddition): void {
+  expect(addition: ProbeAddition): void {
     const { location } = addition.definition;
     if (!('file' in location)) return;
     let path: string;
@@ -246,18 +248,22 @@ export class JumpEngine implements SessionEngine {
   }
 
   /**
-   * As {@link #addTo}. Where every process is meant, one in which nothing can be done is no reason to do
+   * As {@link #addTo}. Where the process is one of many, that nothing can be done in it is no reason to do
    * nothing anywhere: it is told.
    */
-  #tryAddTo(target: Target, additions: readonly ProbeAddition[]): ProbeAddition[] {
+  #tryAddTo(
+    target: Target,
+    additions: readonly ProbeAddition[],
+    isOneOfMany: boolean,
+  ): ProbeAddition[] {
     const { pid } = target;
     const wanted = additions.filter((one) => one.wants(pid));
     const others = additions.filter((one) => !wanted.includes(one));
     try {
       if (this.#isEndless) refuseOwnChild(pid);
-      return [...others, ...this.#addTo(target, wanted)];
+      return [...others, ...this.#addTo(target, wanted, isOneOfMany)];
     } catch (error) {
-      if (!this.#isEndless || !(error instanceof TraplineError)) throw error;
+      if (!isOneOfMany || !(error instanceof TraplineError)) throw error;
       if (error.code === 'no-process') return [...additions];
       const maps = mapsIfReadable(pid);
       for (const addition of wanted) refuseIn(target, addition, error, maps);
@@ -266,7 +272,11 @@ export class JumpEngine implements SessionEngine {
   }
 
   /** Adds probes to one target, all in one stop. @returns those whose file it does not map. */
-  #addTo(target: Target, additions: readonly ProbeAddition[]): ProbeAddition[] {
+  #addTo(
+    target: Target,
+    additions: readonly ProbeAddition[],
+    isOneOfMany: boolean,
+  ): ProbeAddition[] {
     if (additions.length === 0) return [];
     // Read once: there may be hundreds of definitions.
     const maps = readProcessMaps(target.pid);
@@ -277,7 +287,7 @@ export class JumpEngine implements SessionEngine {
       return [];
     }
     const refuse = (addition: ProbeAddition, error: TraplineError): void => {
-      if (!this.#isEndless || error.code === 'no-process') throw error;
+      if (!isOneOfMany || error.code === 'no-process') throw error;
       refuseIn(target, addition, error, maps);
     };
     const found = resolveIn(this.#registry, pid, maps, additions, refuse);

@@ -33,7 +33,6 @@ import {
   sparedProcesses,
   type SelectedProcess,
 } from './selection.ts';
-import type { CommandStart } from './startup.ts';
 import type { Stops, TargetSelection } from './types.ts';
 import { mappingsOf } from './whole-file.ts';
 
@@ -88,9 +87,25 @@ export class KernelEngine implements SessionEngine {
     this.#watch(selected);
   }
 
-  begin(start: CommandStart): void {
-    this.#pids = [start.pid];
-    this.#begin({ only: [start.pid], children: true, without: [] });
+  begin(command: Pid): void {
+    this.#pids = [command];
+    this.#begin({ only: [command], children: true, without: [] });
+  }
+
+  expect(): void {
+    // The kernel follows by itself: what a command maps later is not waited for.
+  }
+
+  depart(): undefined {
+    // There is one source, for all processes.
+  }
+
+  sourceOf(): undefined {
+    // As above.
+  }
+
+  sourceAt(): undefined {
+    // As above.
   }
 
   extend(): void {

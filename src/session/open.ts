@@ -2,8 +2,8 @@
 
 import { TraplineError } from '../base/errors.ts';
 import { decideShape } from './options.ts';
-import { wantedOf, withoutFilter } from './wanted.ts';
-import type { OpenReply } from './protocol.ts';
+import { acceptanceOf, wantedOf, withoutFilter } from './wanted.ts';
+import type { Following, OpenReply } from './protocol.ts';
 import { Session } from './session.ts';
 import { TracerClient } from './tracer-client.ts';
 import type { ProbeRequest, SessionOptions, SpawnOptions, TargetSelection } from './types.ts';
@@ -19,8 +19,10 @@ export async function attach(
 ): Promise<Session> {
   const requests = requestsOf(options);
   return open(options, requests, async (client) => {
+    const following = options.follow === true ? followingOf(options, requests) : undefined;
+    if (following !== undefined && targets.all === true) throw notForAll();
     const wanted = await wantedOf(client, options.engine, targets, requests);
-    return client.call('attach', targets, decideShape(options), wanted);
+    return client.call('attach', targets, decideShape(options), wanted, following);
   });
 }
 
@@ -38,17 +40,49 @@ export async function spawn(
   const { cwd, env = process.env } = options;
   const where = { ...(cwd === undefined ? {} : { cwd }), env: { ...env } };
   const requests = requestsOf(options);
+  // The kernel's uprobes follow by themselves.
+  const isFollowing = options.follow ?? options.engine !== 'kernel';
+  const following = isFollowing ? followingOf(options, requests) : undefined;
   const filtered = requests.find(({ tasks }) => tasks !== undefined);
-  if (filtered !== undefined) {
+  if (filtered !== undefined && following === undefined) {
     throw new TraplineError({
       code: 'usage',
-      message: `${filtered.definition}: a command that is started has no task filter`,
-      hint: 'It is named already: leave the filter out.',
+      message: `${filtered.definition}: a command that is started and not followed has no task filter`,
+      hint: 'It is named already: leave the filter out, or have what it starts followed.',
     });
   }
+  const wanted = requests.map((request) => {
+    // Nobody gets one that has a filter before that was asked.
+    return { ...withoutFilter(request), ...(request.tasks && { pids: [] }) };
+  });
   return open(options, requests, (client) =>
-    client.call('spawn', command, where, decideShape(options), requests.map(withoutFilter)),
+    client.call('spawn', command, where, decideShape(options), wanted, following),
   );
+}
+
+/** @throws TraplineError `usage` for an engine that holds nobody, or a filter that can't be. */
+function followingOf(options: SessionOptions, requests: readonly ProbeRequest[]): Following {
+  if (options.engine === 'kernel') {
+    throw new TraplineError({
+      code: 'usage',
+      message: 'the kernel engine does not follow by holding',
+      hint: 'It sees what its targets fork and execute by itself: leave `follow` out.',
+    });
+  }
+  const filters = requests.flatMap(({ tasks }) => tasks ?? []);
+  for (const filter of filters) acceptanceOf(filter);
+  return {
+    hasFilters: filters.length > 0,
+    filtersChildren: filters.some(({ pids, trees, accepts }) => pids ?? trees ?? accepts),
+  };
+}
+
+function notForAll(): TraplineError {
+  return new TraplineError({
+    code: 'usage',
+    message: 'every process can not be held',
+    hint: 'Those that start later are found anyway: leave `follow` out.',
+  });
 }
 
 /**

@@ -86,8 +86,10 @@ export interface OpenReply {
   /** The number of the tracer's thread, as control blocks name the session. */
   readonly tracer: number;
   readonly processorTimes: readonly ProcessorTime[];
-  /** Whether the target is a command that the session started. */
-  readonly isCommand: boolean;
+  /** The command that the session started, if it did. */
+  readonly command: number | undefined;
+  /** Whether its targets are held, with all that they make: the tracer tells of them ({@link Notice}). */
+  readonly isFollowing: boolean;
   /** Whether every process is a target: the session ends only by itself. */
   readonly isEndless: boolean;
   /** Whether later ones are found by walks. */
@@ -140,12 +142,31 @@ export interface WalkReply {
   readonly abandoned: readonly number[];
 }
 
+/** That a session's processes are followed, and what task filters ask for. */
+export interface Following {
+  /** Whether a new program has to be asked about. */
+  readonly hasFilters: boolean;
+  /** Whether a child that was forked could pass where its parent does not, or the other way round. */
+  readonly filtersChildren: boolean;
+}
+
 /** What became of probes in processes that were found later. */
 export interface ExtendReply {
   readonly added: readonly AddReply[];
   readonly targets: readonly TargetInfo[];
   readonly processorTimes: readonly ProcessorTime[];
 }
+
+/** What the tracer tells without being asked: of processes that it holds. */
+export type Notice =
+  /** As a walk would tell it. A candidate is held until `decide`. */
+  | { readonly kind: 'walked'; readonly reply: WalkReply }
+  /** A new program has its probes. */
+  | { readonly kind: 'extended'; readonly reply: ExtendReply }
+  /** Something that a person should know. */
+  | { readonly kind: 'said'; readonly text: string }
+  /** No process is held any more: all have ended. */
+  | { readonly kind: 'alone' };
 
 /** What is asked of the tracer: one at a time, each answered by a value or an error. */
 export interface TracerMethods {
@@ -155,12 +176,14 @@ export interface TracerMethods {
     selection: TargetSelection,
     shape: SessionShape,
     probes: readonly WantedProbe[],
+    following: Following | undefined,
   ): OpenReply;
   spawn(
     command: readonly string[],
     where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
     shape: SessionShape,
     probes: readonly WantedProbe[],
+    following: Following | undefined,
   ): OpenReply;
   /** The processes that are selected, or the session's, and which of the probes each could get. */
   candidates(
@@ -171,6 +194,8 @@ export interface TracerMethods {
   walk(pids: readonly number[] | undefined): WalkReply;
   /** Adds probes to processes that a walk found. */
   extend(wanted: readonly WantedProcess[]): ExtendReply;
+  /** Which probes processes get that were held for the answer; the others of these get none. */
+  decide(pids: readonly number[], wanted: readonly WantedProcess[]): void;
   /** Unmaps sources that were abandoned; the main thread reads them no more. */
   retire(sources: readonly number[]): void;
   add(request: WantedProbe): AddReply;
@@ -200,11 +225,24 @@ export interface TracerMethods {
   explain(definition: string, request: ExplainRequest): readonly Explanation[];
 }
 
+/** What the tracer's thread is given. */
+export interface TracerData {
+  /** The table of `sys/commands.ts`. */
+  readonly commands: SharedArrayBuffer;
+  /** The words of `process/waker.ts`. */
+  readonly wake: SharedArrayBuffer;
+}
+
 /** A request as it is posted. */
 export interface RequestMessage {
   readonly id: number;
   readonly method: keyof TracerMethods;
   readonly arguments: readonly unknown[];
+}
+
+/** What is told without being asked, as it is posted. */
+export interface NoticeMessage {
+  readonly notice: Notice;
 }
 
 /** An answer as it is posted. */

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { ensure, messageOf, TraplineError } from '../base/errors.ts';
+import { ensure, TraplineError } from '../base/errors.ts';
 import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
 import type { EngineName } from '../probe/engine.ts';
@@ -11,7 +11,6 @@ import type { Collector } from './collector.ts';
 import { KnownProbes } from './known-probes.ts';
 import { EventLoopTurns } from './event-loop.ts';
 import type { OpenReply } from './protocol.ts';
-import { refusedLater } from './refusals.ts';
 import { measuredOf, summarise } from './summary.ts';
 import type { TargetWatch } from './target-watch.ts';
 import type { TracerClient } from './tracer-client.ts';
@@ -24,6 +23,8 @@ import type {
   TargetEnd,
   TargetInfo,
 } from './types.ts';
+import { Notices } from './notices.ts';
+import { listenFor } from './source-listener.ts';
 import { Walker } from './walker.ts';
 import { wantedOf } from './wanted.ts';
 
@@ -53,18 +54,21 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     return this.#targets;
   }
 
+  /** Whether the targets are held by ptrace, with all that they make, until the session is stopped. */
+  readonly isFollowing: boolean;
+  /** The command that it started. */
+  readonly command: number | undefined;
   /** How long they stood still for the probes that the session began with. */
   readonly firstStops: Stops;
   readonly #client: TracerClient;
   readonly #collector: Collector;
   readonly #watch: TargetWatch;
   readonly #engine: EngineName;
-  readonly #onTarget: SessionOptions['onTarget'];
-  readonly #onProblem: SessionOptions['onProblem'];
+  readonly #targets: TargetInfo[];
   readonly #probes: KnownProbes;
-  #targets: TargetInfo[];
-  /** Where every process is a target. */
-  readonly #walker: Walker | undefined;
+  /** Where targets come and go. */
+  readonly #finder: Walker | Notices | undefined;
+  readonly #isWalking: boolean;
   #walkFailure: string | undefined;
   /** Requests under way that change what events mean: no poll may see records of theirs before. */
   #changing = 0;
@@ -83,8 +87,8 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#collector = collector;
     this.#watch = watch;
     this.#engine = engine;
-    this.#onTarget = onTarget;
-    this.#onProblem = onProblem;
+    this.isFollowing = reply.isFollowing;
+    this.command = reply.command;
     this.#targets = [...reply.targets];
     this.firstStops = reply.stops;
     this.#probes = new KnownProbes(client, reply.tracer, (probe) => collector.consumerOf(probe));
@@ -92,7 +96,25 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       collector.add(added);
       this.#probes.add(added.probe, filters[at]);
     }
-    if (reply.isWalking) this.#walker = this.#beginWalks();
+    this.#isWalking = reply.isWalking;
+    if (reply.isWalking || reply.isFollowing) {
+      const listener = listenFor({
+        collector,
+        watch,
+        probes: this.#probes,
+        targets: this.#targets,
+        onTarget,
+        onProblem,
+        extending: (work) => this.#extending(work),
+        failed: (problem) => (this.#walkFailure ??= problem),
+      });
+      const Finder = reply.isWalking ? Walker : Notices;
+      this.#finder = new Finder(
+        client,
+        (id, process) => this.#probes.accepts(id, process),
+        listener,
+      );
+    }
   }
 
   /** Not for users: {@link attach} and {@link spawn} call it. */
@@ -123,8 +145,13 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#changing++;
     try {
       const asked = typeof request === 'string' ? { definition: request } : request;
-      const isForAll = this.#walker !== undefined;
-      const [wanted] = await wantedOf(this.#client, this.#engine, undefined, [asked], isForAll);
+      const [wanted] = await wantedOf(
+        this.#client,
+        this.#engine,
+        undefined,
+        [asked],
+        this.#isWalking,
+      );
       ensure(wanted !== undefined, 'one request, one answer');
       const reply = await this.#client.call('add', wanted);
       this.#collector.add(reply);
@@ -240,7 +267,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   async #stop(): Promise<Summary> {
     try {
-      await this.#walker?.end();
+      await this.#finder?.end();
       this.#probes[Symbol.dispose]();
       this.#collector.beginEnd();
       const kept = await this.#client.call('leave');
@@ -273,40 +300,13 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     });
   }
 
-  #beginWalks(): Walker {
-    const collector = this.#collector;
-    return new Walker(this.#client, (probe, process) => this.#probes.accepts(probe, process), {
-      extending: async (work) => {
-        this.#changing++;
-        try {
-          await work();
-        } finally {
-          this.#changing--;
-        }
-      },
-      extended: ({ added, targets, processorTimes }) => {
-        for (const reply of added) {
-          collector.add(reply);
-          for (const problem of refusedLater(reply.probe, this.#probes.update(reply.probe))) {
-            this.#onProblem?.(problem);
-          }
-        }
-        this.#watch.add(processorTimes);
-        this.#targets.push(...targets);
-        for (const target of targets) this.#onTarget?.(target);
-      },
-      ended: ({ source, pid }) => {
-        collector.markEnded(source);
-        this.#watch.forget(pid);
-        this.#targets = this.#targets.filter((target) => target.pid !== pid);
-      },
-      abandoned: (source) => collector.abandon(source),
-      takeFinished: () => collector.takeFinished(),
-      failed: (error) => {
-        this.#walkFailure = `processes that started later were not all found: ${messageOf(error)}`;
-        this.#onProblem?.(this.#walkFailure);
-      },
-    });
+  async #extending(work: () => Promise<void>): Promise<void> {
+    this.#changing++;
+    try {
+      await work();
+    } finally {
+      this.#changing--;
+    }
   }
 
   #ensureRunning(): void {

@@ -1,5 +1,5 @@
 /**
- * A command that starts up under our eyes. It is led from system call to system call through the
+ * Programs that start up under our eyes. Each is led from system call to system call through the
  * dynamic linker, so that each library is probed as soon as it is mapped and before any of its code
  * runs, its initialisers and IFUNC resolvers included. No breakpoint is used: if we die, it just goes on.
  */
@@ -9,20 +9,12 @@ import { basename } from 'node:path';
 import { address, type Pid, type Tid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
 import { TraplineError } from '../base/errors.ts';
+import { held } from '../process/held.ts';
+import { adopt, FOLLOW } from '../process/hold.ts';
+import type { HeldProcess } from '../process/held-process.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../process/maps.ts';
 import { ensureRightsKept } from '../process/permission.ts';
-import { StoppedProcess } from '../process/stop.ts';
-import { StoppedTask } from '../process/stopped-task.ts';
-import {
-  detach,
-  getRegisters,
-  interrupt,
-  resume,
-  resumeToSystemCall,
-  seize,
-  TraceEvent,
-  TraceOption,
-} from '../sys/ptrace.ts';
+import { getRegisters, interrupt, resume, seize, TraceEvent, TraceOption } from '../sys/ptrace.ts';
 import type { Registers } from '../sys/registers.ts';
 import { sendSignal, Signal } from '../sys/signals.ts';
 import { spawnHeld, type HeldCommand } from '../sys/spawn.ts';
@@ -34,127 +26,114 @@ const SYS_MMAP = 9n;
 const SYS_SET_TID_ADDRESS = 218n;
 const SYS_EXIT_GROUP = 231n;
 const PROT_EXEC = 4n;
+/** The `cs` of 64-bit user code (__USER_CS, arch/x86/include/asm/segment.h). */
+const USER_CS = 0x33n;
 
-type Stopped = WaitStatus & { readonly kind: 'stopped' };
+/** What is done with a program while it starts up. */
+export interface StartWork {
+  /**
+   * Puts in what can be now: the program is in place, or something executable was mapped.
+   * @returns whether something is still missing.
+   */
+  probe(): boolean;
+  /** Whether something was put in. */
+  readonly isProbed: boolean;
+  /** Its first thread has its id where stubs look for it. */
+  settled(): void;
+  /** It is a 32-bit program, in which nothing can be done. */
+  foreign(): void;
+}
 
-/** A command between its exec and the moment at which its own code begins. Disposing it lets it run. */
-export class CommandStart implements Disposable {
+/** A program that starts up: resumed at each stop at a system call; at its end its own code begins. */
+export type ProgramStart = Generator<undefined, void, undefined>;
+
+/**
+ * Leads a program from its exec to the moment at which its own code begins, or nothing is missing any more. The process
+ * is held, parked, whenever this has the word; each `yield` asks for its next entry into, or exit from, a system call.
+ * @throws what `work` throws.
+ */
+export function* leadProgram({ pid }: HeldProcess, work: StartWork): ProgramStart {
+  // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
+  yield;
+  // The first task of a process has the process's id.
+  const task = new StartingTask(pid, pid as unknown as Tid);
+  if (task.registers.get('cs') !== USER_CS) {
+    work.foreign();
+    return;
+  }
+  const loader = task.findLoader();
+  while (work.probe() && (yield* toNextMapping(task, loader)));
+  if (!work.isProbed) return;
+  // What is probed is there, but stubs have to know the task, too: else each hit asks the kernel.
+  yield* settleThread(task, loader);
+  work.settled();
+}
+
+/**
+ * Goes on to the next point at which something executable was mapped.
+ * @returns false when the dynamic linker is done: the program's own code, or a library's, is about to
+ * make its first system call.
+ */
+function* toNextMapping(
+  task: StartingTask,
+  loader: MemoryMapping | undefined,
+): Generator<undefined, boolean, undefined> {
+  for (;;) {
+    const registers = yield* enterFromLoader(task, loader);
+    if (registers === undefined) return false;
+    const isMap =
+      registers.get('origRax') === SYS_MMAP && (registers.get('rdx') & PROT_EXEC) !== 0n;
+    yield;
+    if (isMap) return true;
+  }
+}
+
+/**
+ * Goes on until the first thread has its id where glibc's dynamic linker puts it (`__tls_init_tp`: what
+ * set_tid_address returns), or until the linker is done or gives up.
+ */
+function* settleThread(task: StartingTask, loader: MemoryMapping | undefined): ProgramStart {
+  for (let isSet = false; ;) {
+    const call = (yield* enterFromLoader(task, loader))?.get('origRax');
+    if (call === undefined || call === SYS_EXIT_GROUP || isSet) return;
+    // It is stored behind the call: that has happened when the next one begins.
+    isSet = call === SYS_SET_TID_ADDRESS;
+    yield;
+  }
+}
+
+/** To the next entry into a system call by the dynamic linker; undefined when it is done. */
+function* enterFromLoader(
+  task: StartingTask,
+  loader: MemoryMapping | undefined,
+): Generator<undefined, Registers | undefined, undefined> {
+  if (loader === undefined) return undefined;
+  yield;
+  const { registers } = task;
+  const rip = registers.get('rip');
+  if (rip >= loader.start && rip < loader.end) return registers;
+  log('program %d: first system call outside of the dynamic linker', task.pid);
+  return undefined;
+}
+
+/** The only task of a program that starts up. */
+class StartingTask {
   readonly pid: Pid;
-  readonly #task: StoppedTask;
-  /** The dynamic linker's mapping as exec left it; undefined for a static program. */
-  readonly #loader: MemoryMapping | undefined;
-  #held = true;
+  readonly tid: Tid;
 
-  private constructor(pid: Pid) {
+  constructor(pid: Pid, tid: Tid) {
     this.pid = pid;
-    // The first task of a process has the process's id.
-    this.#task = new StoppedTask(pid, pid as unknown as Tid, 'interrupt');
-    this.#loader = this.#findLoader();
+    this.tid = tid;
   }
 
-  /**
-   * Starts a command and holds it before its first instruction.
-   * @throws TraplineError `no-file` or `not-permitted` when it can't be executed, or would lose rights.
-   */
-  static begin(
-    command: readonly string[],
-    where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
-  ): CommandStart {
-    const held = spawnHeld(command, {
-      // Named, though they are the same: Node marks what it inherits to be closed by an exec.
-      stdio: [0, 1, 2],
-      environment: where.env,
-      ...(where.cwd === undefined ? {} : { directory: where.cwd }),
-    });
-    try {
-      leadToExec(command, held);
-      ensureRightsKept(held.pid);
-      return new CommandStart(held.pid);
-    } catch (error) {
-      end(held.pid);
-      throw error;
-    } finally {
-      held.release();
-    }
-  }
-
-  /** The process as if stopped; letting that go leaves it held. */
-  borrow(): StoppedProcess {
-    this.#task.forget();
-    return StoppedProcess.borrow(this.pid, this.#task);
-  }
-
-  /**
-   * Goes on to the next point at which something executable was mapped.
-   * @returns false when the dynamic linker is done: the program's own code, or a library's, is about to
-   * make its first system call; or when the process has ended.
-   */
-  advance(): boolean {
-    for (;;) {
-      const registers = this.#enterFromLoader();
-      if (registers === undefined) return false;
-      const isMap =
-        registers.get('origRax') === SYS_MMAP && (registers.get('rdx') & PROT_EXEC) !== 0n;
-      if (this.#step() === undefined) return false;
-      if (isMap) return true;
-    }
-  }
-
-  /**
-   * Goes on until the first thread has its id where glibc's dynamic linker puts it (`__tls_init_tp`: what
-   * set_tid_address returns), or until the linker is done or gives up.
-   */
-  settleThread(): void {
-    for (let isSet = false; ;) {
-      const call = this.#enterFromLoader()?.get('origRax');
-      if (call === undefined || call === SYS_EXIT_GROUP || isSet) return;
-      // It is stored behind the call: that has happened when the next one begins.
-      isSet = call === SYS_SET_TID_ADDRESS;
-      if (this.#step() === undefined) return;
-    }
-  }
-
-  /** Ends a command that was not to be started after all: it has not run any code of its own. */
-  abandon(): void {
-    this.#held = false;
-    end(this.pid);
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#held) detach(this.#task.tid);
-    this.#held = false;
-  }
-
-  /** To the next entry into a system call by the dynamic linker; undefined when it is done, or the process has ended. */
-  #enterFromLoader(): Registers | undefined {
-    if (this.#loader === undefined || this.#step() === undefined) return undefined;
-    const registers = getRegisters(this.#task.tid);
-    const rip = registers.get('rip');
-    if (rip >= this.#loader.start && rip < this.#loader.end) return registers;
-    log('command %d: first system call outside of the dynamic linker', this.pid);
-    return undefined;
-  }
-
-  /** To the next entry into, or exit from, a system call; signals are passed on. */
-  #step(): Stopped | undefined {
-    this.#task.forget();
-    let signal = 0;
-    for (;;) {
-      resumeToSystemCall(this.#task.tid, signal);
-      const status = waitFor(this.pid);
-      if (status?.kind !== 'stopped') {
-        this.#held = false;
-        return undefined;
-      }
-      if (status.systemCall && status.event === 0) return status;
-      signal = status.event === 0 ? status.signal : 0;
-    }
+  get registers(): Registers {
+    return getRegisters(this.tid);
   }
 
   /** The file in which the first instruction lies, unless that is the program itself. */
-  #findLoader(): MemoryMapping | undefined {
+  findLoader(): MemoryMapping | undefined {
     const maps = readMaps(this.pid);
-    const first = findMapping(maps, address(this.#task.registers.get('rip')));
+    const first = findMapping(maps, address(this.registers.get('rip')));
     const program = maps.find(({ path }) => path.startsWith('/'));
     if (first === undefined || first.inode !== program?.inode) return first;
     // A linker that was started by hand loads the program that it was told; all others are static.
@@ -162,22 +141,52 @@ export class CommandStart implements Disposable {
   }
 }
 
-/** From the shell that holds it to the command's own first instruction. */
-function leadToExec(command: readonly string[], held: HeldCommand): void {
-  const { pid } = held;
+/**
+ * Starts a command, and holds it at its exec. It is a child of the calling thread.
+ * @param isFollowed whether all that it makes is held, too
+ * @throws TraplineError `no-file` or `not-permitted` when it can't be executed, or would lose rights.
+ */
+export function startCommand(
+  command: readonly string[],
+  where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
+  isFollowed: boolean,
+): HeldProcess {
+  const shell = spawnHeld(command, {
+    // Named, though they are the same: Node marks what it inherits to be closed by an exec.
+    stdio: [0, 1, 2],
+    environment: where.env,
+    ...(where.cwd === undefined ? {} : { directory: where.cwd }),
+  });
+  try {
+    leadToExec(command, shell, isFollowed);
+    ensureRightsKept(shell.pid);
+    return adopt(shell.pid);
+  } catch (error) {
+    end(shell.pid);
+    throw error;
+  } finally {
+    shell.release();
+  }
+}
+
+/** Ends a command that was not to be started after all: it has not run any code of its own. */
+export function abandonCommand(process: HeldProcess): void {
+  held.forget(process);
+  end(process.pid);
+}
+
+/** From the shell that holds it to the command's exec. */
+function leadToExec(command: readonly string[], shell: HeldCommand, isFollowed: boolean): void {
+  const { pid } = shell;
   // The first task of a process has the process's id.
   const tid = pid as unknown as Tid;
-  seize(tid, TraceOption.sysgood | TraceOption.exec);
+  seize(tid, isFollowed ? FOLLOW : TraceOption.sysgood | TraceOption.exec);
   // The shell's own exec may still be on its way out of the kernel: what stops for us is past it.
   interrupt(tid);
   runUntil(command, pid, TraceEvent.stop, () => interrupt(tid));
-  held.release();
+  shell.release();
   resume(tid);
   runUntil(command, pid, TraceEvent.exec);
-  // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
-  resumeToSystemCall(tid);
-  const exit = waitFor(pid);
-  if (exit?.kind !== 'stopped') throw notExecuted(command, exit);
 }
 
 /** Passes signals on until an event stops a command. */

@@ -113,6 +113,15 @@ export class TargetSet implements Disposable, Iterable<Target> {
     };
   }
 
+  /** A process runs another program now, or none. @returns its source, unless nothing of ours is in it */
+  depart(pid: Pid): number | undefined {
+    const target = this.#current.get(pid);
+    if (target === undefined) return undefined;
+    if (target.jump.memory === undefined) this.delete(target);
+    this.#current.delete(pid);
+    return target.jump.memory === undefined ? undefined : target.source;
+  }
+
   /** Whether a process has our probes from the one that forked it. */
   isInherited({ pid, maps }: WalkedProcess): boolean {
     const segments = maps.filter(({ path }) => path === SEGMENT_PATH);

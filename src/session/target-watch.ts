@@ -28,7 +28,10 @@ export class TargetWatch implements Disposable {
   #targets: Watched[];
   /** Processor time of those that were forgotten. */
   #past = 0;
-  readonly #isCommand: boolean;
+  /** The command that the session started, if it did. */
+  readonly #command: number | undefined;
+  /** Whether processes are held that are not watched here. */
+  #isFollowing: boolean;
   readonly #isEndless: boolean;
   readonly #client: TracerClient;
   readonly #onEnd: (pid: number) => void;
@@ -41,9 +44,10 @@ export class TargetWatch implements Disposable {
   constructor(
     {
       processorTimes,
-      isCommand,
+      command,
       isEndless,
-    }: Pick<OpenReply, 'processorTimes' | 'isCommand' | 'isEndless'>,
+      isFollowing,
+    }: Pick<OpenReply, 'processorTimes' | 'command' | 'isEndless' | 'isFollowing'>,
     client: TracerClient,
     onEnd: (pid: number) => void,
     onSearch: () => void,
@@ -51,7 +55,8 @@ export class TargetWatch implements Disposable {
     this.#targets = processorTimes.map(({ pid, nanoseconds }) => {
       return { pid, first: nanoseconds, last: nanoseconds, end: undefined };
     });
-    this.#isCommand = isCommand;
+    this.#command = command;
+    this.#isFollowing = isFollowing;
     this.#isEndless = isEndless;
     this.#client = client;
     this.#onEnd = onEnd;
@@ -65,7 +70,7 @@ export class TargetWatch implements Disposable {
           this.#looking = undefined;
         });
       },
-      isCommand ? COMMAND_INTERVAL : INTERVAL,
+      command === undefined ? INTERVAL : COMMAND_INTERVAL,
     );
   }
 
@@ -77,8 +82,14 @@ export class TargetWatch implements Disposable {
     }
   }
 
-  /** A process is no target any more; what it used stays counted. */
+  /** No process is held any more. */
+  noteAlone(): void {
+    this.#isFollowing = false;
+  }
+
+  /** A process is no target any more; what it used stays counted. How a command ends is still to be told. */
   forget(pid: number): void {
+    if (pid === this.#command) return;
     for (const target of this.#targets) {
       if (target.pid !== pid) continue;
       target.last = Math.max(target.last, cpuNanoseconds(pid));
@@ -89,7 +100,8 @@ export class TargetWatch implements Disposable {
 
   /** Whether all targets have ended; never where every process is one. */
   get hasEnded(): boolean {
-    return !this.#isEndless && this.#targets.every(({ end }) => end !== undefined);
+    if (this.#isEndless || this.#isFollowing) return false;
+    return this.#targets.every(({ end }) => end !== undefined);
   }
 
   /** Processor time that the targets used since the beginning, in nanoseconds. */
@@ -102,7 +114,9 @@ export class TargetWatch implements Disposable {
    * started is watched to its end, whose status only we can be told.
    */
   letGo(): void {
-    if (!this.#isCommand || this.hasEnded) this[Symbol.dispose]();
+    this.#isFollowing = false;
+    for (const { pid } of this.#targets) this.forget(pid);
+    if (this.#command === undefined || this.hasEnded) this[Symbol.dispose]();
   }
 
   /** Looks once more, now. */
@@ -134,7 +148,7 @@ export class TargetWatch implements Disposable {
 
   async #noteEnd(target: Watched): Promise<void> {
     const { pid } = target;
-    if (!this.#isCommand) {
+    if (pid !== this.#command) {
       this.#note(target, { pid });
       return;
     }

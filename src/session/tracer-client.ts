@@ -4,7 +4,15 @@ import { Worker } from 'node:worker_threads';
 
 import { TraplineError, type ErrorDetails } from '../base/errors.ts';
 import { commandTable } from '../sys/commands.ts';
-import type { ReplyMessage, RequestMessage, TracerMethods } from './protocol.ts';
+import { WakeCall } from '../process/waker.ts';
+import type {
+  Notice,
+  NoticeMessage,
+  ReplyMessage,
+  RequestMessage,
+  TracerData,
+  TracerMethods,
+} from './protocol.ts';
 
 interface Waiting {
   readonly resolve: (value: unknown) => void;
@@ -23,6 +31,11 @@ const MEMORY = { maxYoungGenerationSizeMb: 12, maxOldGenerationSizeMb: 2000 };
 export class TracerClient {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
+  readonly #wake = new WakeCall();
+  readonly #endWait = (): void => this.#wake.end();
+  /** What was told before somebody listened. */
+  #untold: Notice[] = [];
+  #listener: ((notice: Notice) => void) | undefined;
   #nextId = 1;
   #failure: unknown;
 
@@ -50,11 +63,19 @@ export class TracerClient {
       // Node's own options are not for it: a program given by `-e` has some that a thread refuses.
       execArgv: [],
       resourceLimits: MEMORY,
-      workerData: commandTable(),
+      workerData: { commands: commandTable(), wake: this.#wake.table } satisfies TracerData,
     });
-    this.#worker.on('message', (reply: ReplyMessage) => this.#receive(reply));
+    this.#worker.on('message', (message: ReplyMessage | NoticeMessage) => {
+      if ('notice' in message) this.#hear(message.notice);
+      else this.#receive(message);
+    });
     this.#worker.on('error', (error) => this.#fail(error));
-    this.#worker.on('exit', () => this.#fail(threadEnded()));
+    this.#worker.on('exit', () => {
+      process.off('exit', this.#endWait);
+      this.#fail(threadEnded());
+    });
+    // Node waits for its threads then, and this one may wait for tracees.
+    process.on('exit', this.#endWait);
     // A session that is forgotten doesn't keep the process alive; a request under way does.
     this.#worker.unref();
   }
@@ -69,6 +90,7 @@ export class TracerClient {
     const request: RequestMessage = { id, method, arguments: parameters };
     this.#worker.ref();
     this.#worker.postMessage(request);
+    this.#wake.wake();
     return new Promise((resolve, reject) => {
       const settle = (value: unknown): void => {
         // The tracer answers by the type of the method that was called.
@@ -78,12 +100,26 @@ export class TracerClient {
     });
   }
 
+  /** Has a function told what the tracer tells without being asked; what it told before, at once. */
+  listen(listener: (notice: Notice) => void): void {
+    this.#listener = listener;
+    const untold = this.#untold;
+    this.#untold = [];
+    for (const notice of untold) listener(notice);
+  }
+
   /** Ends the thread. */
   async end(): Promise<void> {
     this.#failure ??= threadEnded();
+    this.#wake.end();
     // Whoever waits for this has nothing else, perhaps, that keeps the program alive.
     this.#worker.ref();
     await this.#worker.terminate();
+  }
+
+  #hear(notice: Notice): void {
+    if (this.#listener === undefined) this.#untold.push(notice);
+    else this.#listener(notice);
   }
 
   #receive(reply: ReplyMessage): void {

@@ -1,23 +1,46 @@
-/** The entry of the tracer's thread: one request after another, each answered by a value or an error. */
+/**
+ * The entry of the tracer's thread: one request after another, each answered by a value or an error; and what tasks have to
+ * tell that are held.
+ */
 
-import { parentPort, workerData } from 'node:worker_threads';
+import {
+  parentPort,
+  receiveMessageOnPort,
+  workerData,
+  type MessagePort,
+} from 'node:worker_threads';
 
 import { ensure, TraplineError } from '../base/errors.ts';
 import { enableKillSwitch } from '../sys/call.ts';
 import { shareCommands } from '../sys/commands.ts';
-import type { ReplyMessage, RequestMessage } from './protocol.ts';
+import { Waker } from '../process/waker.ts';
+import type { NoticeMessage, ReplyMessage, RequestMessage, TracerData } from './protocol.ts';
 import { Tracer } from './tracer.ts';
 
 const port = parentPort;
 ensure(port !== null, 'the tracer runs in a thread of its own');
 enableKillSwitch();
-ensure(workerData instanceof SharedArrayBuffer, 'the tracer is given the table of commands');
-shareCommands(workerData);
-const tracer = new Tracer();
-
-port.on('message', ({ id, method, arguments: parameters }: RequestMessage) => {
-  port.postMessage(answer(id, method, parameters));
+const { commands, wake } = workerData as TracerData; // given by TracerClient
+shareCommands(commands);
+const waker = new Waker(wake);
+const tracer = new Tracer(waker, (notice) => {
+  port.postMessage({ notice } satisfies NoticeMessage);
 });
+
+port.on('message', (request: RequestMessage) => {
+  reply(port, request);
+  // While tasks are held nobody else may wait for them, and nothing but a wait tells of them: messages come in between.
+  while (tracer.isHolding && !waker.isEnding) {
+    const next = receiveMessageOnPort(port);
+    if (next === undefined) tracer.attend();
+    // Whatever comes by this port is a request.
+    else reply(port, next.message as RequestMessage);
+  }
+});
+
+function reply(to: MessagePort, { id, method, arguments: parameters }: RequestMessage): void {
+  to.postMessage(answer(id, method, parameters));
+}
 
 function answer(
   id: number,

@@ -1,13 +1,13 @@
 /** The tracer: owns ptrace, everything in targets, and what is known of files. Runs in its own thread. */
 
-import { address, pid as brandPid, type Pid } from '../base/brand.ts';
-import { ensure, TraplineError } from '../base/errors.ts';
+import { address, pid as brandPid } from '../base/brand.ts';
+import { ensure } from '../base/errors.ts';
 import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
 import { usableTracefs } from '../engines/kernel/tracefs.ts';
 import type { HitCost } from '../probe/engine.ts';
-import { EventNames } from '../probe/names.ts';
-import { ownTaskId, signalName } from '../sys/signals.ts';
-import { waitFor } from '../sys/wait.ts';
+import { held } from '../process/held.ts';
+import type { Waker } from '../process/waker.ts';
+import { ownTaskId } from '../sys/signals.ts';
 import { decodeAt } from '../x64/decode.ts';
 import { explainProbe } from './explain.ts';
 import type { MeasuredConsumer } from './cost.ts';
@@ -17,14 +17,16 @@ import { JumpEngine } from './jump-engine.ts';
 import { KernelEngine } from './kernel-engine.ts';
 import { cleanProcesses, describeProcesses } from './leftovers.ts';
 import { listFile } from './list-file.ts';
-import { PlaceRegistry } from './place-registry.ts';
-import { ProbeAddition } from './probing.ts';
-import { cpuNanoseconds, processorTimesOf } from './processor-time.ts';
+import { ProbeSet } from './probe-set.ts';
+import type { ProbeAddition } from './probing.ts';
+import { processorTimesOf } from './processor-time.ts';
 import type {
   AddReply,
   Candidate,
   EndReply,
   ExtendReply,
+  Following,
+  Notice,
   OpenReply,
   SessionShape,
   TracerMethods,
@@ -33,8 +35,11 @@ import type {
   WantedProcess,
 } from './protocol.ts';
 import { describeTarget } from './selection.ts';
-import { CommandStart } from './startup.ts';
-import { refusalOfAll } from './refusals.ts';
+import { firstProgram } from './first-program.ts';
+import { FollowedTargets } from './followed.ts';
+import { Follower } from './follower.ts';
+import { abandonCommand, startCommand } from './startup.ts';
+import { StartedCommand } from './started-command.ts';
 import { symbolize } from './symbolize.ts';
 import { SessionWalks } from './walks.ts';
 import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './held.ts';
@@ -47,16 +52,35 @@ import type {
   TargetSelection,
 } from './types.ts';
 
+const NO_FILTERS: Following = { hasFilters: false, filtersChildren: false };
+
 /** Answers the main thread's requests. One session's, or none for `status`, `clean` and `list`. */
 export class Tracer implements TracerMethods {
   readonly #files = new FileCache();
-  readonly #names = new EventNames();
-  readonly #registry = new PlaceRegistry<ProbeAddition>();
-  readonly #probes = new Map<number, ProbeAddition>();
+  readonly #probes = new ProbeSet(this.#files);
   readonly #walks = new SessionWalks(this.#files);
   #session: SessionEngine | undefined;
-  #nextProbe = 1;
-  #command: { readonly pid: Pid; end: EndReply | undefined } | undefined;
+  #command: StartedCommand | undefined;
+  #follower: Follower | undefined;
+  #followed: FollowedTargets | undefined;
+  readonly #waker: Waker;
+  readonly #notify: (notice: Notice) => void;
+
+  /** @param notify tells the main thread something without being asked */
+  constructor(waker: Waker, notify: (notice: Notice) => void) {
+    this.#waker = waker;
+    this.#notify = notify;
+  }
+
+  /** Whether tasks are held: then this thread waits for them, in {@link attend}. */
+  get isHolding(): boolean {
+    return this.#follower?.isHolding === true;
+  }
+
+  /** Waits until a task that is held has something to tell, or the thread is woken. */
+  attend(): void {
+    this.#follower?.attend();
+  }
 
   prepare(): void {
     decodeAt(new Uint8Array([0x90]), 0, address(0n));
@@ -66,19 +90,27 @@ export class Tracer implements TracerMethods {
     selection: TargetSelection,
     shape: SessionShape,
     probes: readonly WantedProbe[],
+    following: Following | undefined,
   ): OpenReply {
     const engine = this.#begin(shape);
     try {
       engine.attach(selection, probes);
+      if (following !== undefined) this.#follow(following, true).seize(engine.pids);
+      const additions = this.#probes.make(probes);
       const processorTimes = processorTimesOf(engine.pids);
-      const additions = this.#additions(probes);
-      engine.add(additions);
-      const added = this.#replies(additions);
-      const targets = this.#describe();
+      const lacking = engine.add(additions);
+      if (following !== undefined) for (const addition of lacking) engine.expect(addition);
+      const added = this.#probes.keep(additions, engine);
+      const targets = engine.pids.map(describeTarget);
       const { isEndless, isWalking } = engine;
       const stops = engine.stops();
-      const is = { tracer: ownTaskId(), isCommand: false, isEndless, isWalking };
-      return { processorTimes, ...is, targets, added, stops };
+      const is = {
+        tracer: ownTaskId(),
+        isEndless,
+        isWalking,
+        isFollowing: following !== undefined,
+      };
+      return { processorTimes, command: undefined, ...is, targets, added, stops };
     } catch (error) {
       this.abandon();
       throw error;
@@ -90,23 +122,33 @@ export class Tracer implements TracerMethods {
     where: { readonly cwd?: string; readonly env: Readonly<Record<string, string | undefined>> },
     shape: SessionShape,
     probes: readonly WantedProbe[],
+    following: Following | undefined,
   ): OpenReply {
     const engine = this.#begin(shape);
-    using start = CommandStart.begin(command, where);
+    const isFollowing = following !== undefined;
+    const process = startCommand(command, where, isFollowing);
+    const { pid } = process;
     try {
-      engine.begin(start);
-      const processorTimes = processorTimesOf(engine.pids);
-      const added = this.#probeWhileStarting(start, engine, probes);
-      // What is probed is there, but stubs have to know the task, too: else each hit asks the kernel.
-      start.settleThread();
-      engine.started();
-      this.#command = { pid: start.pid, end: undefined };
-      const targets = this.#describe();
+      const additions = this.#probes.make(probes);
+      const follower = this.#follow(following ?? NO_FILTERS, isFollowing);
+      if (following?.hasFilters === true) {
+        for (const addition of additions) engine.expect(addition);
+      } else {
+        engine.begin(pid);
+        follower.lead(process, firstProgram(pid, additions, engine, isFollowing));
+      }
+      const processorTimes = processorTimesOf([pid]);
+      const added = this.#probes.keep(additions, engine);
+      this.#command = new StartedCommand(pid);
+      const targets = engine.pids.map(describeTarget);
       const stops = engine.stops();
-      const is = { tracer: ownTaskId(), isCommand: true, isEndless: false, isWalking: false };
-      return { processorTimes, ...is, targets, added, stops };
+      if (following?.hasFilters === true) follower.takeProgram(process);
+      else if (isFollowing) held.go(process);
+      else held.letGo(process);
+      const is = { tracer: ownTaskId(), isEndless: false, isWalking: false, isFollowing };
+      return { processorTimes, command: pid, ...is, targets, added, stops };
     } catch (error) {
-      start.abandon();
+      abandonCommand(process);
       this.abandon();
       throw error;
     }
@@ -120,33 +162,28 @@ export class Tracer implements TracerMethods {
   }
 
   walk(pids: readonly number[] | undefined): WalkReply {
-    const reply = this.#walks.walk(pids, this.#engine, this.#probes.values());
-    for (const { pid, source } of reply.ended) {
-      this.#registry.forget(brandPid(pid));
-      for (const addition of this.#probes.values()) addition.forget(pid, source);
-    }
+    const reply = this.#walks.walk(pids, this.#engine, this.#probes.all.values());
+    for (const { pid, source } of reply.ended) this.#probes.forget(brandPid(pid), source);
     return reply;
   }
 
   extend(wanted: readonly WantedProcess[]): ExtendReply {
     const engine = this.#engine;
     const touched = new Set<number>();
-    const pids = wanted.map(({ pid, probes }) => {
-      const known = probes.flatMap((id) => this.#probes.get(id) ?? []);
+    for (const { pid, probes } of wanted) {
+      const known = probes.flatMap((id) => this.#probes.all.get(id) ?? []);
       engine.extend(brandPid(pid), known);
       for (const id of probes) touched.add(id);
-      return brandPid(pid);
-    });
-    const added = [...touched].flatMap((id) => {
-      const known = this.#probes.get(id);
-      return known === undefined ? [] : [this.#told(known)];
-    });
-    const targets = pids.filter((pid) => engine.pids.includes(pid));
-    return {
-      added,
-      targets: targets.map((pid) => describeTarget(pid)),
-      processorTimes: processorTimesOf(targets),
-    };
+    }
+    const pids = wanted.map(({ pid }) => brandPid(pid));
+    return this.#probes.extended(pids, touched, engine);
+  }
+
+  decide(pids: readonly number[], wanted: readonly WantedProcess[]): void {
+    for (const pid of pids) {
+      const probes = wanted.find((one) => one.pid === pid)?.probes ?? [];
+      this.#follower?.decide(brandPid(pid), probes);
+    }
   }
 
   retire(sources: readonly number[]): void {
@@ -154,42 +191,32 @@ export class Tracer implements TracerMethods {
   }
 
   add(request: WantedProbe): AddReply {
-    const additions = this.#additions([request]);
+    const additions = this.#probes.make([request]);
+    const engine = this.#engine;
     try {
-      this.#engine.add(additions);
-      const [reply] = this.#replies(additions);
+      const lacking = engine.add(additions);
+      if (this.#followed !== undefined) {
+        for (const addition of lacking) engine.expect(addition);
+        this.#offer(additions);
+      }
+      const [reply] = this.#probes.keep(additions, engine);
       ensure(reply !== undefined, 'one request, one reply');
       return reply;
     } catch (error) {
       // All or nothing: where some targets have it already, they lose it again.
-      for (const { consumers } of additions) this.#engine.remove(consumers);
+      for (const { consumers } of additions) engine.remove(consumers);
       for (const addition of additions) addition.release();
       throw error;
     }
   }
 
   remove(probe: number): readonly string[] {
-    const known = this.#probes.get(probe);
-    if (known === undefined) return [];
-    this.#probes.delete(probe);
-    known.release();
-    return this.#engine.remove(known.consumers);
+    const known = this.#probes.take(probe);
+    return known === undefined ? [] : this.#engine.remove(known.consumers);
   }
 
   pollEnd(): EndReply | undefined {
-    const command = this.#command;
-    if (command === undefined || command.end !== undefined) return command?.end;
-    // Read before the wait takes it away: a zombie still has its times.
-    const spent = cpuNanoseconds(command.pid);
-    const status = waitFor(command.pid, { poll: true });
-    if (status === undefined || status.kind === 'stopped') return undefined;
-    command.end = {
-      pid: command.pid,
-      code: status.kind === 'exited' ? status.code : undefined,
-      signal: status.kind === 'signaled' ? signalName(status.signal) : undefined,
-      cpuNanoseconds: spent,
-    };
-    return command.end;
+    return this.#command?.poll();
   }
 
   measure(consumers: readonly MeasuredConsumer[]): readonly HitCost[] {
@@ -202,7 +229,12 @@ export class Tracer implements TracerMethods {
 
   leave(): readonly string[] {
     this.#probes.clear();
-    return this.#session?.leave() ?? [];
+    this.#follower?.beginLeaving();
+    try {
+      return this.#session?.leave() ?? [];
+    } finally {
+      this.#follower?.leave();
+    }
   }
 
   release(): readonly string[] {
@@ -212,6 +244,7 @@ export class Tracer implements TracerMethods {
   close(): void {
     this.#session?.close();
     this.#session = undefined;
+    if (!this.isHolding) this.#waker.end();
   }
 
   /** A session that can't begin leaves nothing behind: not in its targets, and not in our process either. */
@@ -265,62 +298,35 @@ export class Tracer implements TracerMethods {
     const { engine } = shape;
     this.#session =
       engine === 'kernel'
-        ? new KernelEngine(shape, this.#files, this.#registry)
-        : new JumpEngine(shape, this.#files, this.#registry);
+        ? new KernelEngine(shape, this.#files, this.#probes.registry)
+        : new JumpEngine(shape, this.#files, this.#probes.registry);
     return this.#session;
   }
 
-  /** Adds each probe as soon as its file is mapped. */
-  #probeWhileStarting(
-    start: CommandStart,
-    engine: SessionEngine,
-    requests: readonly WantedProbe[],
-  ): AddReply[] {
-    const additions = this.#additions(requests);
-    let waiting = additions;
-    do {
-      waiting = engine.add(waiting);
-    } while (waiting.length > 0 && start.advance());
-    return this.#replies(additions);
+  /** Held processes that had no probe so far may get one that is new. */
+  #offer(additions: readonly ProbeAddition[]): void {
+    const pids = this.#follower?.untouched() ?? [];
+    const found = pids.filter((pid) => this.#followed?.offer(pid, additions) === true);
+    if (found.length === 0) return;
+    const reply = this.#probes.extended(found, new Set(), this.#engine);
+    this.#notify({ kind: 'extended', reply });
   }
 
-  #additions(requests: readonly WantedProbe[]): ProbeAddition[] {
-    const known = { files: this.#files, names: this.#names, registry: this.#registry };
-    return requests.map((request) => new ProbeAddition(this.#nextProbe++, request, known));
-  }
-
-  /** @throws TraplineError for all probes that can't be at once: whoever names hundreds asks once. */
-  #replies(additions: readonly ProbeAddition[]): AddReply[] {
-    const refusals: TraplineError[] = [];
-    const replies = additions.flatMap((addition) => {
-      try {
-        return [this.#reply(addition)];
-      } catch (error) {
-        if (!(error instanceof TraplineError) || error.code !== 'refused') throw error;
-        refusals.push(error);
-        return [];
-      }
+  #follow(following: Following, isFollowing: boolean): Follower {
+    const targets = new FollowedTargets({
+      engine: this.#engine,
+      walks: this.#walks,
+      probes: this.#probes,
+      following,
+      notify: this.#notify,
     });
-    if (refusals.length > 0) throw refusalOfAll(refusals, additions.length);
-    return replies;
-  }
-
-  #reply(addition: ProbeAddition): AddReply {
-    const engine = this.#engine;
-    addition.ensureUse(engine.pids);
-    this.#probes.set(addition.id, addition);
-    return this.#told(addition);
-  }
-
-  /** What became of a probe since the last time that it was told. */
-  #told(addition: ProbeAddition): AddReply {
-    const engine = this.#engine;
-    const probe = addition.result;
-    engine.note(probe);
-    return { probe, sources: engine.newSources(), consumers: addition.takeNewConsumers() };
-  }
-
-  #describe(): OpenReply['targets'] {
-    return this.#engine.pids.map((pid) => describeTarget(pid));
+    if (isFollowing) {
+      this.#waker.begin();
+      this.#followed = targets;
+    }
+    this.#follower = new Follower(targets, ({ process: { pid }, status, nanoseconds }) => {
+      if (pid === this.#command?.pid) this.#command.noteEnd(status, nanoseconds);
+    });
+    return this.#follower;
   }
 }

@@ -51,6 +51,8 @@ export interface SessionOptions {
   readonly ringBudget?: number;
   /** Names every stub in `/tmp/perf-PID.map`, so that profilers can show them. */
   readonly perfMap?: boolean;
+  /** Whether the targets, and all that they make from now on, are held by ptrace: docs/cli.md, `--follow`. False if absent. */
+  readonly follow?: boolean;
   /** Told of each process that becomes a target after the session has begun; what it throws ends the search for more, which is a problem. */
   readonly onTarget?: (target: TargetInfo) => void;
   /**
@@ -60,7 +62,7 @@ export interface SessionOptions {
   readonly onProblem?: (problem: string) => void;
 }
 
-/** How a command is started. */
+/** How a command is started; `follow` is true if absent, but for the kernel engine. */
 export interface SpawnOptions extends SessionOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;

@@ -54,6 +54,11 @@ export class SessionWalks {
     return { candidates: candidatesOf(changed, wanted), ...departed };
   }
 
+  /** A process's mappings of the file of a probe. */
+  mappingsOf(addition: ProbeAddition, process: WalkedProcess): MemoryMapping[] {
+    return this.#fileOf(addition).mappingsIn(process);
+  }
+
   get #ours(): ProcessWalk {
     return (this.#walk ??= new ProcessWalk(sparedProcesses()));
   }

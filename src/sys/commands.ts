@@ -27,7 +27,9 @@ export function addCommand(pid: Pid): void {
 
 /** Forgets a command whose end was waited for: its number may become another's. */
 export function forgetCommand(pid: number): void {
-  commands.forEach((_, slot) => Atomics.compareExchange(commands, slot, pid, 0));
+  // Asked at the end of every task.
+  const slot = commands.indexOf(pid);
+  if (slot >= 0) Atomics.compareExchange(commands, slot, pid, 0);
 }
 
 /** Whether a process is a command that was started to be traced. */

@@ -17,6 +17,7 @@ const GETEVENTMSG = 0x4201;
 const GETSIGINFO = 0x4202;
 const SEIZE = 0x4206;
 const INTERRUPT = 0x4207;
+const LISTEN = 0x4208;
 const GETSIGMASK = 0x420a;
 const SETSIGMASK = 0x420b;
 const SECCOMP_GET_FILTER = 0x420c;
@@ -26,11 +27,19 @@ const GET_RSEQ_CONFIGURATION = 0x420f;
 export const TraceOption = {
   /** System call stops are told apart from a SIGTRAP by bit 7 of the signal. */
   sysgood: 1,
+  /** Children are seized at birth, with the same options. */
+  fork: 2,
+  vfork: 4,
+  /** New threads too. */
+  clone: 8,
   exec: 0x10,
 } as const;
 
 /** What a stop's event field can hold. */
 export const TraceEvent = {
+  fork: 1,
+  vfork: 2,
+  clone: 3,
   exec: 4,
   /** PTRACE_EVENT_STOP: our interrupt, or a group stop (then the signal says which). */
   stop: 128,
@@ -58,6 +67,11 @@ export function resume(tid: Tid, signal = 0): void {
 /** Lets a stopped task run to its next entry into, or exit from, a system call. */
 export function resumeToSystemCall(tid: Tid, signal = 0): void {
   check(ptrace(SYSCALL, tid, 0, BigInt(signal)), `step task ${tid}`);
+}
+
+/** Leaves a task in the stop of its process (SIGSTOP) and has it report when that ends; only from {@link TraceEvent.stop}. */
+export function listen(tid: Tid): void {
+  check(ptrace(LISTEN, tid, 0, null), `leave task ${tid} stopped`);
 }
 
 /**
@@ -107,7 +121,7 @@ export function getSignalInfo(tid: Tid): Uint8Array {
   return info;
 }
 
-/** What came with a ptrace event: after an exec, the task's former id. */
+/** What came with a ptrace event: after an exec the task's former id, after a fork the child's. */
 export function getEventMessage(tid: Tid): bigint {
   const message = Buffer.alloc(8);
   check(ptrace(GETEVENTMSG, tid, 0, message), `read the ptrace event of task ${tid}`);

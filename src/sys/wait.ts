@@ -4,8 +4,10 @@ import { type Pid, type Tid } from '../base/brand.ts';
 import { forgetCommand } from './commands.ts';
 import { bind, counted, errnoName, lastErrno, systemError } from './call.ts';
 
+const P_ALL = 0;
 const P_PID = 1;
 const WNOHANG = 1;
+const WSTOPPED = 2;
 const WEXITED = 4;
 const WNOWAIT = 0x0100_0000;
 const WNOTHREAD = 0x2000_0000;
@@ -14,18 +16,24 @@ const CLD_EXITED = 1;
 const CLD_KILLED = 2;
 const CLD_DUMPED = 3;
 
+/** How a task ended. */
+export type EndStatus =
+  | { readonly kind: 'exited'; readonly tid: number; readonly code: number }
+  | { readonly kind: 'signaled'; readonly tid: number; readonly signal: number };
+
+/** A stop: `signal` without its system call bit; `event` a TraceEvent or 0; `systemCall`: at its entry or exit. */
+export interface StopStatus {
+  readonly kind: 'stopped';
+  readonly tid: number;
+  readonly signal: number;
+  readonly event: number;
+  readonly systemCall: boolean;
+}
+
 /** What a wait told about a task. */
 export type WaitStatus =
-  | { readonly kind: 'exited'; readonly tid: number; readonly code: number }
-  | { readonly kind: 'signaled'; readonly tid: number; readonly signal: number }
-  /** `signal` without its system call bit; `event` a TraceEvent or 0; `systemCall`: at its entry or exit. */
-  | {
-      readonly kind: 'stopped';
-      readonly tid: number;
-      readonly signal: number;
-      readonly event: number;
-      readonly systemCall: boolean;
-    }
+  | EndStatus
+  | StopStatus
   /** Nothing to wait for: the task is gone and was waited for, or was never ours. */
   | { readonly kind: 'none' };
 
@@ -49,10 +57,10 @@ const INFO_STATUS = 24;
 const info = Buffer.alloc(INFO_SIZE);
 
 /** @returns what waitid answered, -1 for an error; 1 when nothing happened. `info` tells the rest. */
-const look: (id: number, options: number) => number = counted(
-  (id: number, options: number) => {
+const look: (kind: number, id: number, options: number) => number = counted(
+  (kind: number, id: number, options: number) => {
     info.writeInt32LE(0, INFO_PID);
-    const result = waitid(P_PID, id, info, options);
+    const result = waitid(kind, id, info, options);
     return result === 0 && info.readInt32LE(INFO_PID) === 0 ? 1 : result;
   },
   (result) => result !== 1,
@@ -69,21 +77,44 @@ const look: (id: number, options: number) => number = counted(
  * @returns undefined with `poll` when nothing happened.
  */
 export function waitFor(id: Pid | Tid, options: WaitOptions = {}): WaitStatus | undefined {
-  const flags = WEXITED | WALL | WNOTHREAD | (options.poll === true ? WNOHANG : 0);
+  const status = wait(P_PID, id, options);
+  // A task id is as good as a process id here.
+  if (status?.kind === 'exited' || status?.kind === 'signaled') takeEnd(id as Tid);
+  return status;
+}
+
+/**
+ * As {@link waitFor}, for whichever tracee or child has something to tell, and nothing is taken away: who answers an
+ * end calls {@link takeEnd}. A stop that nobody answers is told again and again, and hides others: see {@link takeStop}.
+ */
+export function waitForAny(options: WaitOptions = {}): WaitStatus | undefined {
+  return wait(P_ALL, 0, options);
+}
+
+/**
+ * Takes away a stop that was seen, so that {@link waitForAny} does not tell it again while the task stays in it.
+ * Never a stop for a signal: see {@link waitFor}.
+ */
+export function takeStop(tid: Tid): void {
+  look(P_PID, tid, WSTOPPED | WALL | WNOTHREAD | WNOHANG);
+}
+
+/** Takes away the end of a task that {@link waitForAny} told. */
+export function takeEnd(tid: Tid): void {
+  look(P_PID, tid, WEXITED | WALL | WNOTHREAD | WNOHANG);
+  forgetCommand(tid);
+}
+
+function wait(kind: number, id: number, options: WaitOptions): WaitStatus | undefined {
+  const flags = WNOWAIT | WEXITED | WALL | WNOTHREAD | (options.poll === true ? WNOHANG : 0);
   for (;;) {
-    const result = look(id, flags | WNOWAIT);
+    const result = look(kind, id, flags);
     if (result === 1) return undefined;
-    if (result === 0) {
-      const status = decodeInfo(info);
-      if (status.kind !== 'stopped') {
-        look(id, flags);
-        forgetCommand(id);
-      }
-      return status;
-    }
+    if (result === 0) return decodeInfo(info);
     const name = errnoName(lastErrno());
     if (name === 'ECHILD') return { kind: 'none' };
-    if (name !== 'EINTR') throw systemError(`wait for task ${id}`);
+    if (name !== 'EINTR')
+      throw systemError(kind === P_ALL ? 'wait for tasks' : `wait for task ${id}`);
   }
 }
 

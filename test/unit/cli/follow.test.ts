@@ -23,6 +23,8 @@ const summary: Summary = {
 /** A session that does nothing but end: by itself when told, its iteration when it is stopped. */
 class FakeSession implements FollowedSession {
   readonly targets = [{ pid: 12, comm: 'ls', executable: '/bin/ls' }];
+  readonly command = 12;
+  readonly isFollowing = false;
   readonly probes = [];
   readonly ended: Promise<readonly TargetEnd[]>;
   stops = 0;

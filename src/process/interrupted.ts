@@ -1,0 +1,45 @@
+/** System calls of held tasks that were interrupted, although the program would not have seen it. */
+
+import { readFileSync } from 'node:fs';
+
+import type { Tid } from '../base/brand.ts';
+import { getRegisters, setRegisters } from '../sys/ptrace.ts';
+import { Signal } from '../sys/signals.ts';
+import { isInterrupted, keepInterruptedCall } from './restart.ts';
+
+/** What nobody is told of unless there is a handler: signal(7), "Ign". */
+const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([
+  Signal.child,
+  Signal.continue,
+  Signal.urgent,
+  Signal.window,
+]);
+
+/** See {@link keepInterruptedCall}. */
+export function keepTaskCall(tid: Tid): void {
+  keepInterruptedCall({
+    registers: getRegisters(tid),
+    setRegisters: (registers) => setRegisters(tid, registers),
+  });
+}
+
+/**
+ * A signal that a program ignores is dropped when it is sent (kernel/signal.c, sig_ignored), but not where there is a
+ * tracer: the task's system call is interrupted for it. Most are made again by the kernel; those that would answer
+ * EINTR are made again by this.
+ * @param tid a task that has stopped for the signal
+ */
+export function keepIgnoredCall(tid: Tid, signal: number): void {
+  const registers = getRegisters(tid);
+  if (!isInterrupted(registers) || !isIgnored(tid, signal)) return;
+  keepInterruptedCall({ registers, setRegisters: (changed) => setRegisters(tid, changed) });
+}
+
+function isIgnored(tid: Tid, signal: number): boolean {
+  const text = readFileSync(`/proc/${tid}/status`, 'latin1');
+  const has = (field: string): boolean => {
+    const mask = new RegExp(`^${field}:\\s*([0-9a-f]+)$`, 'm').exec(text)?.[1];
+    return mask !== undefined && ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n;
+  };
+  return has('SigIgn') || (IGNORED_BY_DEFAULT.has(signal) && !has('SigCgt'));
+}

@@ -1,0 +1,38 @@
+/** The first program of a command that is started. */
+
+import type { Pid } from '../base/brand.ts';
+import { TraplineError } from '../base/errors.ts';
+import type { SessionEngine } from './engine.ts';
+import type { ProbeAddition } from './probing.ts';
+import { describeTarget } from './selection.ts';
+import type { StartWork } from './startup.ts';
+
+/**
+ * It gets each probe as soon as its file is mapped; unlike in later programs, what can't be added is thrown.
+ * @param isFollowed whether what it begins later may map the files that it does not
+ */
+export function firstProgram(
+  pid: Pid,
+  additions: readonly ProbeAddition[],
+  engine: SessionEngine,
+  isFollowed: boolean,
+): StartWork {
+  let waiting = additions;
+  return {
+    probe: () => {
+      waiting = engine.add(waiting);
+      return waiting.length > 0;
+    },
+    isProbed: true,
+    settled: () => {
+      engine.started(pid);
+      if (isFollowed) for (const addition of waiting) engine.expect(addition);
+    },
+    foreign: () => {
+      throw new TraplineError({
+        code: 'unsupported',
+        message: `${describeTarget(pid).executable} is a 32-bit program, which can't be probed`,
+      });
+    },
+  };
+}
