@@ -66,7 +66,7 @@ export function residentBytes(pid: number): number {
 }
 
 /** What all threads of a process have used. */
-function processorSeconds(pid: number): number {
+export function processorSeconds(pid: number): number {
   const nanoseconds = processorNanoseconds(brandPid(pid));
   if (nanoseconds === undefined) throw new Error('the command ended');
   return Number(nanoseconds) / 1e9;

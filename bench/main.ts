@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 
 import { measureCoverage } from './coverage.ts';
 import { measureEverything } from './everything.ts';
+import { measureFollowing } from './follow.ts';
 import { measureHits } from './hit.ts';
 import { measureIdle } from './idle.ts';
 import { measureLatency } from './latency.ts';
@@ -27,6 +28,7 @@ const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   reader: measureReader,
   idle: measureIdle,
   walk: measureWalks,
+  follow: measureFollowing,
   everything: measureEverything,
   coverage: () => measureCoverage({ files, isWhole: values.all }),
 };

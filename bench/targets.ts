@@ -27,6 +27,11 @@ export type MeasuredFunction =
 export type MethodFunction =
   `method_${'nop' | 'jump' | 'jump_several' | 'short_jump' | 'pun' | 'springboard'}`;
 
+/** bench/follow.c. */
+export function compileFollow(): string {
+  return compileFixture({ sources: [join(folder, 'follow.c')], name: 'trapline-follow' });
+}
+
 /** bench/target.c with bench/hand.c. */
 export function compileTarget(): string {
   return compileWith({ name: 'trapline-bench' });

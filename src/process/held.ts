@@ -90,7 +90,7 @@ export class HeldTasks {
     return this.#table.add(pid, tid, state);
   }
 
-  /** Has another task of ours answered by a function: whoever waits for all is told of it. */
+  /** Has a child of ours answered by a function while it is not held: whoever waits for all is told of it. */
   expect(tid: Tid, answer: (status: WaitStatus) => void): void {
     this.#others.set(tid, answer);
   }
@@ -126,10 +126,11 @@ export class HeldTasks {
   take(status: WaitStatus): void {
     if (status.kind === 'none') return;
     const tid = brandTid(status.tid);
+    if (status.kind === 'stopped' && releaseIfLingering(tid)) return;
     const other = this.#others.get(tid);
-    if (other !== undefined) other(status);
+    if (other !== undefined && this.#table.processOf(tid) === undefined) other(status);
     else if (status.kind !== 'stopped') this.#takeEnd(tid, status);
-    else if (!releaseIfLingering(tid)) ignoreGone(() => this.#answer(tid, status));
+    else ignoreGone(() => this.#answer(tid, status));
   }
 
   /** Lets a process go on from where it is parked. */

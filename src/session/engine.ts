@@ -36,10 +36,11 @@ export interface SessionEngine {
   started(pid: Pid): void;
   /**
    * Adds probes wherever their files are.
+   * @param isOneOfMany whether it is no reason to do nothing at all that nothing can be done in one process
    * @returns those whose file no target maps; nothing was done about them.
    * @throws TraplineError as resolving does, and when nothing could be done at all.
    */
-  add(additions: readonly ProbeAddition[]): ProbeAddition[];
+  add(additions: readonly ProbeAddition[], isOneOfMany?: boolean): ProbeAddition[];
   /**
    * Sees that the file of a probe is there, though no target maps it yet.
    * @throws TraplineError as resolving does.
@@ -55,6 +56,8 @@ export interface SessionEngine {
   noteWalk(walked: Walked): Departed;
   /** A process runs another program now, or none. @returns its source, if something writes to it */
   depart(pid: Pid): number | undefined;
+  /** Takes probes out of a forked child of a source's process: its own copy of them. @returns whether it has none left */
+  takeFrom(child: Pid, source: number, consumers: ReadonlySet<number>): boolean;
   /** The source of a process that is a target itself. */
   sourceOf(pid: Pid): number | undefined;
   /** The source whose segment has an inode. */

@@ -77,6 +77,14 @@ export class FollowedTargets implements FollowedSession {
     return mapped.length > 0;
   }
 
+  keepOnly(pid: Pid, source: number, wanted: readonly number[]): boolean {
+    const unwanted = [...this.#parts.probes.all.values()].filter(({ id }) => !wanted.includes(id));
+    const consumers = unwanted.flatMap((addition) =>
+      addition.consumers.filter((one) => one.source === source).map(({ consumer }) => consumer),
+    );
+    return this.#parts.engine.takeFrom(pid, source, new Set(consumers));
+  }
+
   depart(pid: Pid): number | undefined {
     this.#added.delete(pid);
     const source = this.#parts.engine.depart(pid);

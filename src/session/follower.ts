@@ -11,6 +11,7 @@ import { mapsIfReadable, SEGMENT_PATH } from '../engines/jump/spaces.ts';
 import { held } from '../process/held.ts';
 import { holdProcess, pause } from '../process/hold.ts';
 import type { HeldEvent, HeldProcess } from '../process/held-process.ts';
+import { ignoreGone } from '../process/tasks.ts';
 import { lostRight } from '../process/permission.ts';
 import { cpuNanoseconds } from './processor-time.ts';
 import type { Notice } from './protocol.ts';
@@ -32,6 +33,8 @@ export interface FollowedSession {
   ask(pid: Pid): void;
   /** What is to be done with a new program. @param probes those that it is to get; all if undefined */
   workFor(pid: Pid, probes: readonly number[] | undefined): StartWork;
+  /** A child that was forked keeps only some probes. @returns whether it has none left */
+  keepOnly(pid: Pid, source: number, probes: readonly number[]): boolean;
   /** A program has started up: who reads is to know of its events. */
   started(pid: Pid): void;
   /** The source of a process whose program has ended, if it had one; its children may go on. */
@@ -53,6 +56,8 @@ export class Follower {
   readonly #session: FollowedSession;
   readonly #starts = new Map<Pid, ProgramStart>();
   readonly #spaces = new Map<Pid, Space>();
+  /** Children that wait for the answer what they keep, with the source from which they have it. */
+  readonly #children = new Map<Pid, number>();
   /** Sources whose process has ended, while others may still write to them. */
   readonly #departed = new Set<number>();
   readonly #onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void;
@@ -123,7 +128,32 @@ export class Follower {
   decide(pid: Pid, probes: readonly number[]): void {
     const process = held.get(pid);
     if (process === undefined || this.#isLeaving) return;
-    this.#startUp(process, probes);
+    const source = this.#children.get(pid);
+    this.#children.delete(pid);
+    if (source === undefined) {
+      this.#startUp(process, probes);
+      return;
+    }
+    // It may have been killed.
+    ignoreGone(() => {
+      const isUntouched = this.#session.keepOnly(pid, source, probes);
+      if (isUntouched) this.#spaces.set(pid, { source: undefined });
+    });
+    held.go(process);
+  }
+
+  /** What a child has inherited is taken out again before it runs, if nobody wants it: not where its parent would lose it. */
+  #askOfChild(process: HeldProcess): void {
+    const { pid } = process;
+    const space = this.#spaces.get(pid);
+    const isShared = [...this.#spaces].some(([other, one]) => other !== pid && one === space);
+    const source = space && this.#sourceOf(space);
+    if (source === undefined || isShared) {
+      held.go(process);
+      return;
+    }
+    this.#children.set(pid, source);
+    this.#session.ask(pid);
   }
 
   /** No program gets probes any more: they are about to be taken out. */
@@ -155,7 +185,7 @@ export class Follower {
         this.#spaces.set(pid, this.#spaceOf(event));
         return;
       case 'waiting':
-        held.go(process);
+        this.#askOfChild(process);
         return;
       case 'executed':
         this.#depart(pid);
@@ -167,6 +197,7 @@ export class Follower {
         return;
       case 'ended':
         this.#starts.delete(pid);
+        this.#children.delete(pid);
         this.#depart(pid);
         this.#onEnd(event);
         if (held.isEmpty) this.#session.notify({ kind: 'alone' });

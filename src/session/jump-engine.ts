@@ -92,26 +92,33 @@ export class JumpEngine implements SessionEngine {
     return this.#targets.depart(pid);
   }
 
+  takeFrom(child: Pid, source: number, consumers: ReadonlySet<number>): boolean {
+    const target = this.#targets.get(source);
+    const isAll = consumers.size === target?.nextConsumer;
+    if (consumers.size > 0) target?.jump.leaveSpace(child, isAll ? undefined : consumers);
+    return isAll;
+  }
+
   sourceOf(pid: Pid): number | undefined {
     const target = this.#targets.of(pid);
-    return target?.jump.memory === undefined ? undefined : target.source;
+    return target?.jump.memory && target.source;
   }
 
   sourceAt(inode: bigint): number | undefined {
     return [...this.#targets].find(({ jump }) => jump.memory?.inode === inode)?.source;
   }
 
-  add(additions: readonly ProbeAddition[]): ProbeAddition[] {
+  add(
+    additions: readonly ProbeAddition[],
+    isOneOfMany: boolean = this.#isEndless,
+  ): ProbeAddition[] {
     if (this.#isEndless) {
       for (const pid of new Set(additions.flatMap(({ pids }) => pids))) this.#take(pid);
     }
     // A file that one target maps is not waited for.
-    const lacking = this.#targets.current.map((target) =>
-      this.#tryAddTo(target, additions, this.#isEndless),
-    );
-    const nowhere = additions.filter((addition) =>
-      lacking.every((some) => some.includes(addition)),
-    );
+    const targets = this.#targets.current;
+    const lacking = targets.map((target) => this.#tryAddTo(target, additions, isOneOfMany));
+    const nowhere = additions.filter((one) => lacking.every((some) => some.includes(one)));
     if (!this.#isEndless) return nowhere;
     for (const addition of nowhere) this.expect(addition);
     this.#dropUntouched();

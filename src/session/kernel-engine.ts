@@ -100,13 +100,9 @@ export class KernelEngine implements SessionEngine {
     // There is one source, for all processes.
   }
 
-  sourceOf(): undefined {
-    // As above.
-  }
-
-  sourceAt(): undefined {
-    // As above.
-  }
+  readonly takeFrom = (): boolean => false;
+  readonly sourceOf = (): undefined => undefined;
+  readonly sourceAt = (): undefined => undefined;
 
   extend(): void {
     // The kernel finds processes by itself.

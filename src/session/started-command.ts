@@ -1,9 +1,9 @@
 /** How the command of a session ends. */
 
-import type { Pid } from '../base/brand.ts';
+import type { Pid, Tid } from '../base/brand.ts';
 import { held } from '../process/held.ts';
 import { signalName } from '../sys/signals.ts';
-import { waitFor, type EndStatus } from '../sys/wait.ts';
+import { takeEnd, waitFor, type EndStatus } from '../sys/wait.ts';
 import { cpuNanoseconds } from './processor-time.ts';
 import type { EndReply } from './protocol.ts';
 
@@ -14,6 +14,15 @@ export class StartedCommand {
 
   constructor(pid: Pid) {
     this.pid = pid;
+    // The first task of a process has the process's id.
+    const tid = pid as unknown as Tid;
+    // When it was let go, and others are held still.
+    held.expect(tid, (status) => {
+      if (status.kind !== 'exited' && status.kind !== 'signaled') return;
+      const spent = cpuNanoseconds(pid);
+      takeEnd(tid);
+      this.noteEnd(status, spent);
+    });
   }
 
   /** How it has ended, if it has. */
@@ -29,6 +38,7 @@ export class StartedCommand {
 
   /** It was told. @param spent what it used of the processor */
   noteEnd(status: EndStatus, spent: number): void {
+    held.expectNoMore(this.pid as unknown as Tid); // see above
     this.#end = {
       pid: this.pid,
       code: status.kind === 'exited' ? status.code : undefined,

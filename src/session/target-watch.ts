@@ -64,14 +64,15 @@ export class TargetWatch implements Disposable {
     this.ended = new Promise((resolve) => {
       this.#resolve = resolve;
     });
-    this.#timer = setInterval(
-      () => {
-        this.#looking ??= this.#look().finally(() => {
-          this.#looking = undefined;
-        });
-      },
-      command === undefined ? INTERVAL : COMMAND_INTERVAL,
-    );
+    // Where processes are held, the tracer tells that they have ended.
+    const isPolled = command !== undefined && !isFollowing;
+    this.#timer = setInterval(() => this.#lookSoon(), isPolled ? COMMAND_INTERVAL : INTERVAL);
+  }
+
+  #lookSoon(): void {
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+    });
   }
 
   /** Watches further processes. */
@@ -85,6 +86,8 @@ export class TargetWatch implements Disposable {
   /** No process is held any more. */
   noteAlone(): void {
     this.#isFollowing = false;
+    // A look that is under way has perhaps passed somebody by: the next one comes soon enough.
+    this.#lookSoon();
   }
 
   /** A process is no target any more; what it used stays counted. How a command ends is still to be told. */

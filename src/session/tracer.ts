@@ -194,7 +194,7 @@ export class Tracer implements TracerMethods {
     const additions = this.#probes.make([request]);
     const engine = this.#engine;
     try {
-      const lacking = engine.add(additions);
+      const lacking = engine.add(additions, this.#followed && true);
       if (this.#followed !== undefined) {
         for (const addition of lacking) engine.expect(addition);
         this.#offer(additions);

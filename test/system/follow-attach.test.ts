@@ -128,13 +128,15 @@ test('a probe that is added later is in all that is held, and in what comes; one
   assertExact(summary);
 });
 
+function spawnStorm(n: number): Promise<Session> {
+  return spawn(['sh', '-c', `${program} storm 20 ${n} > /dev/null; ${program} hit ${n}`], {
+    probes: [counting],
+  });
+}
+
 test('two commands at once, of one process', async () => {
-  const spawnOne = (n: number): Promise<Session> =>
-    spawn(['sh', '-c', `${program} storm 20 ${n} > /dev/null; ${program} hit ${n}`], {
-      probes: [counting],
-    });
-  await using first = await spawnOne(3);
-  await using second = await spawnOne(4);
+  await using first = await spawnStorm(3);
+  await using second = await spawnStorm(4);
   const ends = await Promise.all([first.ended, second.ended]);
   assert.deepEqual(
     ends.map(([end]) => end?.status?.code),

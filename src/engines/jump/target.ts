@@ -115,7 +115,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
    */
   leave(): string[] {
     const kept: string[] = [];
-    this.#inEachSpace((pid) => kept.push(...this.#leaveSpace(pid)));
+    this.#inEachSpace((pid) => kept.push(...this.leaveSpace(pid)));
     // Last: what is hit until its site is restored is still recorded.
     this.#memory?.end();
     return kept;
@@ -134,10 +134,11 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     }
   }
 
-  /** @returns what had to stay: all of it, where the process can't be stopped now. */
-  #leaveSpace(pid: Pid): readonly string[] {
+  /** Takes all of the session, or `only` these, out of one process. @returns what had to stay: all, where it can't be stopped now. */
+  leaveSpace(pid: Pid, only?: ReadonlySet<number>): readonly string[] {
     try {
-      return this.#withdraw(pid, () => true, true).problems;
+      const which = ({ consumer }: ProgramRow): boolean => only?.has(consumer) !== false;
+      return this.#withdraw(pid, which, only === undefined).problems;
     } catch (error) {
       if (!(error instanceof TraplineError) || error.code === 'no-process') throw error;
       return [
