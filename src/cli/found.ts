@@ -3,6 +3,7 @@
 import type { TargetInfo } from '../index.ts';
 import type { Painter } from '../screen/colour.ts';
 import { printable } from '../screen/text.ts';
+import { processName } from './process-name.ts';
 import { notice, type Messages } from './messages.ts';
 import { counted } from './summary.ts';
 
@@ -66,6 +67,6 @@ export class FoundProcesses implements Disposable {
 function namesOf(found: readonly TargetInfo[]): string {
   const rest = found.length - NAMES_SHOWN;
   const shown = found.slice(0, rest === 1 ? found.length : NAMES_SHOWN);
-  const names = shown.map(({ pid, comm }) => `${printable(comm)} (${pid})`).join(', ');
+  const names = shown.map(processName).join(', ');
   return `${names}${rest > 1 ? ` and ${counted(rest, 'process')} more` : ''}`;
 }

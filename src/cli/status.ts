@@ -15,6 +15,7 @@ import { formatCount, formatDuration } from '../screen/numbers.ts';
 import { renderTable, type Column } from '../screen/table.ts';
 import { printable } from '../screen/text.ts';
 import { ExitStatus, writeAll } from './messages.ts';
+import { processName } from './process-name.ts';
 import { counted } from './summary.ts';
 import { waitingFor } from './waiting.ts';
 
@@ -67,10 +68,10 @@ export function renderStatus(
 function renderProcess(each: ProcessStatus, now: number, paint: Painter): string[] {
   const { sessions, sites, mappedBytes, unreadable } = each;
   if (sessions.length + sites.length + mappedBytes === 0 && unreadable === undefined) {
-    return [`${paint.bold(`${printable(each.comm)} (${each.pid})`)}: nothing of Trapline`];
+    return [`${paint.bold(processName(each))}: nothing of Trapline`];
   }
   const size = `${formatCount(Math.ceil(mappedBytes / 1024))} KiB mapped`;
-  const name = paint.bold(`${printable(each.comm)} (${each.pid})`);
+  const name = paint.bold(processName(each));
   const places = counted(sites.length, 'place');
   const style = { indent: '  ', paintHeading: paint.dim };
   const broken = unreadable === undefined ? [] : [`  ${printable(unreadable)}`];

@@ -7,6 +7,7 @@ import { formatCount } from '../screen/numbers.ts';
 import { renderTable } from '../screen/table.ts';
 import { printable } from '../screen/text.ts';
 import { notice } from './messages.ts';
+import { processName } from './process-name.ts';
 import { counted, renderStops } from './summary.ts';
 
 const NAMES_SHOWN = 3;
@@ -26,7 +27,7 @@ export function renderAttached(attached: Attached, paint: Painter = PLAIN): stri
   const only = targets.length === 1 ? targets[0] : undefined;
   const where =
     only !== undefined
-      ? `${printable(only.comm)} (${String(only.pid)})`
+      ? processName(only)
       : pids.has(0)
         ? 'every process'
         : counted(pids.size, 'process');

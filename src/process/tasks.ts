@@ -29,6 +29,8 @@ export interface TaskStatus {
   readonly namespaceTid: number;
   /** Its process id in its own, innermost pid namespace. */
   readonly namespacePid: number;
+  /** Whether that is another pid namespace than the one of /proc, in which we number it. */
+  readonly isNamespaceInner: boolean;
 }
 
 /** The ids of the tasks of a process in ascending order; empty when it is gone. */
@@ -71,7 +73,13 @@ export function parseStatus(text: string): TaskStatus {
     shadowStack: words('x86_Thread_features').includes('shstk'),
     namespaceTid: Number(words('NSpid').at(-1) ?? 0),
     namespacePid: Number(words('NStgid').at(-1) ?? 0),
+    isNamespaceInner: words('NStgid').length > 1,
   };
+}
+
+/** The id that a process has in its own pid namespace, where that is another than ours: what people are shown beside ours. */
+export function innerPid(status: TaskStatus | undefined): { readonly namespacePid?: number } {
+  return status?.isNamespaceInner === true ? { namespacePid: status.namespacePid } : {};
 }
 
 /**

@@ -62,6 +62,8 @@ export interface HeldSite {
 /** What sessions, living and dead, hold in one process. */
 export interface ProcessStatus {
   readonly pid: number;
+  /** Its number in its own pid namespace (a container), if that is another than ours. */
+  readonly namespacePid?: number;
   readonly comm: string;
   readonly sessions: readonly HeldSession[];
   readonly sites: readonly HeldSite[];

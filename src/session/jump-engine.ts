@@ -160,7 +160,7 @@ export class JumpEngine implements SessionEngine {
         pid: target.pid,
         address: memory.mapping.address,
         shape: memory.layout,
-        samePidNamespace: status === undefined || status.namespacePid === target.pid,
+        samePidNamespace: status?.isNamespaceInner !== true,
       });
     }
     return handles;

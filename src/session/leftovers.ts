@@ -26,7 +26,7 @@ import { LIVENESS_NAME } from '../process/control.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
 import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
-import { readTaskStatus } from '../process/tasks.ts';
+import { innerPid, readTaskStatus } from '../process/tasks.ts';
 import { FUTEX_OWNER_DIED, FUTEX_TID_MASK } from '../sys/robust.ts';
 import { describedSessions } from './described.ts';
 import { isFile, type FileCache } from './files.ts';
@@ -41,8 +41,16 @@ export function describeProcesses(
   const ownerOf = describedSessions();
   return chosen(pids).map((pid) => {
     const maps = mapsIfReadable(pid);
-    const comm = readTaskStatus(pid)?.comm ?? '';
-    const empty = { pid, comm, sessions: [], sites: [], mappedBytes: mappedBytes(maps) };
+    const status = readTaskStatus(pid);
+    const comm = status?.comm ?? '';
+    const empty = {
+      pid,
+      ...innerPid(status),
+      comm,
+      sessions: [],
+      sites: [],
+      mappedBytes: mappedBytes(maps),
+    };
     if (!maps.some(isOurs)) return empty;
     try {
       using reader = new MemoryReader(pid);

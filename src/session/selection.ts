@@ -7,7 +7,7 @@ import { parseDefinition } from '../probe/definition.ts';
 import type { ProbeLocation } from '../probe/location.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import { explainRefusal } from '../process/permission.ts';
-import { isLive, listTasks, readTaskStatus } from '../process/tasks.ts';
+import { innerPid, isLive, listTasks, readTaskStatus } from '../process/tasks.ts';
 import { ownPid } from '../sys/signals.ts';
 import { fileMatcher } from './file-names.ts';
 import { ancestorsOf, executableOf } from './process-facts.ts';
@@ -74,7 +74,8 @@ export function selectProcesses(
 
 /** What people are shown of a target. */
 export function describeTarget(pid: Pid): TargetInfo {
-  return { pid, comm: readTaskStatus(pid)?.comm ?? '', executable: executableOf(pid) };
+  const status = readTaskStatus(pid);
+  return { pid, ...innerPid(status), comm: status?.comm ?? '', executable: executableOf(pid) };
 }
 
 function existing(number: number): Pid {

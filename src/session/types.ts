@@ -107,6 +107,8 @@ export interface AddedProbe {
 /** One target of a session. */
 export interface TargetInfo {
   readonly pid: number;
+  /** Its number in its own pid namespace (a container), if that is another than ours. */
+  readonly namespacePid?: number;
   readonly comm: string;
   readonly executable: string;
 }

@@ -169,6 +169,7 @@ test('a status file is parsed, namespaces included', () => {
     shadowStack: true,
     namespaceTid: 8,
     namespacePid: 7,
+    isNamespaceInner: true,
   });
 });
 
