@@ -15,7 +15,7 @@ import { PAGE_BYTES, wholePages } from '../base/page.ts';
 /** "TRAPSESS", read as a little-endian number. */
 export const SEGMENT_MAGIC = 0x5353455350415254n;
 /** Grows with every change of this file. */
-export const SEGMENT_VERSION = 4;
+export const SEGMENT_VERSION = 5;
 /** The largest record, in bytes; also the size of the spill area behind a ring. */
 export const MAX_RECORD_BYTES = 65_536;
 
@@ -33,6 +33,8 @@ export const SegmentHeader = {
   contextsOffset: 40, // u64
   /** u64: attempts to claim a context: no more were ever in use. Written with lock by the target. */
   claimed: 48,
+  /** u32: how many address spaces have claimed contexts. Written with lock by the target. */
+  spaces: 56,
   /** u32: announcements that were made, modulo 2^32. Written with lock by the target, which wakes who waits for it. */
   announced: 64,
   /** u32: how many of them were served. Written by the session, which wakes who waits for it. */
@@ -83,6 +85,8 @@ export const ContextHeader = {
   tid: 12,
   /** 16 bytes: the task's name when it claimed the context (PR_GET_NAME), NUL-terminated. */
   comm: 16,
+  /** u32: its address space, by the number that it took: task ids are unique in one pid namespace only. */
+  space: 40,
   /** u64: where the reader is; `ringBytes` at the first claim, from then on written by the reader only. */
   tail: 72,
   /** u64: end of the last reservation; 0 before the first claim, which sets it to `ringBytes`; written by the task only. */

@@ -162,6 +162,31 @@ test('--all says of a process in a container which number it has there', async (
   });
 });
 
+test('children that are put into pid namespaces of their own have the same numbers there, and lose no hit', async (context) => {
+  if (skipUnless(context, 'user-namespaces')) return;
+  await using target = await startTarget(compileFixture({ sources: ['life-fork.c'] }), ['50']);
+  await target.waitForLine('ready');
+  // Three rings for four tasks: what is counted by whom is seen by what the fourth misses.
+  const [children, calls, contexts] = [4, 10_000, 3];
+  await using session = await attach(
+    { pids: [target.pid] },
+    {
+      probes: [{ definition: 'life_work@life-fork', action: 'count' }],
+      ringBytes: 256 << 10,
+      ringBudget: contexts * (256 << 10),
+    },
+  );
+  await tell(target, `spaces ${children} ${calls}`);
+  const summary = await session.stop();
+  assertExact(summary);
+  const { hits, aggregated, missed } = eventOf(summary, 'life_work');
+  assert.deepEqual(
+    [hits, aggregated, missed.noContext],
+    [children * calls, contexts * calls, calls],
+  );
+  assert.doesNotMatch(readFileSync(`/proc/${target.pid}/maps`, 'utf8'), /memfd:trapline/);
+});
+
 /** A root that holds a program, its libraries, and a version of a library at a path that is ours too. */
 function makeRoot(folder: string, program: string, library: string, to: string): void {
   chmodSync(folder, 0o755);

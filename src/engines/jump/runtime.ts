@@ -44,8 +44,10 @@ export const CacheEntry = { fsBase: 0, context: 8, tidOffset: 16, bytes: 32 } as
 export const CACHE_SLOTS = 1024;
 /** Entries tried from the selected one on; as many stand behind the last slot. */
 const CACHE_WAYS = 8;
+/** u32 behind the entries: the number of this address space, 0 before it took one; a forked child's is wiped like the rest. */
+const SPACE_NUMBER = (CACHE_SLOTS + CACHE_WAYS) * CacheEntry.bytes;
 /** Bytes of the cache, whole pages. */
-export const CACHE_BYTES: number = wholePages((CACHE_SLOTS + CACHE_WAYS) * CacheEntry.bytes);
+export const CACHE_BYTES: number = wholePages(SPACE_NUMBER + 4);
 
 /**
  * Puts the address of the cache slot for the fs base in rax into rcx. Clobbers rdx. Stacks of threads
@@ -86,8 +88,9 @@ export function emitRuntime(
   code.mov('eax', StubCall.gettid).syscall().mov('edx', 'eax');
   code.mov('eax', StubCall.getpid).syscall().mov('esi', 'eax');
   const found = code.label('found');
+  emitSpaceNumber(code, session);
   emitFindOwn(code, session.segment, layout, found);
-  emitClaim(code, session.segment, layout, found);
+  emitClaim(code, session, layout, found);
   code.bind(found);
   emitRemember(code, session.segment);
   return code.finish();
@@ -136,16 +139,40 @@ function emitEachContext(
   code.add('rcx', layout.contextStride).dec('r11').jcc('ne', again);
 }
 
-/** Looks for a context that edx:esi (tid, pid) owns already; jumps to `found` with it in rcx. */
+/** Puts the number of this address space into eax; takes one at the first call in it. Clobbers rcx and r11. */
+function emitSpaceNumber(
+  code: Assembler,
+  { cache, segment }: Pick<SessionAddresses, 'cache' | 'segment'>,
+): void {
+  const have = code.label('have');
+  const number = mem({ base: 'rcx', width: 4 });
+  code.mov('rcx', address(cache + BigInt(SPACE_NUMBER))).mov('eax', number);
+  code.test('eax', 'eax').jcc('ne', have);
+  code.mov('r11', address(segment + BigInt(SegmentHeader.spaces))).mov('eax', 1);
+  code.lock().xadd(mem({ base: 'r11' }), 'eax');
+  code.lea('r11', mem({ base: 'rax', displacement: 1 })).xor('eax', 'eax');
+  // Another task of this space, or a handler on this one, may have been first.
+  code.lock().cmpxchg(number, 'r11d').jcc('ne', have).mov('eax', 'r11d');
+  code.bind(have);
+}
+
+/** Looks for a context that edx:esi (tid, pid) of the space eax owns already; jumps to `found` with it in rcx. */
 function emitFindOwn(code: Assembler, segment: Address, layout: SegmentLayout, found: Label): void {
   emitEachContext(code, segment, layout, (next) => {
     code.cmp(mem({ base: 'rcx', displacement: ContextHeader.tid }), 'edx').jcc('ne', next);
+    // Children that were put into pid namespaces of their own may have the same ids.
+    code.cmp(mem({ base: 'rcx', displacement: ContextHeader.space }), 'eax').jcc('ne', next);
     code.cmp(mem({ base: 'rcx', displacement: ContextHeader.pid }), 'esi').jcc('e', found);
   });
 }
 
 /** Claims a free context for edx:esi; returns 0 if there is none, else goes on to `found`. */
-function emitClaim(code: Assembler, segment: Address, layout: SegmentLayout, found: Label): void {
+function emitClaim(
+  code: Assembler,
+  { cache, segment }: Pick<SessionAddresses, 'cache' | 'segment'>,
+  layout: SegmentLayout,
+  found: Label,
+): void {
   const begun = code.label('begun');
   // First of all: a signal handler that never returns may leave a context claimed, but not uncounted.
   code.mov('rax', address(segment + BigInt(SegmentHeader.claimed)));
@@ -168,6 +195,8 @@ function emitClaim(code: Assembler, segment: Address, layout: SegmentLayout, fou
     code.lea('rsi', mem({ base: 'rcx', displacement: ContextHeader.comm }));
     code.mov('eax', StubCall.prctl).syscall();
     code.pop('rdx').pop('rcx').pop('rsi').pop('rdi');
+    code.mov('rax', address(cache + BigInt(SPACE_NUMBER))).mov('eax', mem({ base: 'rax' }));
+    code.mov(mem({ base: 'rcx', displacement: ContextHeader.space }), 'eax');
     code.mov(mem({ base: 'rcx', displacement: ContextHeader.pid }), 'esi');
     code.mov(mem({ base: 'rcx', displacement: ContextHeader.ready, width: 4 }), 1);
     code.jmp(found);
