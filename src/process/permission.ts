@@ -88,11 +88,16 @@ export function lostRight(process: Pid): string | undefined {
 const S_ISUID = 0o4000;
 const SET_GROUP = 0o2010;
 
+/** The name of every tracer's thread, as others see who holds a process. */
+export const TRACER_NAME = 'trapline-tracer';
 /** The name of a thread that holds what it traces for the whole session; at most 15 bytes. */
 export const HOLDER_NAME = 'trapline-follow';
 
 /** That somebody else traces a process, and goes on to. */
 export class HeldByAnother extends TraplineError {}
+
+/** That another session traces a process, for a moment: it is its turn. */
+export class AnotherTurn extends TraplineError {}
 
 function tracedBy(process: Pid, tracer: number): TraplineError {
   const status = readTaskStatus(tracer as Tid); // the kernel's own number
@@ -104,7 +109,8 @@ function tracedBy(process: Pid, tracer: number): TraplineError {
       hint: 'A process has one tracer at a time: end that session, or start it with --no-follow.',
     });
   }
-  return new TraplineError({
+  const TracedError = name === TRACER_NAME ? AnotherTurn : TraplineError;
+  return new TracedError({
     code: 'busy',
     message: `process ${process} is being traced by ${name} (${tracer})`,
     hint: `a process has one tracer at a time: try again when ${name} has let it go`,

@@ -13,13 +13,16 @@ import {
 import { ensure, TraplineError } from '../base/errors.ts';
 import { enableKillSwitch } from '../sys/call.ts';
 import { shareCommands } from '../sys/commands.ts';
+import { TRACER_NAME } from '../process/permission.ts';
 import { Waker } from '../process/waker.ts';
+import { nameThread } from '../sys/signals.ts';
 import type { NoticeMessage, ReplyMessage, RequestMessage, TracerData } from './protocol.ts';
 import { Tracer } from './tracer.ts';
 
 const port = parentPort;
 ensure(port !== null, 'the tracer runs in a thread of its own');
 enableKillSwitch();
+nameThread(TRACER_NAME);
 const { commands, wake } = workerData as TracerData; // given by TracerClient
 shareCommands(commands);
 const waker = new Waker(wake);
