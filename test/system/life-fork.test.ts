@@ -241,6 +241,36 @@ test('a child that outlives its parent and the session that was killed: clean gi
   await quit(target);
 });
 
+test('a task filter is asked of the process that is chosen, and of no child that it forks', async () => {
+  await inFolder(async (folder) => {
+    const program = join(folder, 'life-fork');
+    copyFileSync(compileFixture({ sources: ['life-fork.c'] }), program);
+    await using target = await startTarget(program, [String(CALLS)]);
+    await target.waitForLine('ready');
+    const asked: number[] = [];
+    const tasks = {
+      accepts: ({ pid }: { readonly pid: number }) => asked.push(pid) > 0 && pid === target.pid,
+    };
+    const probe = { definition: `life_work@${program} pid=%si:u32`, tasks };
+    for (const selection of [{ pids: [target.pid] }, { all: true }]) {
+      await using session = await attach(selection, { probes: [probe] });
+      const seen = new Set<number>();
+      const reading = new Reading(session, ({ pid }) => seen.add(pid));
+      const before = reading.total;
+      const { children } = await tell(target, 'fork 3');
+      // What they execute is another program, which has no probes without --follow, and is none that is looked for.
+      await tell(target, 'spawn 2');
+      const summary = await session.stop();
+      await reading.done;
+      assertExact(summary);
+      assert.equal(eventOf(summary, 'life_work').hits, 3 * CALLS);
+      assert.equal(reading.total - before, 3 * CALLS);
+      assert.deepEqual(seen, new Set(children.map(({ pid }) => pid)));
+    }
+    assert.deepEqual(new Set(asked), new Set([Number(target.pid)]));
+  });
+});
+
 test('a storm of 1,000 short children: every hit, each by its own id, and nothing is left', async () => {
   await using target = await startFork();
   const { worker: pid } = target;
