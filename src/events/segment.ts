@@ -78,10 +78,10 @@ export type RecordSink = (context: ContextReader, index: RecordIndex) => void;
 /**
  * Writes the header of a new segment. Before any task can see it. Contexts stay as they are, all zeros: the
  * target stands still meanwhile, and each would cost a page.
- * @throws TraplineError `internal` when the buffer is shorter than the shape asks.
+ * @param buffer the segment, or its first page
  */
 export function formatSegment(buffer: ArrayBufferLike, shape: SegmentShape): SegmentLayout {
-  const layout = checkedLayout(buffer, shape);
+  const layout = layoutSegment(shape);
   const view = new DataView(buffer, 0, PAGE_BYTES);
   view.setUint32(SegmentHeader.version, SEGMENT_VERSION, true);
   view.setUint32(SegmentHeader.headerBytes, PAGE_BYTES, true);

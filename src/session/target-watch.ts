@@ -28,6 +28,8 @@ export class TargetWatch implements Disposable {
   #targets: Watched[];
   /** Processor time of those that were forgotten. */
   #past = 0;
+  /** Those that the session began with, but where every process is one. */
+  readonly #named: ReadonlySet<number>;
   /** The command that the session started, if it did. */
   readonly #command: number | undefined;
   /** Whether processes are held that are not watched here. */
@@ -55,6 +57,7 @@ export class TargetWatch implements Disposable {
     this.#targets = processorTimes.map(({ pid, nanoseconds }) => {
       return { pid, first: nanoseconds, last: nanoseconds, end: undefined };
     });
+    this.#named = new Set(isEndless ? [] : processorTimes.map(({ pid }) => pid));
     this.#command = command;
     this.#isFollowing = isFollowing;
     this.#isEndless = isEndless;
@@ -90,9 +93,9 @@ export class TargetWatch implements Disposable {
     this.#lookSoon();
   }
 
-  /** A process is no target any more; what it used stays counted. How a command ends is still to be told. */
+  /** A process is no target any more; what it used stays counted. The end of one that was named is still to be told. */
   forget(pid: number): void {
-    if (pid === this.#command) return;
+    if (this.#named.has(pid)) return;
     for (const target of this.#targets) {
       if (target.pid !== pid) continue;
       target.last = Math.max(target.last, cpuNanoseconds(pid));

@@ -11,6 +11,7 @@ const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
+const PAGE_BYTES = 4096;
 const FAILED = 0xffff_ffff_ffff_ffffn;
 
 const mmap: (
@@ -49,6 +50,7 @@ export class Mapping implements Disposable {
   readonly length: number;
   #open = true;
   #view: ArrayBuffer | undefined;
+  #firstPage: ArrayBuffer | undefined;
 
   constructor(at: Address, length: number) {
     this.address = at;
@@ -62,6 +64,12 @@ export class Mapping implements Disposable {
   get view(): ArrayBuffer {
     this.#view ??= viewMemory(this.address, this.length);
     return this.#view;
+  }
+
+  /** The first page alone, for who writes a header: of a view so small V8 takes no notice. */
+  get firstPage(): ArrayBuffer {
+    this.#firstPage ??= viewMemory(this.address, Math.min(this.length, PAGE_BYTES));
+    return this.#firstPage;
   }
 
   protect(protection: number): void {

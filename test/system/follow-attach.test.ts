@@ -74,6 +74,7 @@ test('a session ends with the last of all that it holds', async () => {
   assert.equal(hasEnded, false);
   process.kill(target.pid, 'SIGKILL');
   await ended;
+  assert.deepEqual(await session.ended, [{ pid: target.pid }]);
   assert.equal(await hitsOf(session), 7);
   assertExact(await session.stop());
 });

@@ -88,7 +88,7 @@ test('its own child, by a shell that waits for it, is probed as any other proces
 });
 
 test('a command that one session has started is probed by another one of this process', async () => {
-  await using first = await spawn(['sleep', '30'], { probes: [] });
+  await using first = await spawn(['sleep', '30'], { probes: [], follow: false });
   const pid = first.targets[0]?.pid;
   assert.ok(pid !== undefined);
   await using second = await attach({ pids: [pid] }, { probes: [probe] });

@@ -67,7 +67,7 @@ export class SessionMemory implements Disposable {
 
   /** Tells the stubs where the runtime keeps the thread id; until then each hit asks the kernel. */
   setTidOffset(offset: number): void {
-    new DataView(this.mapping.view).setUint32(SegmentHeader.tidOffset, offset, true);
+    new DataView(this.mapping.firstPage).setUint32(SegmentHeader.tidOffset, offset, true);
   }
 
   /** Says to the stubs that nobody reads any more. Hits from now on are counted as `tracer gone`. */
@@ -85,8 +85,8 @@ export class SessionMemory implements Disposable {
 const SMALL_SHAPE: SegmentShape = { contextCount: 1, consumerCapacity: 1, ringBytes: 1 << 18 };
 
 /**
- * Our own address space for a segment that is about to be made, prepared before the target is stopped: a
- * view of so much memory lets V8 collect garbage, and code that runs for the first time is compiled.
+ * Our own address space for a segment that is about to be made, prepared before the target is stopped: code that runs for
+ * the first time is compiled.
  * Whoever made it disposes it, unless {@link injectSessionMemory} has taken it over.
  */
 export class SegmentDraft implements Disposable {
@@ -100,15 +100,15 @@ export class SegmentDraft implements Disposable {
     this.layout = layoutSegment(shape);
     // Not accessible, so that it counts for nothing: it may be larger than what is free.
     this.#mapping = mapMemory(this.layout.totalBytes, { protection: Protection.none });
-    void this.#mapping.view;
+    void this.#mapping.firstPage;
     formatSegment(new ArrayBuffer(layoutSegment(SMALL_SHAPE).totalBytes), SMALL_SHAPE);
   }
 
   /** Maps the file where the draft is, and formats it. The view is the same. */
   replaceBy(fd: number): void {
-    const { address: at, length, view } = this.#mapping;
+    const { address: at, length, firstPage } = this.#mapping;
     mapMemory(length, { fd, at });
-    formatSegment(view, this.shape);
+    formatSegment(firstPage, this.shape);
   }
 
   /** The mapping, which is the caller's from now on. */
