@@ -12,6 +12,7 @@ import { measureHits } from './hit.ts';
 import { measureIdle } from './idle.ts';
 import { measureLatency } from './latency.ts';
 import { describeMachine, isQuiet, readMachine } from './machine.ts';
+import { measureLoading } from './loading.ts';
 import { measureMethods } from './methods.ts';
 import { measurePrograms } from './programs.ts';
 import { measureReader } from './reader.ts';
@@ -29,6 +30,7 @@ const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   idle: measureIdle,
   walk: measureWalks,
   follow: measureFollowing,
+  loading: measureLoading,
   everything: measureEverything,
   coverage: () => measureCoverage({ files, isWhole: values.all }),
 };

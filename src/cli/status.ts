@@ -52,7 +52,9 @@ export function renderStatus(
     ...processes.flatMap((each) => renderProcess(each, now, paint)),
     ...kernel.map((each) => renderKernel(each, paint)),
   ];
-  const live = processes.some(({ sites }) => sites.some(({ state }) => state === 'live'));
+  const live = processes.some(({ sites, hooks = [] }) =>
+    [...sites, ...hooks].some(({ state }) => state === 'live'),
+  );
   const dead =
     processes.some(({ sessions }) => sessions.some(({ alive }) => !alive)) ||
     kernel.some(({ alive }) => !alive);
@@ -66,7 +68,7 @@ export function renderStatus(
 }
 
 function renderProcess(each: ProcessStatus, now: number, paint: Painter): string[] {
-  const { sessions, sites, mappedBytes, unreadable } = each;
+  const { sessions, sites, hooks = [], mappedBytes, unreadable } = each;
   if (sessions.length + sites.length + mappedBytes === 0 && unreadable === undefined) {
     return [`${paint.bold(processName(each))}: nothing of Trapline`];
   }
@@ -75,7 +77,7 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
   const places = counted(sites.length, 'place');
   const style = { indent: '  ', paintHeading: paint.dim };
   const broken = unreadable === undefined ? [] : [`  ${printable(unreadable)}`];
-  const rows = sites.flatMap((site) => siteRows(site, sessions));
+  const rows = [...sites, ...hooks].flatMap((site) => siteRows(site, sessions));
   return [
     `${name}: ${places}, ${size}${punsOf(each)}`,
     ...broken,
@@ -96,6 +98,9 @@ const COLUMNS: readonly Column[] = [
   { heading: 'a hit', align: 'right' },
 ];
 
+/** Stands for a probe where a session has a program of its own. */
+const OWN = 'tells the session of libraries';
+
 /** One row for each program at a place; what is the same for all stands in the first. */
 function siteRows(site: HeldSite, sessions: readonly HeldSession[]): string[][] {
   const where = [site.name, hex(site.address), site.state, site.method, site.found];
@@ -107,7 +112,7 @@ function siteRows(site: HeldSite, sessions: readonly HeldSession[]): string[][] 
     return [
       ...(at === 0 ? where : where.map(() => '')),
       String(tracer),
-      known === undefined ? String(probe) : probeText(known),
+      probe === 0 ? OWN : known === undefined ? String(probe) : probeText(known),
       hits === undefined ? '' : formatCount(hits),
       cost === undefined ? '' : formatDuration(cost),
     ];
@@ -154,10 +159,11 @@ function sessionLines(session: HeldSession, pid: number, now: number, paint: Pai
 }
 
 function toJson(each: ProcessStatus): string {
-  const sites = each.sites.map((site) => ({
-    ...site,
-    address: hex(site.address),
-    offset: hex(site.offset),
-  }));
-  return JSON.stringify({ ...each, sites });
+  const { hooks } = each;
+  const sites = each.sites.map(siteToJson);
+  return JSON.stringify({ ...each, sites, ...(hooks && { hooks: hooks.map(siteToJson) }) });
+}
+
+function siteToJson(site: HeldSite): object {
+  return { ...site, address: hex(site.address), offset: hex(site.offset) };
 }

@@ -31,16 +31,25 @@ export function renderAttached(attached: Attached, paint: Painter = PLAIN): stri
       : pids.has(0)
         ? 'every process'
         : counted(pids.size, 'process');
-  if (places === 0) return [notice('no process has it yet: those that come are probed', paint)];
+  if (places === 0) return [notice(waitingFor(targets, where), paint)];
   const stops = attached.stops.stops > 0 ? `, ${renderStops(attached.stops)}` : '';
   const several = probes.flatMap((probe) => renderMatches(probe, paint));
   return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several];
+}
+
+function waitingFor({ length }: readonly TargetInfo[], where: string): string {
+  if (length === 0) return 'no process has it yet: those that come are probed';
+  const who = length === 1 ? `${where} has` : `the ${length} processes have`;
+  return `${who} not loaded it yet: it is probed as soon as that happens`;
 }
 
 /** What a glob took and what it had to leave, the reasons grouped. Nothing for a single function. */
 function renderMatches(probe: AddedProbe, paint: Painter): string[] {
   const taken = new Set(probe.sites.map(placeOf)).size;
   const left = new Set(probe.refused.map(({ name }) => name)).size;
+  if (taken + left === 0) {
+    return [notice(`${probe.definition}: not loaded yet, and probed as soon as it is`, paint)];
+  }
   if (taken + left === 1 && left === 0) return [];
   const refused = left > 0 ? `, ${formatCount(left)} refused` : '';
   const { definition } = probe;

@@ -23,7 +23,7 @@ export interface PendingAnnouncements {
   readonly unknown: number;
 }
 
-/** So many announcements to come need not be waited for: half of what a number can be ahead. */
+/** So far ahead is said to be served what nobody is to announce: half of what a number can be ahead. */
 const FAR_AHEAD = 1 << 30;
 
 /** The announcements of one segment. One party answers. */
@@ -62,9 +62,14 @@ export class Announcements {
     this.#store(SegmentHeader.unserved, last);
   }
 
-  /** Nobody serves any more: nobody is to wait. Whoever waits is to be woken. */
+  /** Nobody serves, now or any more: nobody is to announce anything, or to wait. Whoever waits is to be woken. */
   close(): void {
     this.serve((this.count + FAR_AHEAD) | 0);
+  }
+
+  /** The pair of {@link close}: from now on announcements are served. */
+  open(): void {
+    this.serve(this.count);
   }
 
   #entry(number: number): Announcement | undefined {

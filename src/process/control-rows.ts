@@ -112,9 +112,12 @@ export interface ProgramRow {
   readonly next: Address;
   /** The consumer's index in the session's segment. */
   readonly consumer: number;
-  /** The consumer's probe in the session, for people. */
+  /** The consumer's probe in the session, for people; {@link OWN_PROBE} for one of the session's own. */
   readonly probe: number;
 }
+
+/** Stands for the number of a probe where a program serves the session itself: probes begin with 1. */
+export const OWN_PROBE = 0;
 
 /** Bytes to be written to the block, at an offset from its start. */
 export interface ControlWrite {

@@ -1,6 +1,5 @@
 /** Which processes could get which probes: what task filters are asked about. */
 
-import type { Pid } from '../base/brand.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import { readProcessFacts } from './process-facts.ts';
 import type { Candidate } from './protocol.ts';
@@ -12,7 +11,7 @@ export interface WantedIn {
   readonly number: number;
   readonly file: WantedFile;
   /** Whether a process has it already in a mapping, or can't. */
-  readonly isIn?: (pid: Pid, mapping: MemoryMapping) => boolean;
+  readonly isIn?: (process: WalkedProcess, mapping: MemoryMapping) => boolean;
 }
 
 /** The processes with a mapping of a probe's file in which they do not have it, with what task filters ask. */
@@ -24,7 +23,7 @@ export function candidatesOf(
   for (const walked of processes) {
     const { pid } = walked;
     const probes = wanted.filter(({ file, isIn }) =>
-      file.mappingsIn(walked).some((mapping) => isIn?.(pid, mapping) !== true),
+      file.mappingsIn(walked).some((mapping) => isIn?.(walked, mapping) !== true),
     );
     if (probes.length === 0) continue;
     const facts = readProcessFacts(pid);

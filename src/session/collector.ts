@@ -23,6 +23,15 @@ export interface CollectedAccount {
   readonly account: ConsumerAccount;
 }
 
+/** Tasks of one source that wait for an answer. */
+export interface AnnouncedTasks {
+  readonly source: number;
+  /** Answers all of them, for {@link Collector.serve}. */
+  readonly last: number;
+  /** Their processes, as they say; undefined where not all of them are known. */
+  readonly pids: readonly number[] | undefined;
+}
+
 /** Reads all sources of a session. */
 export class Collector {
   readonly #clock: SessionClock;
@@ -93,6 +102,20 @@ export class Collector {
     const finished = this.#finished;
     this.#finished = [];
     return finished;
+  }
+
+  /** The tasks that wait for us, by source. */
+  announced(): AnnouncedTasks[] {
+    return [...this.#origins].flatMap(([source, origin]) => {
+      const tasks = origin instanceof SegmentOrigin ? origin.announced() : undefined;
+      return tasks === undefined ? [] : [{ source, ...tasks }];
+    });
+  }
+
+  /** The tasks of a source go on that have announced themselves up to `last`. */
+  serve(source: number, last: number): void {
+    const origin = this.#origins.get(source);
+    if (origin instanceof SegmentOrigin) origin.serve(last);
   }
 
   /** A probe is about to be taken out. */

@@ -3,6 +3,7 @@
 import type { Pid } from '../base/brand.ts';
 import type { HitCost } from '../probe/engine.ts';
 import type { MemoryMapping } from '../process/maps.ts';
+import type { AnnouncedSpaces } from './announced-spaces.ts';
 import type { MeasuredConsumer } from './cost.ts';
 import type { ProbeAddition } from './probing.ts';
 import type { SourceHandle, WantedProbe } from './protocol.ts';
@@ -25,6 +26,8 @@ export interface SessionEngine {
   readonly isEndless: boolean;
   /** Whether those are found by walks. */
   readonly isWalking: boolean;
+  /** What targets tell of their libraries; undefined where nobody has to tell. */
+  readonly announced: AnnouncedSpaces | undefined;
   /**
    * Takes running processes as targets.
    * @throws TraplineError as `selectProcesses` does; `refused` for what this engine can't select.
@@ -42,14 +45,14 @@ export interface SessionEngine {
    */
   add(additions: readonly ProbeAddition[], isOneOfMany?: boolean): ProbeAddition[];
   /**
-   * Sees that the file of a probe is there, though no target maps it yet.
+   * Sees that the file of a probe is there, though no target maps it yet, and that it will be told when one does.
    * @throws TraplineError as resolving does.
    */
   expect(addition: ProbeAddition): void;
   /** Adds probes to a process that a walk found, or that is followed; what can't be done there is noted in them. */
   extend(pid: Pid, additions: readonly ProbeAddition[]): void;
   /** Whether a process has a probe already, or can't have it, in one of its mappings. */
-  has(pid: Pid, probe: number, mapping: MemoryMapping): boolean;
+  has(process: WalkedProcess, probe: number, mapping: MemoryMapping): boolean;
   /** Whether a process has this session's probes from the one that forked it. */
   isInherited(process: WalkedProcess): boolean;
   /** Told of each walk. */
@@ -68,8 +71,8 @@ export interface SessionEngine {
   newSources(): SourceHandle[];
   /** Told of each probe that is in. */
   note(probe: AddedProbe): void;
-  /** @returns what had to stay. */
-  remove(consumers: readonly AddedConsumer[]): string[];
+  /** @param isLast whether the session has no probe any more. @returns what had to stay. */
+  remove(consumers: readonly AddedConsumer[], isLast: boolean): string[];
   stops(): Stops;
   /** What a hit of each consumer costs; {@link UNKNOWN_COST} where that is not known. */
   measure(consumers: readonly MeasuredConsumer[]): HitCost[];

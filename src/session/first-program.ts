@@ -8,14 +8,13 @@ import { describeTarget } from './selection.ts';
 import type { StartWork } from './startup.ts';
 
 /**
- * It gets each probe as soon as its file is mapped; unlike in later programs, what can't be added is thrown.
- * @param isFollowed whether what it begins later may map the files that it does not
+ * It gets each probe as soon as its file is mapped; unlike in later programs, what can't be added is thrown. What it does
+ * not map then it may load later.
  */
 export function firstProgram(
   pid: Pid,
   additions: readonly ProbeAddition[],
   engine: SessionEngine,
-  isFollowed: boolean,
 ): StartWork {
   let waiting = additions;
   return {
@@ -26,7 +25,7 @@ export function firstProgram(
     isProbed: true,
     settled: () => {
       engine.started(pid);
-      if (isFollowed) for (const addition of waiting) engine.expect(addition);
+      for (const addition of waiting) engine.expect(addition);
     },
     foreign: () => {
       throw new TraplineError({

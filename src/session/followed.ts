@@ -59,6 +59,7 @@ export class FollowedTargets implements FollowedSession {
   }
 
   started(pid: Pid): void {
+    this.#parts.engine.announced?.listen(pid);
     const added = this.#added.get(pid);
     this.#added.delete(pid);
     if (added === undefined) return;
@@ -119,7 +120,7 @@ export class FollowedTargets implements FollowedSession {
       return { addition, mappings: walks.mappingsOf(addition, { pid, maps }) };
     });
     const fresh = mapped.filter(({ addition: { id }, mappings }) =>
-      mappings.some((mapping) => !engine.has(pid, id, mapping)),
+      mappings.some((mapping) => !engine.has({ pid, maps }, id, mapping)),
     );
     if (fresh.length > 0) this.#extend(pid, fresh);
     return mapped.some(({ mappings }) => mappings.length === 0);

@@ -24,6 +24,7 @@ export interface HeldSession {
   readonly alive: boolean;
   /** Unix time in seconds. */
   readonly began: number;
+  /** Of probes: one for each of their places. */
   readonly programs: number;
   /** The process that the session is of, if it lives and we may look at it. */
   readonly owner?: {
@@ -67,6 +68,11 @@ export interface ProcessStatus {
   readonly comm: string;
   readonly sessions: readonly HeldSession[];
   readonly sites: readonly HeldSite[];
+  /**
+   * Where the dynamic linker tells sessions that libraries come and go: jumps like those of probes, whose hits are no
+   * events. Absent where there are none.
+   */
+  readonly hooks?: readonly HeldSite[];
   /** What was mapped for the addresses to which puns lead; of it, only touched pages are memory. */
   readonly puns?: { readonly mappings: number; readonly mappedBytes: number };
   /** Bytes of address space that our mappings take. */

@@ -3,7 +3,7 @@
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { JumpTarget } from '../engines/jump/target.ts';
-import { mapsIfReadable, readProcessMaps } from '../engines/jump/spaces.ts';
+import { mapsIfReadable } from '../engines/jump/spaces.ts';
 import type { HitCost } from '../probe/engine.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import { refuseOwnChild } from '../process/permission.ts';
@@ -12,19 +12,20 @@ import { readTaskStatus } from '../process/tasks.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
 import { ownPid, ownTaskId } from '../sys/signals.ts';
+import { AnnouncedSpaces, ownSpace } from './announced-spaces.ts';
 import { costsOf, type MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
 import type { FileCache } from './files.ts';
 import { findFile } from './find-file.ts';
-import { requestsAt, settle } from './jump-requests.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
 import { PerfMap } from './perf-map.ts';
 import type { PlaceRegistry } from './place-registry.ts';
 import { planPlaces } from './plans.ts';
-import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probing.ts';
+import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape, WantedProbe } from './protocol.ts';
 import { selectProcesses } from './selection.ts';
 import { TargetSet, type Departed, type Target } from './target-set.ts';
+import { addToSpace, refuseIn, type AddingContext, type TargetSpace } from './target-spaces.ts';
 import type { Walked, WalkedProcess } from './walk.ts';
 import { modelOf } from './whole-file.ts';
 import type { AddedProbe, Stops, TargetSelection } from './types.ts';
@@ -34,6 +35,7 @@ export class JumpEngine implements SessionEngine {
   readonly #shape: SessionShape;
   readonly #files: FileCache;
   readonly #registry: PlaceRegistry<ProbeAddition>;
+  readonly announced: AnnouncedSpaces;
   readonly #targets = new TargetSet();
   readonly #liveness: LivenessList;
   #perfMap: PerfMap | undefined;
@@ -50,6 +52,7 @@ export class JumpEngine implements SessionEngine {
     }
     this.#shape = shape;
     this.#files = files;
+    this.announced = new AnnouncedSpaces(this.#targets, files);
     this.#registry = registry;
     this.#liveness = new LivenessList();
     if (shape.perfMap) this.#perfMap = new PerfMap();
@@ -86,6 +89,7 @@ export class JumpEngine implements SessionEngine {
   started(pid: Pid): void {
     const jump = this.#targets.of(pid)?.jump;
     if (jump?.memory !== undefined) jump.learnThreads();
+    this.announced.listen(pid);
   }
 
   depart(pid: Pid): number | undefined {
@@ -118,6 +122,7 @@ export class JumpEngine implements SessionEngine {
     // A file that one target maps is not waited for.
     const targets = this.#targets.current;
     const lacking = targets.map((target) => this.#tryAddTo(target, additions, isOneOfMany));
+    for (const target of targets) this.announced.hush(target);
     const nowhere = additions.filter((one) => lacking.every((some) => some.includes(one)));
     if (!this.#isEndless) return nowhere;
     for (const addition of nowhere) this.expect(addition);
@@ -127,12 +132,21 @@ export class JumpEngine implements SessionEngine {
 
   extend(pid: Pid, additions: readonly ProbeAddition[]): void {
     for (const addition of additions) addition.admit(pid);
-    this.#tryAddTo(this.#take(pid), additions, true);
+    const space = this.#targets.spaceOf({ pid, maps: mapsIfReadable(pid) });
+    if (space !== undefined) this.#extendSpace(space, additions);
+    else this.#extendTarget(this.#take(pid), additions);
     this.#dropUntouched();
   }
 
-  has(pid: Pid, probe: number, mapping: MemoryMapping): boolean {
-    return this.#targets.of(pid)?.served.has(probe, mapping) === true;
+  #extendTarget(target: Target, additions: readonly ProbeAddition[]): void {
+    this.#tryAddTo(target, additions, true);
+    if (target.jump.memory !== undefined) this.announced.hush(target);
+  }
+
+  has(process: WalkedProcess, probe: number, mapping: MemoryMapping): boolean {
+    const { pid } = process;
+    const served = this.#targets.spaceOf(process)?.served ?? this.#targets.of(pid)?.served;
+    return served?.has(probe, mapping) === true;
   }
 
   isInherited(process: WalkedProcess): boolean {
@@ -170,12 +184,16 @@ export class JumpEngine implements SessionEngine {
     for (const target of this.#targets) this.#perfMap?.write(target.jump, probe);
   }
 
-  remove(consumers: readonly AddedConsumer[]): string[] {
+  remove(consumers: readonly AddedConsumer[], isLast: boolean): string[] {
     const kept: string[] = [];
-    for (const source of new Set(consumers.map((each) => each.source))) {
-      const mine = consumers.filter((each) => each.source === source);
+    for (const target of this.#targets) {
+      const mine = consumers.filter(({ source }) => source === target.source);
       const ids = new Set(mine.map(({ consumer }) => consumer));
-      kept.push(...(this.#targets.get(source)?.jump.remove(ids) ?? []));
+      if (isLast && typeof target.hook === 'object') {
+        ids.add(target.hook.consumer);
+        target.hook = undefined;
+      }
+      if (ids.size > 0) kept.push(...target.jump.remove(ids));
     }
     return kept;
   }
@@ -235,27 +253,32 @@ export class JumpEngine implements SessionEngine {
     }
   }
 
-  /** Where every process is meant, there need be none that maps a file, but the file has to be there, and right. */
   expect(addition: ProbeAddition): void {
+    if (this.#isThere(addition) && !this.#isEndless) this.announced.expect(addition);
+  }
+
+  /** There need be no process that maps a file where it can come, but the file has to be there, and right. */
+  #isThere(addition: ProbeAddition): boolean {
     const { location } = addition.definition;
-    if (!('file' in location)) return;
-    let path: string;
+    if (!('file' in location)) return false;
+    let maps: readonly MemoryMapping[];
     try {
-      path = findFile(location.file);
+      ({ maps } = modelOf(findFile(location.file), this.#files));
     } catch (error) {
       if (!(error instanceof TraplineError) || error.code !== 'no-file') throw error;
-      return; // a process may know it by this name
+      return false; // a process may know it by this name
     }
-    const places = addition.expect(ownPid(), modelOf(path, this.#files).maps);
+    const places = addition.expect(ownPid(), maps);
     const planOf = planPlaces(places);
     for (const place of places) {
       const plan = planOf(place);
       if (plan.kind === 'refused') addition.refuse(EVERY_PROCESS, place, plan.reason);
     }
+    return true;
   }
 
   /**
-   * As {@link #addTo}. Where the process is one of many, that nothing can be done in it is no reason to do
+   * As `addToSpace`. Where the process is one of many, that nothing can be done in it is no reason to do
    * nothing anywhere: it is told.
    */
   #tryAddTo(
@@ -264,71 +287,36 @@ export class JumpEngine implements SessionEngine {
     isOneOfMany: boolean,
   ): ProbeAddition[] {
     const { pid } = target;
+    const space = ownSpace(target);
     const wanted = additions.filter((one) => one.wants(pid));
     const others = additions.filter((one) => !wanted.includes(one));
     try {
       if (this.#isEndless) refuseOwnChild(pid);
-      return [...others, ...this.#addTo(target, wanted, isOneOfMany)];
+      return [...others, ...addToSpace(space, wanted, this.#context(isOneOfMany))];
     } catch (error) {
       if (!isOneOfMany || !(error instanceof TraplineError)) throw error;
       if (error.code === 'no-process') return [...additions];
       const maps = mapsIfReadable(pid);
-      for (const addition of wanted) refuseIn(target, addition, error, maps);
+      for (const addition of wanted) refuseIn(space, addition, error, maps);
       return others;
     }
   }
 
-  /** Adds probes to one target, all in one stop. @returns those whose file it does not map. */
-  #addTo(
-    target: Target,
-    additions: readonly ProbeAddition[],
-    isOneOfMany: boolean,
-  ): ProbeAddition[] {
-    if (additions.length === 0) return [];
-    // Read once: there may be hundreds of definitions.
-    const maps = readProcessMaps(target.pid);
-    const { pid, served } = target;
-    // It shares another target's memory, or was forked by one meanwhile: what that one has, it has.
-    if (this.#targets.isInherited({ pid, maps })) {
-      for (const { id } of additions) served.note(id, maps);
-      return [];
+  /** Nobody has asked for it now: what can't be done is told. */
+  #extendSpace(space: TargetSpace, additions: readonly ProbeAddition[]): void {
+    try {
+      addToSpace(space, additions, { ...this.#context(true), isAlone: true });
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      if (error.code === 'no-process') return;
+      const maps = mapsIfReadable(space.pid);
+      for (const addition of additions) refuseIn(space, addition, error, maps);
     }
-    const refuse = (addition: ProbeAddition, error: TraplineError): void => {
-      if (!isOneOfMany || error.code === 'no-process') throw error;
-      refuseIn(target, addition, error, maps);
-    };
-    const found = resolveIn(this.#registry, pid, maps, additions, refuse);
-    const resolved = found.map(({ addition, places }) => {
-      if (places === undefined) return { addition, places };
-      served.note(addition.id, maps);
-      // Those that are new: a file may be mapped twice, or again.
-      return {
-        addition,
-        places: places.filter((place) => served.take(addition.id, place.address)),
-      };
-    });
-    const planOf = planPlaces(resolved.flatMap(({ places }) => places ?? []));
-    const prepared = resolved.map(({ addition, places }) => {
-      return { addition, requests: places && requestsAt(target, maps, addition, places, planOf) };
-    });
-    const all = prepared.flatMap(({ requests }) => [...(requests?.keys() ?? [])]);
-    const failed = all.length > 0 ? target.jump.add(all) : [];
-    const reasons = new Map(failed.map((one) => [one.request, one.reason]));
-    return prepared.flatMap(({ addition, requests }) => {
-      if (requests === undefined) return [addition];
-      settle(target, addition, requests, reasons);
-      return [];
-    });
   }
-}
 
-/** Nothing is to be done for a probe in a target, as far as its mappings are these. */
-function refuseIn(
-  { pid, served }: Target,
-  addition: ProbeAddition,
-  error: TraplineError,
-  maps: readonly MemoryMapping[],
-): void {
-  addition.refuseProcess(pid, error);
-  served.note(addition.id, maps);
+  #context(isTolerant: boolean): AddingContext {
+    const isInherited = (process: WalkedProcess): boolean => this.#targets.isInherited(process);
+    const known = { registry: this.#registry, files: this.#files, isInherited };
+    return { ...known, isTolerant, isAlone: false };
+  }
 }

@@ -70,6 +70,7 @@ export class KernelEngine implements SessionEngine {
   }
 
   readonly isWalking = false;
+  readonly announced = undefined;
 
   get isEndless(): boolean {
     return this.#isEndless;

@@ -21,7 +21,7 @@ import {
   SEGMENT_PATH,
 } from '../engines/jump/spaces.ts';
 import { readHits, type ReadSegment } from '../events/hit-counts.ts';
-import { type SessionRow, type SiteRow } from '../process/control-rows.ts';
+import { OWN_PROBE, type SessionRow, type SiteRow } from '../process/control-rows.ts';
 import { LIVENESS_NAME } from '../process/control.ts';
 import { findMapping, type MemoryMapping } from '../process/maps.ts';
 import { refuseOwnChild } from '../process/permission.ts';
@@ -31,7 +31,7 @@ import { FUTEX_OWNER_DIED, FUTEX_TID_MASK } from '../sys/robust.ts';
 import { describedSessions } from './described.ts';
 import { isFile, type FileCache } from './files.ts';
 import { cleanRest } from './remains.ts';
-import type { CleanReport, HeldProgram, HeldSession, ProcessStatus } from './held.ts';
+import type { CleanReport, HeldProgram, HeldSession, HeldSite, ProcessStatus } from './held.ts';
 
 /** Describes what is held in the given processes, or in every one that may be read. */
 export function describeProcesses(
@@ -108,10 +108,10 @@ function describe(
   view: View,
   files: FileCache,
   ownerOf: (tracer: number) => HeldSession['owner'],
-): Pick<ProcessStatus, 'sessions' | 'sites' | 'puns'> {
+): Pick<ProcessStatus, 'sessions' | 'sites' | 'hooks' | 'puns'> {
   const { pid, maps, read } = view;
   const block = ControlBlock.read(maps, read);
-  const programs = [...block.programs.values()];
+  const programs = [...block.programs.values()].filter(({ probe }) => probe !== OWN_PROBE);
   const sessions = [...block.sessions.values()].map((row): HeldSession => {
     const alive = isAlive(row, maps, read);
     const owner = alive ? ownerOf(row.tracer) : undefined;
@@ -128,7 +128,7 @@ function describe(
   const live = new PatchMap(
     rows.filter((site) => site.state === 'live' && isPlaceThere(maps, site)),
   );
-  const sites = rows.map((site) => ({
+  const all = rows.map((site) => ({
     ...describePlace(pid, maps, site, files),
     address: site.address,
     offset: fileOffset(site.fileOffset),
@@ -137,9 +137,17 @@ function describe(
     programs: programsAt.get(site.index) ?? [],
     found: whatIsThere(site, maps, read, live),
   }));
+  const sites = all.filter((site) => !isHook(site));
+  const hooks = all.filter(isHook);
   const exact = [...block.arenas.values()].filter(({ isExact }) => isExact);
   const bytes = exact.reduce((sum, arena) => sum + arena.bytes, 0);
-  return { sessions, sites, puns: { mappings: exact.length, mappedBytes: bytes } };
+  const told = hooks.length === 0 ? {} : { hooks };
+  return { sessions, sites, ...told, puns: { mappings: exact.length, mappedBytes: bytes } };
+}
+
+/** Whether a place serves sessions alone, and no probe. */
+function isHook({ programs }: HeldSite): boolean {
+  return programs.length > 0 && programs.every(({ probe }) => probe === OWN_PROBE);
 }
 
 /** What runs at each site, by its index, with the hits that the sessions' segments have counted. */
@@ -154,7 +162,8 @@ function programsBySite(
     const isThere = findMapping(maps, segment)?.path === SEGMENT_PATH;
     const readSegment: ReadSegment = (offset, length) =>
       isThere ? readIfThere(read, address(segment + BigInt(offset)), length) : undefined;
-    const ids = mine.map(({ consumer }) => consumer);
+    // What hits of the session's own programs there were is counted nowhere.
+    const ids = mine.filter(({ probe }) => probe !== OWN_PROBE).map(({ consumer }) => consumer);
     const hits = readHits(readSegment, segmentBytes, ids);
     for (const { site, probe, consumer } of mine) {
       const count = hits?.get(consumer);

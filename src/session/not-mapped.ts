@@ -11,10 +11,14 @@ import { readTaskStatus } from '../process/tasks.ts';
 /** The most names of files that an error lists. */
 const MOST_NAMES = 12;
 
-/** The error `no-file` for a definition whose file none of these processes maps; no process, where all are meant. */
+/**
+ * The error `no-file` for a definition whose file none of these processes maps; no process, where all are meant.
+ * @param untold why it is not waited for, though the file is there
+ */
 export function notMapped(
   { location, text }: ProbeDefinition,
   pids: readonly Pid[],
+  untold?: string,
 ): TraplineError {
   const file = 'file' in location ? location.file : text;
   const position = { text, column: Math.max(0, text.lastIndexOf(file)) };
@@ -34,7 +38,10 @@ export function notMapped(
   return new TraplineError({
     code: 'no-file',
     message: `${file} is not mapped by ${who}`,
-    hint: `Give the path, or the name as the program loads it.${isOne ? mappedFiles(first) : ''}`,
+    hint:
+      untold === undefined
+        ? `Give the path, or the name as the program loads it.${isOne ? mappedFiles(first) : ''}`
+        : `It can't be waited for, since the process does not tell of libraries that it loads: ${untold}.`,
     position,
   });
 }

@@ -86,12 +86,16 @@ export class Notices {
   #retireSoon(): void {
     if (this.#abandoned === 0 || this.#timer !== undefined || this.#hasEnded) return;
     this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      const finished = this.#listener.takeFinished();
-      this.#abandoned -= finished.length;
-      if (finished.length > 0) this.#await(this.#client.call('retire', finished));
-      this.#retireSoon();
+      this.#await(this.#retire());
     }, RETIRE_INTERVAL).unref();
+  }
+
+  async #retire(): Promise<void> {
+    const finished = await this.#listener.takeFinished();
+    this.#timer = undefined;
+    this.#abandoned -= finished.length;
+    if (finished.length > 0) await this.#client.call('retire', finished);
+    this.#retireSoon();
   }
 
   #await(asked: Promise<void>): void {

@@ -50,7 +50,9 @@ export class ProbeAddition {
   /** By process, what was told of {@link #refused}. */
   readonly #refusals = new Map<number, Set<string>>();
   #isMapped = false;
-  #isExpected = false;
+  /** Its places in a file that is there, if it waits for that. */
+  #expected = 0;
+  #untold: string | undefined;
   #failure: TraplineError | undefined;
 
   /** @throws TraplineError `bad-definition`. */
@@ -94,8 +96,15 @@ export class ProbeAddition {
    */
   expect(pid: Pid, maps: readonly MemoryMapping[]): readonly ResolvedPlace[] {
     if (this.register(pid, maps).length === 0) return [];
-    this.#isExpected = true;
-    return this.#registry.placesIn(pid, maps).get(this) ?? [];
+    const places = this.#registry.placesIn(pid, maps).get(this) ?? [];
+    this.#expected = places.length;
+    return places;
+  }
+
+  /** No target can tell when it maps the file: it is not waited for. */
+  notTold(reason: string): void {
+    this.#expected = 0;
+    this.#untold = reason;
   }
 
   /** The consumers that came since the last call. */
@@ -226,8 +235,10 @@ export class ProbeAddition {
   ensureUse(pids: readonly Pid[]): void {
     // Of several processes the first tells for all.
     if (this.#failure !== undefined && this.#sites.length === 0) throw this.#failure;
-    if (!this.#isMapped && !this.#isExpected) throw notMapped(this.definition, pids);
-    if (this.#sites.length > 0 || (this.#isExpected && this.#refused.length === 0)) return;
+    if (!this.#isMapped && this.#expected === 0) {
+      throw notMapped(this.definition, pids, this.#untold);
+    }
+    if (this.#sites.length > 0 || this.#refused.length < this.#expected) return;
     throw this.#allRefused();
   }
 

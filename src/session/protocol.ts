@@ -133,6 +133,13 @@ export interface SourceOf {
   readonly pid: number;
 }
 
+/** A source in which tasks have announced themselves. */
+export interface AnnouncedIn {
+  readonly source: number;
+  /** Their processes, as they say; undefined where not all of them are known. */
+  readonly pids: readonly number[] | undefined;
+}
+
 /** What a walk found. */
 export interface WalkReply {
   readonly candidates: readonly Candidate[];
@@ -190,8 +197,10 @@ export interface TracerMethods {
     selection: TargetSelection | undefined,
     probes: readonly WantedProbe[],
   ): readonly Candidate[];
-  /** What has changed among these processes, or all, since the last walk, where every one is a target. */
+  /** What has changed since the last walk: among these processes, or all, where every one is a target. */
   walk(pids: readonly number[] | undefined): WalkReply;
+  /** Which processes could get which probes: those of tasks that have announced that libraries came or went. */
+  look(announced: readonly AnnouncedIn[]): readonly Candidate[];
   /** Adds probes to processes that a walk found. */
   extend(wanted: readonly WantedProcess[]): ExtendReply;
   /** Which probes processes get that were held for the answer; the others of these get none. */

@@ -12,12 +12,16 @@ import { wakeAll } from '../sys/futex.ts';
 import { viewMemory } from '../sys/mapping.ts';
 import { NamespaceTasks } from './name-spaces.ts';
 import type { ConsumerHandle, SegmentHandle } from './protocol.ts';
+import type { AnnouncedTasks } from './collector.ts';
 import type { EventOrigin } from './event-origin.ts';
+
+/** The largest process number that the kernel gives (PID_MAX_LIMIT). */
+const MOST_PROCESSES = 1 << 22;
 
 /** A target's segment. */
 export class SegmentOrigin implements EventOrigin {
   readonly reader: SegmentReader;
-  readonly announcements: Announcements;
+  readonly #announcements: Announcements;
   readonly #table = new DescriptorTable();
   readonly #address: Address;
   readonly #pid: number;
@@ -31,7 +35,7 @@ export class SegmentOrigin implements EventOrigin {
     this.#pid = handle.pid;
     this.#address = address(at);
     this.#tasks = tasks;
-    this.announcements = new Announcements(buffer);
+    this.#announcements = new Announcements(buffer);
     this.reader = new SegmentReader({
       buffer,
       shape,
@@ -88,13 +92,26 @@ export class SegmentOrigin implements EventOrigin {
 
   beginEnd(): void {
     // What is hit until its site is restored is still recorded; but nobody waits for us.
-    this.announcements.close();
+    this.#announcements.close();
     this.#wake();
+  }
+
+  /** Tasks that wait for us; undefined where none does. */
+  announced(): Omit<AnnouncedTasks, 'source'> | undefined {
+    const pending = this.#announcements.pending();
+    if (pending === undefined) return undefined;
+    const { last, known, unknown } = pending;
+    const tasks = this.#tasks;
+    const pids = known.map(({ pid, tid }) =>
+      tasks === undefined ? pid : tasks.find(pid, tid)?.pid,
+    );
+    const areKnown = unknown === 0 && pids.every((pid) => pid !== undefined && isNumber(pid));
+    return { last, pids: areKnown ? pids.filter((pid) => pid !== undefined) : undefined };
   }
 
   /** All announcements to this one are served: who made them goes on. */
   serve(last: number): void {
-    this.announcements.serve(last);
+    this.#announcements.serve(last);
     this.#wake();
   }
 
@@ -109,6 +126,11 @@ export class SegmentOrigin implements EventOrigin {
   #wake(): void {
     wakeAll(address(this.#address + BigInt(SegmentHeader.served)));
   }
+}
+
+/** What a target has written need not be one. */
+function isNumber(pid: number): boolean {
+  return pid > 0 && pid <= MOST_PROCESSES;
 }
 
 function taskName(pid: number, tid: number): string | undefined {

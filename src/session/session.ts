@@ -10,8 +10,9 @@ import type { TaskFilter } from '../probe/task-filter.ts';
 import type { Collector } from './collector.ts';
 import { KnownProbes } from './known-probes.ts';
 import { EventLoopTurns } from './event-loop.ts';
+import { LateProbes } from './late-probes.ts';
 import type { OpenReply } from './protocol.ts';
-import { measuredOf, summarise } from './summary.ts';
+import { summaryOf } from './summary.ts';
 import type { TargetWatch } from './target-watch.ts';
 import type { TracerClient } from './tracer-client.ts';
 import type {
@@ -23,9 +24,8 @@ import type {
   TargetEnd,
   TargetInfo,
 } from './types.ts';
-import { Notices } from './notices.ts';
 import { listenFor } from './source-listener.ts';
-import { Walker } from './walker.ts';
+import type { Acceptance } from './walker.ts';
 import { wantedOf } from './wanted.ts';
 
 /** How long a reader sleeps when nothing came: from the first, in milliseconds, doubling, to the last. */
@@ -66,10 +66,10 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
   readonly #engine: EngineName;
   readonly #targets: TargetInfo[];
   readonly #probes: KnownProbes;
-  /** Where targets come and go. */
-  readonly #finder: Walker | Notices | undefined;
+  /** Of the jump engine. */
+  readonly #late: LateProbes | undefined;
   readonly #isWalking: boolean;
-  #walkFailure: string | undefined;
+  #lateFailure: string | undefined;
   /** Requests under way that change what events mean: no poll may see records of theirs before. */
   #changing = 0;
   #stopping: Promise<Summary> | undefined;
@@ -97,24 +97,25 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       this.#probes.add(added.probe, filters[at]);
     }
     this.#isWalking = reply.isWalking;
-    if (reply.isWalking || reply.isFollowing) {
-      const listener = listenFor({
-        collector,
-        watch,
-        probes: this.#probes,
-        targets: this.#targets,
-        onTarget,
-        onProblem,
-        extending: (work) => this.#extending(work),
-        failed: (problem) => (this.#walkFailure ??= problem),
-      });
-      const Finder = reply.isWalking ? Walker : Notices;
-      this.#finder = new Finder(
-        client,
-        (id, process) => this.#probes.accepts(id, process),
-        listener,
-      );
-    }
+    if (engine !== 'jump') return;
+    const listener = listenFor({
+      collector,
+      watch,
+      probes: this.#probes,
+      targets: this.#targets,
+      onTarget,
+      onProblem,
+      extending: (work) => this.#extending(work),
+      takeFinished: async () => (await this.#late?.takeFinished()) ?? [],
+      onSources: (sources) => this.#late?.watch(sources),
+      failed: (problem) => (this.#lateFailure ??= problem),
+    });
+    const named = (): number[] => this.#targets.map(({ pid }) => pid);
+    const accepts: Acceptance = (id, process) => this.#probes.accepts(id, process);
+    const { isFollowing } = this;
+    const parts = { client, collector, accepts, listener, isFollowing };
+    this.#late = new LateProbes({ ...parts, named: this.#isWalking ? undefined : named });
+    this.#late.watch(reply.added.flatMap(({ sources }) => sources));
   }
 
   /** Not for users: {@link attach} and {@link spawn} call it. */
@@ -155,6 +156,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       ensure(wanted !== undefined, 'one request, one answer');
       const reply = await this.#client.call('add', wanted);
       this.#collector.add(reply);
+      this.#late?.watch(reply.sources);
       this.#probes.add(reply.probe, asked.tasks);
       return reply.probe;
     } finally {
@@ -267,7 +269,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   async #stop(): Promise<Summary> {
     try {
-      await this.#finder?.end();
+      await this.#late?.end();
       this.#probes[Symbol.dispose]();
       this.#collector.beginEnd();
       const kept = await this.#client.call('leave');
@@ -275,7 +277,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       // A batch that a reader still holds stays valid: this fills the other one.
       this.#rest = this.#collector.flush();
       const stayed = await this.#client.call('release');
-      const problems = this.#walkFailure === undefined ? [] : [this.#walkFailure];
+      const problems = this.#lateFailure === undefined ? [] : [this.#lateFailure];
       const summary = await this.#summarise([...kept, ...stayed, ...problems], true);
       this.#watch.letGo();
       return summary;
@@ -287,17 +289,9 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     }
   }
 
-  async #summarise(kept: readonly string[], isFinal: boolean): Promise<Summary> {
-    const accounts = this.#collector.accounts(isFinal);
-    const costs = await this.#client.call('measure', measuredOf(accounts));
-    return summarise({
-      accounts,
-      costs,
-      loss: this.#collector.loss(),
-      stops: await this.#client.call('stops'),
-      targetNanoseconds: this.#watch.cpuNanoseconds,
-      kept,
-    });
+  #summarise(kept: readonly string[], isFinal: boolean): Promise<Summary> {
+    const parts = { client: this.#client, collector: this.#collector, watch: this.#watch };
+    return summaryOf(parts, kept, isFinal);
   }
 
   async #extending(work: () => Promise<void>): Promise<void> {

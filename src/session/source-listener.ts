@@ -4,6 +4,7 @@ import { messageOf } from '../base/errors.ts';
 import type { Collector } from './collector.ts';
 import type { KnownProbes } from './known-probes.ts';
 import type { FollowListener } from './notices.ts';
+import type { SourceHandle } from './protocol.ts';
 import { refusedLater } from './refusals.ts';
 import type { TargetWatch } from './target-watch.ts';
 import type { SessionOptions, TargetInfo } from './types.ts';
@@ -19,18 +20,23 @@ export interface Listening {
   readonly onProblem: SessionOptions['onProblem'];
   /** See {@link FollowListener}. */
   readonly extending: FollowListener['extending'];
+  readonly takeFinished: FollowListener['takeFinished'];
+  /** Told of sources that are new. */
+  readonly onSources: (sources: readonly SourceHandle[]) => void;
   /** Told what ends the search for more processes, for people. */
   readonly failed: (problem: string) => void;
 }
 
 /** Tells the parts of a session. */
 export function listenFor(session: Listening): FollowListener {
-  const { collector, watch, probes, targets, onTarget, onProblem, extending, failed } = session;
+  const { collector, watch, probes, targets, onTarget, onProblem, failed } = session;
+  const { extending, takeFinished, onSources } = session;
   return {
     extending,
     extended: (reply) => {
       for (const added of reply.added) {
         collector.add(added);
+        onSources(added.sources);
         for (const problem of refusedLater(added.probe, probes.update(added.probe))) {
           onProblem?.(problem);
         }
@@ -46,9 +52,9 @@ export function listenFor(session: Listening): FollowListener {
       if (at >= 0) targets.splice(at, 1);
     },
     abandoned: (source) => collector.abandon(source),
-    takeFinished: () => collector.takeFinished(),
+    takeFinished,
     failed: (error) => {
-      const problem = `processes that started later were not all found: ${messageOf(error)}`;
+      const problem = `what came later was not all found: ${messageOf(error)}`;
       failed(problem);
       onProblem?.(problem);
     },

@@ -3,12 +3,14 @@
 import { addAccounts } from '../events/account.ts';
 import type { SegmentLoss } from '../events/segment.ts';
 import type { HitCost } from '../probe/engine.ts';
-import type { CollectedAccount } from './collector.ts';
+import type { CollectedAccount, Collector } from './collector.ts';
 import { costOfHits, UNKNOWN_COST, type MeasuredConsumer } from './cost.ts';
+import type { TargetWatch } from './target-watch.ts';
+import type { TracerClient } from './tracer-client.ts';
 import type { EventSummary, Stops, Summary } from './types.ts';
 
 /** What a summary is made from. */
-export interface SummaryParts {
+interface SummaryParts {
   readonly accounts: readonly CollectedAccount[];
   /** Of each of them. */
   readonly costs: readonly HitCost[];
@@ -18,8 +20,28 @@ export interface SummaryParts {
   readonly kept: readonly string[];
 }
 
+/** Who is asked for what a summary is made from. */
+export interface SummarySources {
+  readonly client: TracerClient;
+  readonly collector: Collector;
+  readonly watch: TargetWatch;
+}
+
+/** Asks for all that a session's summary is made from. @param isFinal nobody writes any more, and all was read */
+export async function summaryOf(
+  { client, collector, watch }: SummarySources,
+  kept: readonly string[],
+  isFinal: boolean,
+): Promise<Summary> {
+  const accounts = collector.accounts(isFinal);
+  const costs = await client.call('measure', measuredOf(accounts));
+  const loss = collector.loss();
+  const stops = await client.call('stops');
+  return summarise({ accounts, costs, loss, stops, targetNanoseconds: watch.cpuNanoseconds, kept });
+}
+
 /** The consumers of some accounts, as far as an engine has to know them to tell their costs. */
-export function measuredOf(accounts: readonly CollectedAccount[]): MeasuredConsumer[] {
+function measuredOf(accounts: readonly CollectedAccount[]): MeasuredConsumer[] {
   return accounts.map(({ consumer: { source, consumer, program } }) => ({
     source,
     consumer,
@@ -28,7 +50,7 @@ export function measuredOf(accounts: readonly CollectedAccount[]): MeasuredConsu
 }
 
 /** Adds up the consumers of each event, in the order in which the events were added. */
-export function summarise(parts: SummaryParts): Summary {
+function summarise(parts: SummaryParts): Summary {
   const events = new Map<string, EventSummary>();
   let stubNanoseconds = 0;
   for (const [at, { consumer, account }] of parts.accounts.entries()) {

@@ -2,10 +2,12 @@
 
 import type { Pid } from '../base/brand.ts';
 import { findSegments, SEGMENT_PATH } from '../engines/jump/spaces.ts';
+import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import type { StopAccount } from '../probe/engine.ts';
 import type { JumpTarget } from '../engines/jump/target.ts';
 import type { SourceOf } from './protocol.ts';
 import { ServedProbes } from './served.ts';
+import type { TargetSpace } from './target-spaces.ts';
 import type { Walked, WalkedProcess } from './walk.ts';
 
 /** One process, as long as it runs one program. */
@@ -17,6 +19,12 @@ export interface Target {
   /** Tasks whose hits are events, as the target's pid namespace numbers them; all if undefined. */
   readonly tids: readonly number[] | undefined;
   readonly served: ServedProbes;
+  /** The same of children that have told of libraries of their own. */
+  readonly children: Map<Pid, ServedProbes>;
+  /** The consumers that it has had, by probe and address: a place that comes again has the one that it had. */
+  readonly consumers: Map<string, number>;
+  /** What tells of its libraries; why nothing does; undefined while it was not asked. */
+  hook: ConsumerRequest | string | undefined;
   /** The next free index in its segment. */
   nextConsumer: number;
   /** Whether the main thread knows of its segment. */
@@ -69,8 +77,18 @@ export class TargetSet implements Disposable, Iterable<Target> {
   add(jump: JumpTarget, tids: readonly number[] | undefined): Target {
     const { pid } = jump;
     const source = this.#next++;
-    const served = new ServedProbes();
-    const target = { source, pid, jump, tids, served, nextConsumer: 0, isAnnounced: false };
+    const target: Target = {
+      source,
+      pid,
+      jump,
+      tids,
+      served: new ServedProbes(),
+      children: new Map(),
+      consumers: new Map(),
+      hook: undefined,
+      nextConsumer: 0,
+      isAnnounced: false,
+    };
     this.#all.set(source, target);
     this.#current.set(pid, target);
     return target;
@@ -120,6 +138,22 @@ export class TargetSet implements Disposable, Iterable<Target> {
     if (target.jump.memory === undefined) this.delete(target);
     this.#current.delete(pid);
     return target.jump.memory === undefined ? undefined : target.source;
+  }
+
+  /**
+   * The address space of a process that maps a target's memory: its own, or a child's.
+   * @returns undefined for any other, one that runs another program now among them
+   */
+  spaceOf({ pid, maps }: WalkedProcess): TargetSpace | undefined {
+    const segments = maps.filter(({ path }) => path === SEGMENT_PATH);
+    const target = [...this].find(({ jump: { memory } }) =>
+      segments.some(({ inode }) => inode === memory?.inode),
+    );
+    if (target === undefined) return undefined;
+    if (target.pid === pid) return { target, pid, served: target.served };
+    const served = target.children.get(pid) ?? new ServedProbes();
+    target.children.set(pid, served);
+    return { target, pid, served };
   }
 
   /** Whether a process has our probes from the one that forked it. */

@@ -22,6 +22,7 @@ import type { ProbeAddition } from './probing.ts';
 import { processorTimesOf } from './processor-time.ts';
 import type {
   AddReply,
+  AnnouncedIn,
   Candidate,
   EndReply,
   ExtendReply,
@@ -99,17 +100,13 @@ export class Tracer implements TracerMethods {
       const additions = this.#probes.make(probes);
       const processorTimes = processorTimesOf(engine.pids);
       const lacking = engine.add(additions);
-      if (following !== undefined) for (const addition of lacking) engine.expect(addition);
+      for (const addition of lacking) engine.expect(addition);
       const added = this.#probes.keep(additions, engine);
       const targets = engine.pids.map(describeTarget);
       const { isEndless, isWalking } = engine;
       const stops = engine.stops();
-      const is = {
-        tracer: ownTaskId(),
-        isEndless,
-        isWalking,
-        isFollowing: following !== undefined,
-      };
+      const isFollowing = following !== undefined;
+      const is = { tracer: ownTaskId(), isEndless, isWalking, isFollowing };
       return { processorTimes, command: undefined, ...is, targets, added, stops };
     } catch (error) {
       this.abandon();
@@ -135,7 +132,7 @@ export class Tracer implements TracerMethods {
         for (const addition of additions) engine.expect(addition);
       } else {
         engine.begin(pid);
-        follower.lead(process, firstProgram(pid, additions, engine, isFollowing));
+        follower.lead(process, firstProgram(pid, additions, engine));
       }
       const processorTimes = processorTimesOf([pid]);
       const added = this.#probes.keep(additions, engine);
@@ -167,15 +164,20 @@ export class Tracer implements TracerMethods {
     return reply;
   }
 
+  look(announced: readonly AnnouncedIn[]): readonly Candidate[] {
+    return this.#walks.look(announced, this.#engine, this.#probes.all.values());
+  }
+
   extend(wanted: readonly WantedProcess[]): ExtendReply {
     const engine = this.#engine;
+    const before = new Set(engine.pids);
     const touched = new Set<number>();
     for (const { pid, probes } of wanted) {
       const known = probes.flatMap((id) => this.#probes.all.get(id) ?? []);
       engine.extend(brandPid(pid), known);
       for (const id of probes) touched.add(id);
     }
-    const pids = wanted.map(({ pid }) => brandPid(pid));
+    const pids = wanted.map(({ pid }) => brandPid(pid)).filter((pid) => !before.has(pid));
     return this.#probes.extended(pids, touched, engine);
   }
 
@@ -195,24 +197,25 @@ export class Tracer implements TracerMethods {
     const engine = this.#engine;
     try {
       const lacking = engine.add(additions, this.#followed && true);
-      if (this.#followed !== undefined) {
-        for (const addition of lacking) engine.expect(addition);
-        this.#offer(additions);
-      }
+      for (const addition of lacking) engine.expect(addition);
+      if (this.#followed !== undefined) this.#offer(additions);
       const [reply] = this.#probes.keep(additions, engine);
       ensure(reply !== undefined, 'one request, one reply');
       return reply;
     } catch (error) {
       // All or nothing: where some targets have it already, they lose it again.
-      for (const { consumers } of additions) engine.remove(consumers);
-      for (const addition of additions) addition.release();
+      for (const addition of additions) {
+        engine.remove(addition.consumers, this.#probes.all.size === 0);
+        addition.release();
+      }
       throw error;
     }
   }
 
   remove(probe: number): readonly string[] {
     const known = this.#probes.take(probe);
-    return known === undefined ? [] : this.#engine.remove(known.consumers);
+    if (known === undefined) return [];
+    return this.#engine.remove(known.consumers, this.#probes.all.size === 0);
   }
 
   pollEnd(): EndReply | undefined {

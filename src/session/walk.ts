@@ -29,13 +29,18 @@ export interface Walked {
 /** Finds what has changed among the processes that may be looked at. */
 export class ProcessWalk {
   readonly #spared: ReadonlySet<Pid>;
+  readonly #isThorough: boolean;
   readonly #uid = process.geteuid?.() ?? 0;
   /** What tells a process, and the size of its memory, from another. */
   #known = new Map<Pid, string>();
 
-  /** @param spared those that are never looked at */
-  constructor(spared: ReadonlySet<Pid>) {
+  /**
+   * @param spared those that are never looked at
+   * @param isThorough whether all mappings are compared with those before, and not the size of the memory alone
+   */
+  constructor(spared: ReadonlySet<Pid>, isThorough = false) {
     this.#spared = spared;
+    this.#isThorough = isThorough;
   }
 
   /** Looks at every process. */
@@ -53,6 +58,7 @@ export class ProcessWalk {
   }
 
   #lookAt(pid: Pid, known: Map<Pid, string>): WalkedProcess[] {
+    const markOf = this.#isThorough ? textOfMaps : sizeOf;
     const mark = this.#spared.has(pid) ? undefined : markOf(pid);
     if (mark === undefined) return [];
     const before = this.#known.get(pid);
@@ -72,14 +78,14 @@ export class ProcessWalk {
  * When a process began, the size of its memory, and where its code is (proc_pid_stat(5), fields 22, 23, 26, 27):
  * exec changes the last. Undefined for one that has no memory: a zombie, a thread of the kernel.
  */
-function markOf(pid: Pid, task = pid): string | undefined {
+function sizeOf(pid: Pid, task = pid): string | undefined {
   try {
     const fields = readStat(task);
     const [state, tasks, began, size, start, end] = [0, 17, 19, 20, 23, 24].map((at) => fields[at]);
     // Its first task has ended, and its others go on.
     if (state === 'Z' && tasks !== '1' && task === pid) {
       const other = visibleTask(pid);
-      return other === pid ? undefined : markOf(pid, other);
+      return other === pid ? undefined : sizeOf(pid, other);
     }
     return size === '0' ? undefined : `${began} ${size} ${start} ${end}`;
   } catch {
@@ -91,4 +97,14 @@ function markOf(pid: Pid, task = pid): string | undefined {
 function readStat(task: Pid): string[] {
   const text = readFileSync(`/proc/${task}/stat`, 'latin1');
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}
+
+/** What maps says, as it says it. */
+function textOfMaps(pid: Pid): string | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/maps`, 'latin1');
+    return text === '' ? sizeOf(pid) : text; // its first task has ended
+  } catch {
+    return undefined; // gone, or not ours to look at
+  }
 }

@@ -13,6 +13,8 @@ const log = debugLog('session');
 
 /** Between two walks over all processes, in milliseconds, at least. */
 const INTERVAL = 250;
+/** Between two looks at the targets of a session that has named them: what they map without telling is found so. */
+const NAMED_INTERVAL = 500;
 /** They may take one part in so many of the tracer's time. */
 const SHARE = 25;
 /** Between two looks at what the kernel has told of them. */
@@ -33,8 +35,8 @@ export interface WalkListener {
   ended(source: SourceOf): void;
   /** Nobody writes to a source any more. */
   abandoned(source: number): void;
-  /** The sources that were read to their end since the last call. */
-  takeFinished(): number[];
+  /** The sources that were read to their end since the last call, and that nothing of ours looks at any more. */
+  takeFinished(): Promise<readonly number[]>;
   /** Told of the first error, which ends the walks: what a task filter or a listener throws, or the tracer. */
   failed(error: unknown): void;
 }
@@ -44,6 +46,7 @@ export class Walker {
   readonly #client: TracerClient;
   readonly #accepts: Acceptance;
   readonly #listener: WalkListener;
+  readonly #named: (() => readonly number[]) | undefined;
   readonly #events: ProcessEvents | undefined;
   /** Processes that have begun something, and how often they are looked at still: what they load comes by and by. */
   readonly #fresh = new Map<number, number>();
@@ -52,13 +55,22 @@ export class Walker {
   #walking: Promise<void> | undefined;
   #hasEnded = false;
 
-  constructor(client: TracerClient, accepts: Acceptance, listener: WalkListener) {
+  /** @param named the processes to look at; every one if undefined */
+  constructor(
+    client: TracerClient,
+    accepts: Acceptance,
+    listener: WalkListener,
+    named?: () => readonly number[],
+  ) {
     this.#client = client;
     this.#accepts = accepts;
     this.#listener = listener;
-    const events = ProcessEvents.open();
-    if (events instanceof ProcessEvents) this.#events = events;
-    else log('processes are found by walks alone: %s', events.reason);
+    this.#named = named;
+    if (named === undefined) {
+      const events = ProcessEvents.open();
+      if (events instanceof ProcessEvents) this.#events = events;
+      else log('processes are found by walks alone: %s', events.reason);
+    }
     this.#schedule();
   }
 
@@ -72,13 +84,26 @@ export class Walker {
 
   #schedule(): void {
     if (this.#hasEnded) return;
-    const interval = this.#events === undefined ? INTERVAL : EVENT_INTERVAL;
+    const named = this.#named;
+    const everyInterval = this.#events === undefined ? INTERVAL : EVENT_INTERVAL;
+    const interval = named === undefined ? everyInterval : this.#nextWalk - performance.now();
     this.#timer = setTimeout(() => {
-      this.#walking = this.#look().then(
+      const look = named === undefined ? this.#look() : this.#lookAt(named());
+      this.#walking = look.then(
         () => this.#schedule(),
         (error: unknown) => this.#listener.failed(error),
       );
     }, interval);
+    // Who has named processes may forget the session: their ends are watched for elsewhere.
+    if (named !== undefined) this.#timer.unref();
+  }
+
+  /** Looks at those that were named. */
+  async #lookAt(pids: readonly number[]): Promise<void> {
+    const began = performance.now();
+    await this.#walk(pids);
+    const ended = performance.now();
+    this.#nextWalk = ended + Math.max(NAMED_INTERVAL, (ended - began) * SHARE);
   }
 
   /** Looks at those that have begun something; at all of them only now and then. */
@@ -104,15 +129,22 @@ export class Walker {
     const { candidates, ended, abandoned } = await this.#client.call('walk', pids);
     for (const source of ended) listener.ended(source);
     for (const source of abandoned) listener.abandoned(source);
-    const wanted = chooseProcesses(candidates, this.#accepts);
-    if (wanted.length > 0 && !this.#hasEnded) {
-      await listener.extending(async () => {
-        listener.extended(await this.#client.call('extend', wanted));
-      });
-    }
-    const finished = listener.takeFinished();
+    if (!this.#hasEnded) await extendWanted(this.#client, candidates, this.#accepts, listener);
+    const finished = await listener.takeFinished();
     if (finished.length > 0) await this.#client.call('retire', finished);
   }
+}
+
+/** Has probes added to the candidates that pass their task filters. */
+export async function extendWanted(
+  client: TracerClient,
+  candidates: readonly Candidate[],
+  accepts: Acceptance,
+  listener: Pick<WalkListener, 'extending' | 'extended'>,
+): Promise<void> {
+  const wanted = chooseProcesses(candidates, accepts);
+  if (wanted.length === 0) return;
+  await listener.extending(async () => listener.extended(await client.call('extend', wanted)));
 }
 
 /** Of each candidate the probes that it is to get; none that is to get none. */

@@ -1,14 +1,14 @@
 /** The tracer's side of walks: the processes that could get the probes of a session, or of one that begins. */
 
-import { pid as brandPid, type Pid } from '../base/brand.ts';
-import { readProcessMaps } from '../engines/jump/spaces.ts';
+import { pid as brandPid } from '../base/brand.ts';
+import { mapsIfReadable, readProcessMaps } from '../engines/jump/spaces.ts';
 import { parseDefinition } from '../probe/definition.ts';
 import type { MemoryMapping } from '../process/maps.ts';
-import { candidatesOf } from './candidates.ts';
+import { candidatesOf, type WantedIn } from './candidates.ts';
 import type { SessionEngine } from './engine.ts';
 import type { FileCache } from './files.ts';
 import type { ProbeAddition } from './probing.ts';
-import type { Candidate, WalkReply, WantedProbe } from './protocol.ts';
+import type { AnnouncedIn, Candidate, WalkReply, WantedProbe } from './protocol.ts';
 import { selectProcesses, sparedProcesses } from './selection.ts';
 import type { TargetSelection } from './types.ts';
 import { ProcessWalk, type WalkedProcess } from './walk.ts';
@@ -42,16 +42,51 @@ export class SessionWalks {
     engine: SessionEngine,
     additions: Iterable<ProbeAddition>,
   ): WalkReply {
-    const walk = this.#ours;
+    this.#walk ??= new ProcessWalk(sparedProcesses(), !engine.isWalking);
+    const walk = this.#walk;
     const walked = pids === undefined ? walk.look() : walk.lookAt(pids.map((pid) => brandPid(pid)));
+    if (!engine.isWalking) {
+      const candidates = this.#candidatesAmong(walked.changed, engine, additions);
+      return { candidates, ended: [], abandoned: [] };
+    }
     const departed = engine.noteWalk(walked);
     const changed = walked.changed.filter((process) => !engine.isInherited(process));
-    const wanted = Array.from(additions, (addition) => ({
+    for (const process of changed) engine.announced?.sync(process);
+    return { candidates: candidatesOf(changed, this.#wantedIn(engine, additions)), ...departed };
+  }
+
+  /** Which processes could get which probes, of those that have announced that they have loaded or unloaded something. */
+  look(
+    announced: readonly AnnouncedIn[],
+    engine: SessionEngine,
+    additions: Iterable<ProbeAddition>,
+  ): readonly Candidate[] {
+    const pids = announced.flatMap(({ source, pids: known }) =>
+      known === undefined
+        ? (engine.announced?.spacesOf(source) ?? [])
+        : known.map((pid) => brandPid(pid)),
+    );
+    const processes = Array.from(new Set(pids), (pid) => ({ pid, maps: mapsIfReadable(pid) }));
+    return this.#candidatesAmong(processes, engine, additions);
+  }
+
+  /** Of what targets say of themselves nothing is believed: only those that hold our memory are looked at. */
+  #candidatesAmong(
+    processes: readonly WalkedProcess[],
+    engine: SessionEngine,
+    additions: Iterable<ProbeAddition>,
+  ): Candidate[] {
+    const ours = processes.filter((process) => engine.announced?.sync(process) === true);
+    return candidatesOf(ours, this.#wantedIn(engine, additions));
+  }
+
+  #wantedIn(engine: SessionEngine, additions: Iterable<ProbeAddition>): WantedIn[] {
+    return Array.from(additions, (addition) => ({
       number: addition.id,
       file: this.#fileOf(addition),
-      isIn: (pid: Pid, mapping: MemoryMapping) => engine.has(pid, addition.id, mapping),
+      isIn: (process: WalkedProcess, mapping: MemoryMapping) =>
+        engine.has(process, addition.id, mapping),
     }));
-    return { candidates: candidatesOf(changed, wanted), ...departed };
   }
 
   /** A process's mappings of the file of a probe. */

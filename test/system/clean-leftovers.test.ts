@@ -89,11 +89,13 @@ test('clean gives back a stub whose session died while a task was in the way', a
     // As after the stop that takes out all but the stub and before the one that finds it quiet.
     using stopped = StoppedProcess.stop(target.pid);
     const block = ControlBlock.read(stopped.maps(), (at, length) => stopped.read(at, length));
-    const [site] = block.sites.values();
-    assert.ok(site !== undefined);
-    const file = readFileSync(path).subarray(site.fileOffset, site.fileOffset + site.patchBytes);
-    stopped.write(site.address, file);
-    block.putSite({ ...site, state: 'retired' });
+    assert.equal(block.sites.size, 2); // the probe's, and the one that tells of libraries
+    for (const site of block.sites.values()) {
+      const file = stopped.maps().find(({ inode }) => inode === site.inode)?.path ?? '';
+      const bytes = readFileSync(file).subarray(site.fileOffset, site.fileOffset + site.patchBytes);
+      stopped.write(site.address, bytes);
+      block.putSite({ ...site, state: 'retired' });
+    }
     for (const index of block.programs.keys()) block.remove('programs', index);
     for (const index of block.sessions.keys()) block.remove('sessions', index);
     writeRows(stopped, block);

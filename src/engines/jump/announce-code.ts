@@ -38,6 +38,7 @@ export function emitAnnouncement(code: Assembler, parts: ProgramParts, leave: La
   const { segment } = parts.session;
   const word = (offset: number): Address => address(segment + BigInt(offset));
   emitPassing(code, parts, leave);
+  emitHeard(code, word, leave);
   emitSaveMore(code);
   code.push('r10').push('rbx').push('r12');
   code.lea('rsp', mem({ base: 'rsp', displacement: -TIMESPEC_BYTES }));
@@ -52,6 +53,13 @@ function emitPassing(code: Assembler, { program, site }: ProgramParts, leave: La
   if (program.passesWhile === undefined) return;
   code.mov('rax', address(site + program.passesWhile));
   code.cmp(mem({ base: 'rax', width: 4 }), 0).jcc('ne', leave, 'near');
+}
+
+/** Where more are served than were announced, nobody listens: before the session is there, and when it is about to go. */
+function emitHeard(code: Assembler, word: (offset: number) => Address, leave: Label): void {
+  code.mov('rdx', word(SegmentHeader.announced)).mov('eax', mem({ base: 'rdx', width: 4 }));
+  code.sub('eax', mem({ base: 'rdx', displacement: SERVED_FROM_ANNOUNCED, width: 4 }));
+  code.jcc('s', leave, 'near');
 }
 
 /** Takes a number, says who has it, and wakes the session. */
@@ -109,6 +117,7 @@ function emitWait(
   code.bind(done);
 }
 
+const SERVED_FROM_ANNOUNCED = SegmentHeader.served - SegmentHeader.announced;
 const UNSERVED_FROM_SERVED = SegmentHeader.unserved - SegmentHeader.served;
 
 /** The time of the clock into rax, in nanoseconds. Clobbers rcx, rdi, rsi, r11, and the timespec. */

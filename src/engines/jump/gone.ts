@@ -18,13 +18,18 @@ export type MappedPlace = Pick<
 /** Whether the file's byte that a place is about is mapped there, executable at the moment or not. */
 export function isPlaceThere(maps: readonly MemoryMapping[], place: MappedPlace): boolean {
   const mapping = findMapping(maps, place.address);
-  if (mapping === undefined || mapping.inode !== place.inode) return false;
-  const [major, minor] = mapping.device.split(':').map((part) => Number.parseInt(part, 16));
-  return (
-    major === place.deviceMajor &&
-    minor === place.deviceMinor &&
-    place.address - mapping.start + mapping.offset === BigInt(place.fileOffset)
-  );
+  if (mapping === undefined || !isFileOf(mapping, place)) return false;
+  return place.address - mapping.start + mapping.offset === BigInt(place.fileOffset);
+}
+
+/** Whether a mapping is of a place's file. */
+export function isFileOf(
+  { device, inode }: MemoryMapping,
+  place: Pick<SiteRow, 'deviceMajor' | 'deviceMinor' | 'inode'>,
+): boolean {
+  if (inode !== place.inode) return false;
+  const [major, minor] = device.split(':').map((part) => Number.parseInt(part, 16));
+  return major === place.deviceMajor && minor === place.deviceMinor;
 }
 
 /** The same of another byte of a site's file: its padding. */

@@ -6,6 +6,7 @@ import type { Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import type { BlobPlace } from '../../process/blob-place.ts';
 import { largestBlob, type RemoteCall } from '../../process/blob.ts';
+import type { MemoryMapping } from '../../process/maps.ts';
 import { RemoteBatch } from '../../process/remote.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import { errnoName } from '../../sys/call.ts';
@@ -215,4 +216,25 @@ function failedCall(
           ? 'It has no descriptor left (ulimit -n).'
           : 'See the errno in mmap(2), memfd_create(2).',
   });
+}
+
+/**
+ * Mappings as areas, those that touch each other as one, which one call unmaps. An area comes where the last
+ * of its parts came.
+ */
+export function joinAreas(mappings: readonly MemoryMapping[]): Area[] {
+  const joined: { start: Address; end: Address; order: number }[] = [];
+  const parts = mappings.map(({ start, end }, order) => ({ start, end, order }));
+  for (const part of parts.sort((one, other) => (one.start < other.start ? -1 : 1))) {
+    const before = joined.at(-1);
+    if (before === undefined || before.end !== part.start) {
+      joined.push(part);
+      continue;
+    }
+    before.end = part.end;
+    before.order = Math.max(before.order, part.order);
+  }
+  return joined
+    .sort((one, other) => one.order - other.order)
+    .map(({ start, end }) => ({ address: start, bytes: Number(end - start) }));
 }

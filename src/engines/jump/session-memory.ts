@@ -5,7 +5,7 @@
 
 import { ftruncateSync } from 'node:fs';
 
-import { address, type Address } from '../../base/brand.ts';
+import { address, type Address, type Pid } from '../../base/brand.ts';
 import { ensure, TraplineError } from '../../base/errors.ts';
 import { PAGE_BYTES } from '../../base/page.ts';
 import {
@@ -68,6 +68,22 @@ export class SessionMemory implements Disposable {
   /** Tells the stubs where the runtime keeps the thread id; until then each hit asks the kernel. */
   setTidOffset(offset: number): void {
     new DataView(this.mapping.firstPage).setUint32(SegmentHeader.tidOffset, offset, true);
+  }
+
+  /**
+   * Makes sure that a process has it: code that would refer to it is written there.
+   * @throws TraplineError `no-process` for one that has called exec.
+   */
+  ensureIn(pid: Pid, maps: readonly MemoryMapping[]): void {
+    const isThere = maps.some(
+      ({ inode, path }) => inode === this.inode && path === `/memfd:${SEGMENT_NAME}`,
+    );
+    if (isThere) return;
+    throw new TraplineError({
+      code: 'no-process',
+      message: `process ${pid} runs another program now`,
+      hint: 'Begin another session on it, or follow it: `--follow`.',
+    });
   }
 
   /** Says to the stubs that nobody reads any more. Hits from now on are counted as `tracer gone`. */

@@ -12,7 +12,8 @@ import type { StoppedProcess } from '../../process/stop.ts';
 import { sleepMicroseconds } from '../../sys/wait.ts';
 import { applyChange } from './apply.ts';
 import { refuseAnnouncing } from './announcing.ts';
-import { isRequestThere, retireGone } from './gone.ts';
+import { isRequestThere } from './gone.ts';
+import { restoreMoved } from './moved.ts';
 import type { FailedSite } from './obstacles.ts';
 import type { ReadMemory } from './block.ts';
 import type { StubFeatures } from './features.ts';
@@ -216,11 +217,11 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     asked: readonly ConsumerRequest[],
     avoidsInside: boolean,
   ): { readonly failed: readonly FailedSite[]; readonly refused: readonly FailedRequest[] } {
-    const { files } = this.#options;
     using reader = new MemoryReader(pid);
     let staged = this.#stage(pid, mapsIfReadable(pid), reader.read, asked, avoidsInside);
     return this.#stopped(pid, (stopped) => {
       const maps = stopped.maps();
+      this.#memory?.ensureIn(pid, maps);
       const barred = refuseAnnouncing(stopped, asked);
       const requests = asked.filter((one) => !barred.some(({ request }) => request === one));
       if (requests.length === 0) return { failed: [], refused: barred };
@@ -232,14 +233,14 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       const isSame = barred.length === 0 && guess === this.#threadPointer;
       if (!isSame || !stillFits(stopped, maps, staged, requests)) {
         log('process %d changed since its probes were prepared', pid);
-        const read: ReadMemory = stopped.read.bind(stopped);
-        staged = this.#stage(pid, maps, read, requests, avoidsInside);
+        staged = this.#stage(pid, maps, stopped.read.bind(stopped), requests, avoidsInside);
       }
       staged.block.ensureSound();
       this.#mapWhatIsMissing(stopped, maps, staged);
+      const space = { stopped, maps, original: this.#options.files.original(pid, maps) };
+      restoreMoved(space, staged.block);
       const failed = applyChange(stopped, maps, staged.block, staged.change);
-      retireGone(staged.block, maps);
-      releaseLeft({ stopped, maps, original: files.original(pid, maps) }, staged.block);
+      releaseLeft(space, staged.block);
       for (const [request, site] of staged.change.sites) {
         if (!this.#sites.has(request)) this.#sites.set(request, site);
       }

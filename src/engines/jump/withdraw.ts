@@ -5,7 +5,12 @@
 
 import { address, type Address } from '../../base/brand.ts';
 import type { BlobPlace } from '../../process/blob-place.ts';
-import { type ProgramRow, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
+import {
+  OWN_PROBE,
+  type ProgramRow,
+  type SessionRow,
+  type SiteRow,
+} from '../../process/control-rows.ts';
 import { CONTROL_BYTES, CONTROL_NAME, LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
@@ -15,7 +20,8 @@ import { readWord, writeRows, writeWord } from './apply.ts';
 import type { ControlBlock } from './block.ts';
 import { lowerCounters, releaseCounters } from './counters.ts';
 import { retireGone } from './gone.ts';
-import { unmapAreas, type Area } from './injection.ts';
+import { joinAreas, unmapAreas } from './injection.ts';
+import { restoreMoved } from './moved.ts';
 import { restorePadding, restoreSites, type RestoreTarget } from './restore.ts';
 import { JUMP_BYTES, paddingOf, SPRINGBOARD_BYTES } from './patches.ts';
 import { isTracer } from './spaces.ts';
@@ -27,6 +33,7 @@ const OUR_PATHS = new Set(
 
 /** What a withdrawal came to. */
 export interface Withdrawal {
+  /** Places of probes; those of sessions' own are not counted. */
   readonly sitesRestored: number;
   /** False when a task may still be in what was taken out: a later stop gives it back. */
   readonly isQuiet: boolean;
@@ -44,6 +51,7 @@ export function withdrawPrograms(
   programs: readonly ProgramRow[],
 ): Withdrawal {
   const { stopped } = target;
+  restoreMoved(target, block);
   retireGone(block, target.maps);
   const leaving = new Set(programs.map(({ index }) => index));
   const lists = listsOf(block);
@@ -62,7 +70,7 @@ export function withdrawPrograms(
   writeRows(stopped, block);
   lowerCounters(stopped, target.maps, counted);
   return {
-    sitesRestored: restored.length,
+    sitesRestored: restored.filter(({ index }) => !isOwn(lists.get(index))).length,
     isQuiet: released.isQuiet,
     problems: [...problems, ...released.problems],
   };
@@ -117,8 +125,12 @@ export function releaseQuiet(
   return { isQuiet: isReleased, problems };
 }
 
-/** Under a stop that was made for something else, gives back stubs that removals had to leave, if nobody is in them. */
+/**
+ * Under a stop that was made for something else, gives back stubs that removals had to leave, or whose text has gone, if
+ * nobody is in them.
+ */
 export function releaseLeft(target: RestoreTarget, block: ControlBlock): void {
+  retireGone(block, target.maps);
   if (![...block.sites.values()].some(({ state }) => state === 'retired')) return;
   releaseQuiet(target, block, []);
   writeRows(target.stopped, block);
@@ -167,7 +179,7 @@ export function unmapUnused(
   const described = [...block.arenas.values()].map((row) => range(row.address, row.bytes));
   const isDescribed = ({ start, end }: MemoryMapping): boolean =>
     described.some((arena) => arena.start <= start && arena.end >= end);
-  const code = unused.filter((mapping) => mapping.executable && !isDescribed(mapping));
+  const code = unused.filter((one) => one.executable && !isDescribed(one));
   const isFree = isQuiet(stopped, maps, code);
   // Their rows go first: nobody may believe in an arena that is not there any more.
   if (isFree && block.isEmpty) {
@@ -248,6 +260,10 @@ function viaRange(site: SiteRow): AddressRange[] {
   return site.via === undefined ? [] : [range(site.via, bytes)];
 }
 
+/** Whether a site was made for sessions' own ends alone. */
+const isOwn = (programs: readonly ProgramRow[] = []): boolean =>
+  programs.length > 0 && programs.every(({ probe }) => probe === OWN_PROBE);
+
 /** The programs of each site. */
 function listsOf(block: ControlBlock): Map<number, ProgramRow[]> {
   const lists = new Map<number, ProgramRow[]>();
@@ -263,34 +279,13 @@ function range(start: Address, bytes: number): AddressRange {
   return { start, end: address(start + BigInt(bytes)) };
 }
 
-/**
- * Mappings as areas, those that touch each other as one, which one call unmaps. An area comes where the last
- * of its parts came.
- */
-function joinAreas(mappings: readonly MemoryMapping[]): Area[] {
-  const joined: { start: Address; end: Address; order: number }[] = [];
-  const parts = mappings.map(({ start, end }, order) => ({ start, end, order }));
-  for (const part of parts.sort((one, other) => (one.start < other.start ? -1 : 1))) {
-    const before = joined.at(-1);
-    if (before === undefined || before.end !== part.start) {
-      joined.push(part);
-      continue;
-    }
-    before.end = part.end;
-    before.order = Math.max(before.order, part.order);
-  }
-  return joined
-    .sort((one, other) => one.order - other.order)
-    .map(({ start, end }) => ({ address: start, bytes: Number(end - start) }));
-}
-
 /** Where a session's runtime is; nowhere for one that is not there. */
 function runtimeOf(block: ControlBlock, index: number): AddressRange {
-  const session = block.sessions.get(index);
-  return session === undefined
-    ? range(address(0), 0)
-    : range(session.runtime, session.runtimeBytes);
+  const { runtime, runtimeBytes } = block.sessions.get(index) ?? NO_RUNTIME;
+  return range(runtime, runtimeBytes);
 }
+
+const NO_RUNTIME = { runtime: address(0), runtimeBytes: 0 };
 
 /** Finds the ranges in which a task stands or into which a stack word points; tells by a range's start. */
 function findBusy(

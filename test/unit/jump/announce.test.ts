@@ -75,13 +75,16 @@ test('a session that is gone is neither told nor waited for', () => {
   assert.equal(of(bench).count, 0);
 });
 
-test('a session that is about to leave is waited for by nobody', () => {
+test('a session that does not listen, yet or any more, is neither told nor waited for', () => {
   const bench = announcing();
   const announcements = of(bench);
   announcements.close();
   for (let at = 0; at < 3; at++) assert.ok(hit(bench) < PATIENCE);
-  assert.equal(announcements.count, 3);
+  assert.equal(announcements.count, 0);
   assert.equal(announcements.pending(), undefined);
+  announcements.open();
+  assert.ok(hit(bench) >= PATIENCE);
+  assert.equal(announcements.pending()?.last, 1);
 });
 
 test('a hit passes by while the word is set that it is told', () => {
@@ -89,7 +92,6 @@ test('a hit passes by while the word is set that it is told', () => {
   const { site } = announcing();
   const bench = announcing({ passesWhile: word.address - (site + (1n << 24n)) });
   const announcements = of(bench);
-  announcements.close();
   word.bytes[0] = 1;
   hit(bench);
   assert.equal(announcements.count, 0);
