@@ -55,6 +55,8 @@ export interface SessionEngine {
   has(process: WalkedProcess, probe: number, mapping: MemoryMapping): boolean;
   /** Whether a process has this session's probes from the one that forked it. */
   isInherited(process: WalkedProcess): boolean;
+  /** Of those the ones whose parent has ended: what is added to that reaches them no more. */
+  orphans(): readonly Pid[];
   /** Told of each walk. */
   noteWalk(walked: Walked): Departed;
   /** A process runs another program now, or none. @returns its source, if something writes to it */

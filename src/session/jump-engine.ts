@@ -11,23 +11,21 @@ import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
-import { ownPid, ownTaskId } from '../sys/signals.ts';
+import { ownTaskId } from '../sys/signals.ts';
 import { AnnouncedSpaces, ownSpace } from './announced-spaces.ts';
 import { costsOf, type MeasuredConsumer } from './cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
+import { expectInFile } from './expected.ts';
 import type { FileCache } from './files.ts';
-import { findFile } from './find-file.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
 import { PerfMap } from './perf-map.ts';
 import type { PlaceRegistry } from './place-registry.ts';
-import { planPlaces } from './plans.ts';
-import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
+import type { ProbeAddition } from './probing.ts';
 import type { SegmentHandle, SessionShape, WantedProbe } from './protocol.ts';
 import { selectProcesses } from './selection.ts';
 import { TargetSet, type Departed, type Target } from './target-set.ts';
 import { addToSpace, refuseIn, type AddingContext, type TargetSpace } from './target-spaces.ts';
 import type { Walked, WalkedProcess } from './walk.ts';
-import { modelOf } from './whole-file.ts';
 import type { AddedProbe, Stops, TargetSelection } from './types.ts';
 
 /** The jump engine for one session. */
@@ -116,12 +114,18 @@ export class JumpEngine implements SessionEngine {
     additions: readonly ProbeAddition[],
     isOneOfMany: boolean = this.#isEndless,
   ): ProbeAddition[] {
+    const orphans = this.#targets.orphans();
     if (this.#isEndless) {
-      for (const pid of new Set(additions.flatMap(({ pids }) => pids))) this.#take(pid);
+      const pids = new Set(additions.flatMap((addition) => addition.pids));
+      for (const { pid } of orphans) pids.delete(pid);
+      for (const pid of pids) this.#take(pid);
     }
     // A file that one target maps is not waited for.
-    const targets = this.#targets.current;
-    const lacking = targets.map((target) => this.#tryAddTo(target, additions, isOneOfMany));
+    const targets = this.#targets.current.filter((target) => this.#targets.isRunning(target));
+    const spaces = [...targets.map((target) => ownSpace(target)), ...orphans];
+    const [first] = this.#targets.current;
+    if (spaces.length === 0 && first !== undefined && !this.#isEndless) throw hasEnded(first);
+    const lacking = spaces.map((space) => this.#tryAddTo(space, additions, isOneOfMany));
     for (const target of targets) this.announced.hush(target);
     const nowhere = additions.filter((one) => lacking.every((some) => some.includes(one)));
     if (!this.#isEndless) return nowhere;
@@ -139,7 +143,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   #extendTarget(target: Target, additions: readonly ProbeAddition[]): void {
-    this.#tryAddTo(target, additions, true);
+    this.#tryAddTo(ownSpace(target), additions, true);
     if (target.jump.memory !== undefined) this.announced.hush(target);
   }
 
@@ -151,6 +155,10 @@ export class JumpEngine implements SessionEngine {
 
   isInherited(process: WalkedProcess): boolean {
     return this.#targets.isInherited(process);
+  }
+
+  orphans(): readonly Pid[] {
+    return this.#targets.orphans().map(({ pid }) => pid);
   }
 
   noteWalk(walked: Walked): Departed {
@@ -254,27 +262,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   expect(addition: ProbeAddition): void {
-    if (this.#isThere(addition) && !this.#isEndless) this.announced.expect(addition);
-  }
-
-  /** There need be no process that maps a file where it can come, but the file has to be there, and right. */
-  #isThere(addition: ProbeAddition): boolean {
-    const { location } = addition.definition;
-    if (!('file' in location)) return false;
-    let maps: readonly MemoryMapping[];
-    try {
-      ({ maps } = modelOf(findFile(location.file), this.#files));
-    } catch (error) {
-      if (!(error instanceof TraplineError) || error.code !== 'no-file') throw error;
-      return false; // a process may know it by this name
-    }
-    const places = addition.expect(ownPid(), maps);
-    const planOf = planPlaces(places);
-    for (const place of places) {
-      const plan = planOf(place);
-      if (plan.kind === 'refused') addition.refuse(EVERY_PROCESS, place, plan.reason);
-    }
-    return true;
+    if (expectInFile(addition, this.#files) && !this.#isEndless) this.announced.expect(addition);
   }
 
   /**
@@ -282,17 +270,18 @@ export class JumpEngine implements SessionEngine {
    * nothing anywhere: it is told.
    */
   #tryAddTo(
-    target: Target,
+    space: TargetSpace,
     additions: readonly ProbeAddition[],
     isOneOfMany: boolean,
   ): ProbeAddition[] {
-    const { pid } = target;
-    const space = ownSpace(target);
-    const wanted = additions.filter((one) => one.wants(pid));
+    const { pid, target } = space;
+    // A child goes on for the parent that it had.
+    const wanted = additions.filter((one) => one.wants(pid) || one.wants(target.pid));
     const others = additions.filter((one) => !wanted.includes(one));
+    const context = { ...this.#context(isOneOfMany), isAlone: pid !== target.pid };
     try {
       if (this.#isEndless) refuseOwnChild(pid);
-      return [...others, ...addToSpace(space, wanted, this.#context(isOneOfMany))];
+      return [...others, ...addToSpace(space, wanted, context)];
     } catch (error) {
       if (!isOneOfMany || !(error instanceof TraplineError)) throw error;
       if (error.code === 'no-process') return [...additions];
@@ -319,4 +308,11 @@ export class JumpEngine implements SessionEngine {
     const known = { registry: this.#registry, files: this.#files, isInherited };
     return { ...known, isTolerant, isAlone: false };
   }
+}
+
+function hasEnded({ pid }: Target): TraplineError {
+  return new TraplineError({
+    code: 'no-process',
+    message: `process ${pid} has ended, and left no child`,
+  });
 }

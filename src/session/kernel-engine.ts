@@ -117,6 +117,10 @@ export class KernelEngine implements SessionEngine {
     return false;
   }
 
+  orphans(): readonly Pid[] {
+    return [];
+  }
+
   noteWalk(): Departed {
     return { ended: [], abandoned: [] };
   }

@@ -5,6 +5,7 @@ import { findSegments, SEGMENT_PATH } from '../engines/jump/spaces.ts';
 import type { ConsumerRequest } from '../engines/jump/prepare.ts';
 import type { StopAccount } from '../probe/engine.ts';
 import type { JumpTarget } from '../engines/jump/target.ts';
+import { isLive, listTasks } from '../process/tasks.ts';
 import type { SourceOf } from './protocol.ts';
 import { ServedProbes } from './served.ts';
 import type { TargetSpace } from './target-spaces.ts';
@@ -150,10 +151,21 @@ export class TargetSet implements Disposable, Iterable<Target> {
       segments.some(({ inode }) => inode === memory?.inode),
     );
     if (target === undefined) return undefined;
-    if (target.pid === pid) return { target, pid, served: target.served };
-    const served = target.children.get(pid) ?? new ServedProbes();
-    target.children.set(pid, served);
-    return { target, pid, served };
+    return { target, pid, served: servedOf(target, pid) };
+  }
+
+  /** Whether a target's own process runs, and the program that it was. */
+  isRunning(target: Target): boolean {
+    const { pid } = target;
+    return this.#current.get(pid) === target && listTasks(pid).some((tid) => isLive(tid));
+  }
+
+  /** The children of targets that have ended, in which the targets' memory lives on: each stands for itself. */
+  orphans(): TargetSpace[] {
+    const ended = [...this].filter((target) => target.jump.memory && !this.isRunning(target));
+    return ended.flatMap((target) =>
+      target.jump.children().map((pid) => ({ target, pid, served: servedOf(target, pid) })),
+    );
   }
 
   /** Whether a process has our probes from the one that forked it. */
@@ -186,6 +198,14 @@ export class TargetSet implements Disposable, Iterable<Target> {
     this.#current.clear();
     this.#ended.clear();
   }
+}
+
+/** What a target, or a child of it, has of each probe. */
+function servedOf({ pid, served, children }: Target, space: Pid): ServedProbes {
+  if (space === pid) return served;
+  const known = children.get(space) ?? new ServedProbes();
+  children.set(space, known);
+  return known;
 }
 
 function sourceOf({ source }: Target): number {

@@ -115,7 +115,10 @@ export class SessionWalks {
     // All of them, not those that have changed: a new probe may be about another file.
     if (engine?.isWalking === true) {
       const { changed } = new ProcessWalk(sparedProcesses()).look();
-      return changed.filter((process) => !engine.isInherited(process));
+      const orphans = engine.orphans();
+      return changed.filter(
+        (process) => orphans.includes(process.pid) || !engine.isInherited(process),
+      );
     }
     const pids =
       selection === undefined

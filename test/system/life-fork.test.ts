@@ -220,6 +220,34 @@ test('a session whose target has ended counts what the child goes on with, until
   await quit(target);
 });
 
+for (const way of ['by its number', 'as one of all'] as const) {
+  test(`a probe that is added when its target, named ${way}, has ended is in the child that it left`, async () => {
+    await inFolder(async (folder) => {
+      const program = join(folder, 'orphans');
+      copyFileSync(compileFixture({ sources: ['life-fork.c'] }), program);
+      await using target = await startTarget(program, [String(CALLS), 'under']);
+      const pid = Number((await target.waitForLine('ready')).split(' ')[1]);
+      const probe = { definition: `life_work@${program}`, action: 'count' } as const;
+      await using session = await attach(
+        way === 'by its number' ? { pids: [pid] } : { all: true },
+        { probes: [way === 'by its number' ? probe : { ...probe, tasks: { pids: [pid] } }] },
+      );
+      await tell(target, 'work 10');
+      const [orphan] = (await tell(target, 'leave')).children;
+      assert.ok(orphan !== undefined);
+      const later = await session.add({ ...probe, definition: `${probe.definition} n=%di:u64` });
+      const added = later.sites.filter((site) => site.pid === orphan.pid);
+      assert.equal(added.length, 1);
+      await tell(target, 'work 30');
+      const { events, kept } = await session.stop();
+      const hits = events.map((event) => event.hits).sort((one, other) => one - other);
+      assert.deepEqual([hits, kept], [[30, 40], []]);
+      assertNothingHeld(orphan.pid);
+      await quit(target);
+    });
+  });
+}
+
 test('a child that outlives its parent and the session that was killed: clean gives it back', async () => {
   await using target = await startFork('under');
   await using session = await startSession(
