@@ -7,6 +7,7 @@ import { test } from 'node:test';
 
 import { pid as brandPid } from '../../src/base/brand.ts';
 import { attach, clean, type Session } from '../../src/index.ts';
+import { readTaskState } from '../../src/process/tasks.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { assertExact, eventOf, leavingClean, Reading, until } from './jump-support.ts';
@@ -256,6 +257,9 @@ test('a child that outlives its parent and the session that was killed: clean gi
     'dup2@libc.so.6',
   );
   await tell(target, 'work 10');
+  // A session whose only target has ended would end, too.
+  session.kill('SIGSTOP');
+  await until('the session stands still', () => readTaskState(session.pid) === 'T');
   const [orphan] = (await tell(target, 'leave')).children;
   assert.ok(orphan !== undefined);
   await tell(target, 'work 10');
@@ -263,7 +267,7 @@ test('a child that outlives its parent and the session that was killed: clean gi
   await session.waitForEnd();
   await tell(target, 'work 10');
   assert.match(readFileSync(`/proc/${orphan.pid}/maps`, 'utf8'), /memfd:trapline-/);
-  const reports = (await clean()).filter((report) => report.pid === orphan.pid);
+  const reports = await clean([orphan.pid]);
   assert.deepEqual(reports, [{ pid: orphan.pid, sessionsRemoved: 1, sitesRestored: 2, kept: [] }]);
   assertNothingHeld(orphan.pid);
   await quit(target);
