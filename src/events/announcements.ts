@@ -40,6 +40,13 @@ export class Announcements {
     return this.#load(SegmentHeader.announced);
   }
 
+  /** Says that all so far have been seen: who made them waits for longer. @returns how many there are */
+  hear(): number {
+    const { count } = this;
+    this.#store(SegmentHeader.heard, count);
+    return count;
+  }
+
   /** Those that were not served yet; undefined when there are none. */
   pending(): PendingAnnouncements | undefined {
     const last = this.count;

@@ -41,6 +41,8 @@ export const SegmentHeader = {
   served: 68,
   /** u32: the number of the last announcement that was waited for in vain. Written by the target. */
   unserved: 72,
+  /** u32: how many of them the session has seen. Written by the session: who waits knows that it is not suspended. */
+  heard: 76,
   /** ANNOUNCEMENTS × {@link Announced}: the n-th announcement, counted from 1, is entry (n - 1) modulo that. */
   announcements: 1024,
 } as const;

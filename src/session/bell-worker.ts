@@ -12,6 +12,9 @@ import {
 
 import { address, type Address } from '../base/brand.ts';
 import { ensure } from '../base/errors.ts';
+import { PAGE_BYTES } from '../base/page.ts';
+import { Announcements } from '../events/announcements.ts';
+import { SegmentHeader } from '../events/layout.ts';
 import { waitForWords } from '../sys/futex.ts';
 import { viewMemory } from '../sys/mapping.ts';
 import { sleepMicroseconds } from '../sys/wait.ts';
@@ -25,27 +28,35 @@ const LONGEST_WAIT = 1000;
 /** A target that announces on and on gets no more of us than a look so often, in microseconds. */
 const PAUSE = 500;
 
-class Watched {
-  readonly at: Address;
-  readonly #words: Int32Array;
+/** A word that is waited at. */
+interface Watched {
+  readonly word: Address;
+  /** What it holds now. */
+  readonly look: () => number;
   seen: number;
+}
 
-  constructor(at: Address) {
-    this.at = at;
-    this.#words = new Int32Array(viewMemory(at, 4));
-    this.seen = this.now;
-  }
+function watch(word: Address, look: () => number): Watched {
+  return { word, look, seen: look() };
+}
 
-  get now(): number {
-    return Atomics.load(this.#words, 0);
-  }
+/** One that has announced knows at once that it was heard, and waits for longer. */
+function watchTarget(segment: Address): Watched {
+  const announcements = new Announcements(viewMemory(segment, PAGE_BYTES));
+  const word = address(segment + BigInt(SegmentHeader.announced));
+  return watch(word, () => announcements.hear());
+}
+
+function watchControl(word: Address): Watched {
+  const words = new Int32Array(viewMemory(word, 4));
+  return watch(word, () => Atomics.load(words, 0));
 }
 
 ensure(parentPort !== null, 'the bell hangs in a thread of its own');
 const port: MessagePort = parentPort;
 // What `Bell` gives.
 const { control } = workerData as BellWords;
-const own = new Watched(address(control));
+const own = watchControl(address(control));
 const targets = new Map<number, Watched>();
 
 /** @returns false at the end. */
@@ -53,8 +64,8 @@ function receive(): boolean {
   for (;;) {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return true;
-    const { watch = [], forget = [], isEnd } = received.message as BellRequest; // ours
-    for (const { source, word } of watch) targets.set(source, new Watched(address(word)));
+    const { watch: more = [], forget = [], isEnd } = received.message as BellRequest; // ours
+    for (const { source, segment } of more) targets.set(source, watchTarget(address(segment)));
     for (const source of forget) targets.delete(source);
     if (forget.length > 0) port.postMessage({ forgotten: true });
     if (isEnd === true) return false;
@@ -63,14 +74,18 @@ function receive(): boolean {
 
 port.postMessage({ ready: true });
 for (;;) {
-  own.seen = own.now;
+  own.seen = own.look();
   if (!receive()) break;
-  const rung = [...targets.values()].filter((target) => target.now !== target.seen);
-  for (const target of rung) target.seen = target.now;
-  if (rung.length > 0) {
+  let isRung = false;
+  for (const target of targets.values()) {
+    const now = target.look();
+    isRung ||= now !== target.seen;
+    target.seen = now;
+  }
+  if (isRung) {
     port.postMessage({ rung: true });
     sleepMicroseconds(PAUSE);
   }
-  const all = [own, ...targets.values()].map(({ at, seen }) => ({ address: at, value: seen }));
+  const all = [own, ...targets.values()].map(({ word, seen }) => ({ address: word, value: seen }));
   waitForWords(all, LONGEST_WAIT);
 }

@@ -3,7 +3,6 @@
 import { Worker } from 'node:worker_threads';
 
 import { address } from '../base/brand.ts';
-import { SegmentHeader } from '../events/layout.ts';
 import { wakeAll } from '../sys/futex.ts';
 import { mapMemory, type Mapping } from '../sys/mapping.ts';
 import type { SegmentHandle } from './protocol.ts';
@@ -16,7 +15,7 @@ export interface BellWords {
 
 /** What is asked of it. */
 export interface BellRequest {
-  readonly watch?: readonly { readonly source: number; readonly word: bigint }[];
+  readonly watch?: readonly { readonly source: number; readonly segment: bigint }[];
   /** Sources whose memory is about to be unmapped; answered when it is not looked at any more. */
   readonly forget?: readonly number[];
   readonly isEnd?: true;
@@ -39,7 +38,6 @@ export class Bell {
   readonly #control: Mapping;
   readonly #word: Int32Array;
   readonly #forgetting: (() => void)[] = [];
-  readonly #onExit = (): void => this.#send({ isEnd: true });
   #starting: NodeJS.Timeout | undefined;
   #hasEnded = false;
 
@@ -66,16 +64,14 @@ export class Bell {
     this.#worker.on('exit', () => this.#ended());
     this.#starting = setInterval(rung, FIRST_INTERVAL);
     this.#starting.unref();
-    // The thread would keep the process from exiting for as long as it waits.
-    process.on('exit', this.#onExit);
+    if (bells.size === 0) process.on('exit', endAll);
+    bells.add(this);
   }
 
   /** Rings for these sources, too. */
   watch(handles: readonly SegmentHandle[]): void {
     if (handles.length === 0) return;
-    const watch = handles.map(({ source, address: at }) => {
-      return { source, word: at + BigInt(SegmentHeader.announced) };
-    });
+    const watch = handles.map(({ source, address: segment }) => ({ source, segment }));
     this.#send({ watch });
   }
 
@@ -93,8 +89,13 @@ export class Bell {
     const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
     // Whoever waits for this has nothing else, perhaps, that keeps the program alive.
     this.#worker.ref();
-    this.#send({ isEnd: true });
+    this.beginEnd();
     await ended;
+  }
+
+  /** Has the thread end as soon as it can. */
+  beginEnd(): void {
+    this.#send({ isEnd: true });
   }
 
   #send(request: BellRequest): void {
@@ -107,8 +108,16 @@ export class Bell {
   #ended(): void {
     this.#hasEnded = true;
     clearInterval(this.#starting);
-    process.off('exit', this.#onExit);
+    bells.delete(this);
+    if (bells.size === 0) process.off('exit', endAll);
     for (const resolve of this.#forgetting) resolve();
     this.#control[Symbol.dispose]();
   }
+}
+
+/** Those that hang: a thread would keep the process from exiting for as long as it waits. */
+const bells = new Set<Bell>();
+
+function endAll(): void {
+  for (const bell of bells) bell.beginEnd();
 }

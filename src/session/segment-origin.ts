@@ -100,6 +100,7 @@ export class SegmentOrigin implements EventOrigin {
   announced(): Omit<AnnouncedTasks, 'source'> | undefined {
     const pending = this.#announcements.pending();
     if (pending === undefined) return undefined;
+    this.#announcements.hear();
     const { last, known, unknown } = pending;
     const tasks = this.#tasks;
     const pids = known.map(({ pid, tid }) =>

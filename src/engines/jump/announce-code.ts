@@ -2,9 +2,10 @@
  * Announcing: a task tells the session that it is here, and waits for the answer. Slow, and rare: no context is
  * needed, nothing is counted, and what a hit does depends on no ring.
  *
- * Nothing that the session does, or fails to do, holds the task for longer than {@link ANNOUNCEMENT_PATIENCE}: a
- * session that is gone is not waited for, one that dies meanwhile until the end of the turn, and one that was
- * waited for in vain (it is suspended, or far behind) not again before it has answered that announcement.
+ * Nothing that the session does, or fails to do, holds the task for longer than {@link ANNOUNCEMENT_PATIENCE}, or, where
+ * it has heard the announcement, ten times that: a session that is gone is not waited for, one that dies meanwhile until
+ * the end of the turn, and one that was waited for in vain (it is suspended, or far behind) not again before it
+ * has answered that announcement.
  */
 
 import { address, type Address } from '../../base/brand.ts';
@@ -15,8 +16,10 @@ import type { ProgramParts } from './emit-context.ts';
 import { emitRestoreMore, emitSaveMore } from './frame.ts';
 import { StubCall } from './runtime.ts';
 
-/** For how long a task waits in all, in nanoseconds. */
+/** For how long a task waits until the session has heard it, in nanoseconds. */
 export const ANNOUNCEMENT_PATIENCE = 500_000_000;
+/** For how much longer it waits for one that has: that is not suspended, but has much to do. */
+const HEARD_PATIENCE = 4_500_000_000n;
 /** After so many nanoseconds of waiting it looks whether the session lives. */
 const TURN = 10_000_000;
 
@@ -96,6 +99,7 @@ function emitWait(
 ): void {
   const again = code.label('again');
   const done = code.label('done');
+  const hopeless = code.label('hopeless');
   code.mov('rdi', word(SegmentHeader.served)).mov('eax', mem({ base: 'rdi', width: 4 }));
   code.sub('eax', mem({ base: 'rdi', displacement: UNSERVED_FROM_SERVED, width: 4 }));
   code.jcc('s', done, 'near');
@@ -113,6 +117,11 @@ function emitWait(
   // A clock, not turns: signals end them early, as often as they come, and a stop makes them longer.
   emitTime(code);
   code.cmp('rax', 'r12').jcc('b', again, 'near');
+  code.mov('rdi', word(SegmentHeader.heard)).mov('ecx', mem({ base: 'rdi', width: 4 }));
+  code.sub('ecx', 'ebx').jcc('s', hopeless, 'near');
+  code.mov('rcx', HEARD_PATIENCE).add('rcx', 'r12');
+  code.cmp('rax', 'rcx').jcc('b', again, 'near');
+  code.bind(hopeless);
   code.mov('rdi', word(SegmentHeader.unserved)).mov(mem({ base: 'rdi', width: 4 }), 'ebx');
   code.bind(done);
 }
