@@ -67,6 +67,11 @@ export class HeldTasks {
     return this.#table.get(pid);
   }
 
+  /** Whether a process is led from its exec on: it has one task, and nobody shares its memory. */
+  isStarting(pid: Pid): boolean {
+    return this.#table.get(pid)?.isLed === true;
+  }
+
   /** What became of held processes since the last call, in the order in which it did. */
   takeEvents(): readonly HeldEvent[] {
     const events = this.#events;

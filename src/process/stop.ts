@@ -208,7 +208,9 @@ class StopAttempt {
   }
 
   #newTasks(): { readonly pid: Pid; readonly tid: Tid }[] {
-    return [this.#pid, ...this.#sharers.list()].flatMap((pid) =>
+    // A program that starts up is alone in its memory.
+    const others = held.isStarting(this.#pid) ? [] : this.#sharers.list();
+    return [this.#pid, ...others].flatMap((pid) =>
       listTasks(pid)
         .filter((tid) => !this.#stopped.has(tid) && isLive(tid))
         .map((tid) => ({ pid, tid })),
@@ -225,10 +227,8 @@ class StopAttempt {
     this.#since ??= monotonicNanoseconds();
     for (const { pid, tid } of fresh) {
       const state = held.stateOf(tid);
-      if (state === 'parked') {
-        this.#stopped.set(tid, new StoppedTask(pid, tid, 'interrupt'));
-        continue;
-      }
+      if (state === 'parked') this.#stopped.set(tid, new StoppedTask(pid, tid, 'interrupt'));
+      if (state === 'parked') continue;
       if (state === undefined && !seizeTask(pid, tid, TraceOption.sysgood)) continue;
       this.#awaited.set(tid, pid);
       // One that was made a moment ago stops by itself.
@@ -276,8 +276,7 @@ function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' |
   if (held.stateOf(tid) !== undefined) {
     ignoreGone(() => interrupt(tid));
     held.take(status);
-    // By an exec: `ensureSameProgram` comes next.
-    return held.stateOf(tid) === 'parked' ? 'gone' : 'again';
+    return held.stateOf(tid) === 'parked' ? 'gone' : 'again'; // by an exec: see ensureSameProgram
   }
   const signal = status.event === 0 && !status.systemCall ? status.signal : 0;
   ignoreGone(() => {

@@ -2,6 +2,7 @@
 
 import type { Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
+import { held } from '../../process/held.ts';
 import { LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import { readMaps, type MemoryMapping } from '../../process/maps.ts';
 import { listProcesses, oneForEachMemory, visibleTask } from '../../process/tasks.ts';
@@ -39,6 +40,7 @@ export function findSegments(): ReadonlySet<bigint> {
  * all that share the target's own memory it stands itself.
  */
 export function findHolders(segment: bigint, target: Pid): Pid[] {
+  if (held.isStarting(target)) return [target];
   const found = findProcesses((maps) =>
     maps.some(({ inode, path }) => inode === segment && path === SEGMENT_PATH),
   );
