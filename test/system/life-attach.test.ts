@@ -23,7 +23,7 @@ import {
 /** How often, or as long as: the fewest outside of the long form are enough to see what each leaves behind. */
 const EXTENT = isLong()
   ? { times: 10_000, fewest: 10_000, milliseconds: Number.POSITIVE_INFINITY }
-  : { times: 2000, fewest: 16, milliseconds: 5000 };
+  : { times: 2000, fewest: 16, milliseconds: 4000 };
 /** After so many the footprint is taken. */
 const EVERY = isLong() ? 250 : 2;
 /**

@@ -210,7 +210,7 @@ async function mayBeGone(work: () => Promise<void>, may = true): Promise<number>
 const STAGES = ['attach', 'add', 'remove', 'stop'] as const;
 
 test('exit_group of another thread while we attach, change or leave', async (context) => {
-  const rounds = isLong() ? 60 : 3;
+  const rounds = isLong() ? 60 : 2;
   const before = snapshot(process.pid);
   let gone = 0;
   for (let round = 0; round < rounds * STAGES.length; round++) {
