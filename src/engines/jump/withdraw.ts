@@ -88,7 +88,7 @@ export function releaseQuiet(
 ): Pick<Withdrawal, 'isQuiet' | 'problems'> {
   const { stopped, maps } = target;
   const retired = [...block.sites.values()].filter(({ state }) => state === 'retired');
-  const given = programs.filter(({ index }) => block.programs.has(index));
+  const given = programs.filter((program) => holds(block, program));
   const candidates = new Map(given.map((program) => [program.index, program]));
   const retiredSites = new Set(retired.map(({ index }) => index));
   for (const program of block.programs.values()) {
@@ -123,6 +123,12 @@ export function releaseQuiet(
     ({ index, site }) => !block.programs.has(index) && block.sites.get(site)?.state !== 'retired',
   );
   return { isQuiet: isReleased, problems };
+}
+
+/** Whether a program's row is still there: since the last stop its index may have been given to another session's. */
+function holds(block: ControlBlock, { index, session, consumer, code }: ProgramRow): boolean {
+  const now = block.programs.get(index);
+  return now?.session === session && now.consumer === consumer && now.code === code;
 }
 
 /**
