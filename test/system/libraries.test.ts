@@ -165,19 +165,25 @@ test('a child that loads a library of its own has it probed; its parent, too, wh
   });
 });
 
-test('a command is told of what it loads itself, and what it loads with its first words', async () => {
-  const path = plugin();
-  const words = ['open', 'call 9', 'openns', 'call 20', 'quit'];
-  await using session = await spawn([program(), path, ...words], {
-    probes: counting(`plugin_step@${path}`, `plugin_begin@${path}`, `main@${program()}`),
+for (const follow of [true, false]) {
+  test(`a command loads a library with its first words, ${follow ? '' : 'not '}followed`, async () => {
+    const path = plugin();
+    const words = ['open', 'call 9', 'openns', 'call 20', 'quit'];
+    const command = [program(), path, ...words];
+    // A program that is executed later is led through its linker, too.
+    const shell = ['sh', '-c', 'exec "$0" "$@" > /dev/null'];
+    await using session = await spawn(follow ? [...shell, ...command] : command, {
+      probes: counting(`plugin_step@${path}`, `plugin_begin@${path}`, `main@${program()}`),
+      follow,
+    });
+    await session.ended;
+    const summary = await session.stop();
+    assert.deepEqual(summary.kept, []);
+    assert.equal(eventOf(summary, 'plugin_step').hits, 29);
+    assert.equal(eventOf(summary, 'plugin_begin').hits, 6);
+    assert.equal(eventOf(summary, 'main').hits, 1);
   });
-  await session.ended;
-  const summary = await session.stop();
-  assert.deepEqual(summary.kept, []);
-  assert.equal(eventOf(summary, 'plugin_step').hits, 29);
-  assert.equal(eventOf(summary, 'plugin_begin').hits, 6);
-  assert.equal(eventOf(summary, 'main').hits, 1);
-});
+}
 
 test('a session that is killed while a task waits for it holds nobody', async () => {
   const path = plugin();
