@@ -52,7 +52,7 @@ export async function signalAndInterrupt(target: Target): Promise<void> {
   await answered(target, 'interrupted');
 }
 
-/** What is written of sites in the target, and where its task stands. */
+/** What is written of sites in the target's own program, and where its task stands. */
 export interface Standing {
   readonly rows: readonly SiteRow[];
   readonly rip: bigint;
@@ -61,9 +61,13 @@ export interface Standing {
 /** Looks at the rows of a target of one task. */
 export function lookInside(target: Target): Standing {
   using stopped = StoppedProcess.stop(target.pid);
-  const block = ControlBlock.read(stopped.maps(), (at, length) => stopped.read(at, length));
+  const maps = stopped.maps();
+  const block = ControlBlock.read(maps, (at, length) => stopped.read(at, length));
+  // Not the session's own site, in the dynamic linker.
+  const linker = maps.find(({ path }) => /\/ld-[^/]*$/.test(path));
+  const rows = [...block.sites.values()].filter(({ inode }) => inode !== linker?.inode);
   const rip = stopped.tasks[0]?.registers.get('rip') ?? assert.fail('it has a task');
-  return { rows: [...block.sites.values()], rip };
+  return { rows, rip };
 }
 
 /** The row of the stub in which the task of a target is. */
