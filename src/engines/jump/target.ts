@@ -85,12 +85,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     return failures;
   }
 
-  /**
-   * Adds consumers to one address space alone: to a child's, that maps a file which others do not. A consumer that
-   * is there already stays as it is.
-   * @returns those that could not be added, with the reason.
-   * @throws TraplineError when nothing could be done at all.
-   */
+  /** As {@link add}, to one address space alone. A consumer that is there already stays as it is. */
   addIn(space: Pid, requests: readonly ConsumerRequest[]): FailedRequest[] {
     return this.#addTo(space, requests);
   }
@@ -242,7 +237,8 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
       const failed = applyChange(stopped, maps, staged.block, staged.change);
       releaseLeft(space, staged.block);
       for (const [request, site] of staged.change.sites) {
-        if (!this.#sites.has(request)) this.#sites.set(request, site);
+        const isOut = failed.some((one) => one.site.row === site);
+        if (!isOut && !this.#sites.has(request)) this.#sites.set(request, site);
       }
       if (pid === this.pid) this.#noteStubs(staged.change, failed);
       return { failed, refused: [...barred, ...staged.change.refused] };
