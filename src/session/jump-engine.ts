@@ -2,6 +2,7 @@
 
 import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
+import { leaveAll, removeAll } from '../engines/jump/leaving.ts';
 import { JumpTarget } from '../engines/jump/target.ts';
 import { mapsIfReadable } from '../engines/jump/spaces.ts';
 import type { HitCost } from '../probe/engine.ts';
@@ -193,7 +194,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   remove(consumers: readonly AddedConsumer[], isLast: boolean): string[] {
-    const kept: string[] = [];
+    const leaving = new Map<JumpTarget, ReadonlySet<number>>();
     for (const target of this.#targets) {
       const mine = consumers.filter(({ source }) => source === target.source);
       const ids = new Set(mine.map(({ consumer }) => consumer));
@@ -201,9 +202,9 @@ export class JumpEngine implements SessionEngine {
         ids.add(target.hook.consumer);
         target.hook = undefined;
       }
-      if (ids.size > 0) kept.push(...target.jump.remove(ids));
+      if (ids.size > 0) leaving.set(target.jump, ids);
     }
-    return kept;
+    return removeAll(leaving);
   }
 
   stops(): Stops {
@@ -221,8 +222,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   leave(): string[] {
-    const kept: string[] = [];
-    for (const { jump } of this.#targets) kept.push(...jump.leave());
+    const kept = leaveAll(Array.from(this.#targets, ({ jump }) => jump));
     this.#perfMap?.[Symbol.dispose]();
     this.#perfMap = undefined;
     return kept;

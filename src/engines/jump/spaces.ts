@@ -2,10 +2,9 @@
 
 import type { Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
-import { held } from '../../process/held.ts';
 import { LIVENESS_NAME, SEGMENT_NAME } from '../../process/control.ts';
 import { readMaps, type MemoryMapping } from '../../process/maps.ts';
-import { listProcesses, oneForEachMemory, visibleTask } from '../../process/tasks.ts';
+import { listProcesses, visibleTask } from '../../process/tasks.ts';
 import { MemoryFile } from '../../sys/memory.ts';
 import type { ReadMemory } from './block.ts';
 
@@ -17,11 +16,11 @@ export const SEGMENT_PATH: string = `/memfd:${SEGMENT_NAME}`;
  * targets, and are told by a liveness page that they can write. Those that may not be read can't have
  * anything of ours.
  */
-export function findProcesses(test: (maps: readonly MemoryMapping[]) => boolean): Pid[] {
+export function findProcesses(test: (maps: readonly MemoryMapping[], pid: Pid) => boolean): Pid[] {
   return listProcesses().filter((pid) => {
     if (pid === process.pid) return false;
     const maps = mapsIfReadable(pid);
-    return test(maps) && !isTracer(maps);
+    return !isTracer(maps) && test(maps, pid);
   });
 }
 
@@ -33,20 +32,6 @@ export function findSegments(): ReadonlySet<bigint> {
     return false;
   });
   return found;
-}
-
-/**
- * One process for each address space that maps a segment: the target, and the children that have inherited it. For
- * all that share the target's own memory it stands itself.
- */
-export function findHolders(segment: bigint, target: Pid): Pid[] {
-  if (held.isStarting(target)) return [target];
-  const found = findProcesses((maps) =>
-    maps.some(({ inode, path }) => inode === segment && path === SEGMENT_PATH),
-  );
-  return oneForEachMemory(
-    found.sort((one, other) => (one === target ? -1 : other === target ? 1 : 0)),
-  );
 }
 
 /** Whether mappings are a tracer's: it can write its liveness page, and maps what it shares with targets. */

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 
 import type { Address, Pid } from '../../base/brand.ts';
 import { debugLog } from '../../base/debug.ts';
-import { messageOf, TraplineError } from '../../base/errors.ts';
+import { TraplineError } from '../../base/errors.ts';
 import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
 import { type ProgramRow, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
@@ -17,11 +17,13 @@ import { restoreMoved } from './moved.ts';
 import type { FailedSite } from './obstacles.ts';
 import type { ReadMemory } from './block.ts';
 import type { StubFeatures } from './features.ts';
+import { findHolders, inEachSpace } from './each-space.ts';
+import { leaveAll, removeAll } from './leaving.ts';
 import { ATTEMPTS, depart, FIRST_PAUSE, nextPause, type DepartureResult } from './depart.ts';
 import type { ConsumerRequest, PreparedChange } from './prepare.ts';
 import { SegmentDraft, type SessionMemory } from './session-memory.ts';
 import { refuseShadowStacks } from './shadow-stack.ts';
-import { findHolders, mapsIfReadable, MemoryReader } from './spaces.ts';
+import { mapsIfReadable, MemoryReader } from './spaces.ts';
 import { stageChange, stillFits, type StagedChange, type StagingSession } from './staging.ts';
 import type { TargetOptions } from './target-options.ts';
 import { readThreadLayout } from './thread-layout.ts';
@@ -73,10 +75,14 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
    * @throws TraplineError when nothing could be done at all.
    */
   add(requests: readonly ConsumerRequest[]): FailedRequest[] {
+    const isNew = this.#memory === undefined;
+    const { stops } = this.stops;
     const failures = this.#addTo(this.pid, requests);
+    // What comes in one stop, and the first, a child has whole or not at all.
+    if (isNew && this.stops.stops === stops + 1) return failures;
     const failed = new Set(failures.map(({ request }) => request));
     const added = requests.filter((request) => !failed.has(request));
-    this.#inEachSpace((pid) => {
+    inEachSpace([this], (_, pid) => {
       if (pid === this.pid) return;
       const maps = mapsIfReadable(pid);
       const there = added.filter((request) => isRequestThere(maps, request));
@@ -92,42 +98,28 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
 
   /** Takes consumers out, by their indices, of the target and its children. */
   remove(consumers: ReadonlySet<number>): string[] {
-    const problems: string[] = [];
-    const leaving = new Set([...consumers, ...this.#lingering]);
-    let isQuiet = true;
-    this.#inEachSpace((pid) => {
-      const result = this.#withdraw(pid, ({ consumer }) => leaving.has(consumer), false);
-      problems.push(...result.problems);
-      isQuiet &&= result.isQuiet;
-    });
-    this.#lingering = isQuiet ? new Set() : leaving;
-    return problems;
+    return removeAll(new Map([[this, consumers]]));
   }
 
-  /**
-   * Takes everything of the session out of the target and its children. Children that are forked
-   * meanwhile are found too: it ends when nobody maps the segment any more.
-   * @returns what had to stay, for people.
-   */
+  /** See {@link leaveAll}. */
   leave(): string[] {
-    const kept: string[] = [];
-    this.#inEachSpace((pid) => kept.push(...this.leaveSpace(pid)));
-    // Last: what is hit until its site is restored is still recorded.
-    this.#memory?.end();
-    return kept;
+    return leaveAll([this]);
   }
 
-  /** Does something in the target and its children: those too that are forked meanwhile, by one in which it was not done yet. */
-  #inEachSpace(action: (pid: Pid) => void): void {
-    const done = new Set<Pid>();
-    for (;;) {
-      const pids = this.#spaces().filter((pid) => !done.has(pid));
-      if (pids.length === 0) return;
-      for (const pid of pids) {
-        done.add(pid);
-        this.#ignoreGone(pid, () => action(pid));
-      }
-    }
+  /** Takes consumers out of one process, and those that had to stay there before. @returns what had to stay */
+  removeFrom(pid: Pid, consumers: ReadonlySet<number>): DepartureResult {
+    const leaving = new Set([...consumers, ...this.#lingering]);
+    return this.#withdraw(pid, ({ consumer }) => leaving.has(consumer), false);
+  }
+
+  /** What is taken out next, too: a task was in these consumers' programs somewhere; or nothing. */
+  noteRemoved(consumers: ReadonlySet<number>, isQuiet: boolean): void {
+    this.#lingering = isQuiet ? new Set() : new Set([...consumers, ...this.#lingering]);
+  }
+
+  /** Everything of the session is out, or nobody reads it any more. */
+  endMemory(): void {
+    this.#memory?.end();
   }
 
   /** Takes all of the session, or `only` these, out of one process. @returns what had to stay: all, where it can't be stopped now. */
@@ -182,8 +174,8 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
     this.#memory = undefined;
   }
 
-  #spaces(): Pid[] {
-    return this.#memory === undefined ? [] : findHolders(this.#memory.inode, this.pid);
+  #spaces(): readonly Pid[] {
+    return findHolders([this]).get(this) ?? [];
   }
 
   /** Adds consumers to one address space, trying again while a task is in the way. */
@@ -317,12 +309,4 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
   }
 
   /** A process may end at any moment; what was in it is gone with it. */
-  #ignoreGone(pid: Pid, action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      if (!(error instanceof TraplineError) || error.code !== 'no-process') throw error;
-      log('process %d ended: %s', pid, messageOf(error));
-    }
-  }
 }
