@@ -6,8 +6,8 @@ import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { sparedProcesses } from '../src/session/selection.ts';
-import { ProcessWalk } from '../src/session/walk.ts';
+import { sparedProcesses } from '../src/session/targets/selection.ts';
+import { ProcessWalk } from '../src/session/walks/walk.ts';
 import { library } from './built.ts';
 import { compileTarget, MeasuredTarget } from './targets.ts';
 import { Rows, type Row } from './rows.ts';

@@ -4,12 +4,12 @@ export { TraplineError } from './base/errors.ts';
 export type { ErrorCode, ErrorDetails, SourcePosition } from './base/errors.ts';
 export { attach, prepare, spawn } from './session/open.ts';
 export { Session } from './session/session.ts';
-export { explain } from './session/explained.ts';
-export { listFunctions } from './session/list.ts';
-export { parseProbes } from './session/probe-list.ts';
-export { clean, cleanKernel, kernelStatus, status } from './session/maintenance.ts';
-export { doctor } from './session/doctor.ts';
-export type { DoctorReport, Finding } from './session/doctor.ts';
+export { explain } from './session/reports/explained.ts';
+export { listFunctions } from './session/files/list.ts';
+export { parseProbes } from './session/probes/probe-list.ts';
+export { clean, cleanKernel, kernelStatus, status } from './session/reports/maintenance.ts';
+export { doctor } from './session/reports/doctor.ts';
+export type { DoctorReport, Finding } from './session/reports/doctor.ts';
 export type {
   CleanReport,
   DescribedProbe,
@@ -19,7 +19,7 @@ export type {
   KernelCleanReport,
   KernelStatus,
   ProcessStatus,
-} from './session/held.ts';
+} from './session/reports/held.ts';
 export type {
   AddedProbe,
   Bill,

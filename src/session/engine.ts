@@ -3,12 +3,12 @@
 import type { Pid } from '../base/brand.ts';
 import type { HitCost } from '../probe/engine.ts';
 import type { MemoryMapping } from '../process/maps.ts';
-import type { AnnouncedSpaces } from './announced-spaces.ts';
-import type { MeasuredConsumer } from './cost.ts';
-import type { ProbeAddition } from './probing.ts';
+import type { AnnouncedSpaces } from './libraries/announced-spaces.ts';
+import type { MeasuredConsumer } from './reading/cost.ts';
+import type { ProbeAddition } from './probes/probing.ts';
 import type { SourceHandle, WantedProbe } from './protocol.ts';
-import type { Departed } from './target-set.ts';
-import type { Walked, WalkedProcess } from './walk.ts';
+import type { Departed } from './targets/target-set.ts';
+import type { Walked, WalkedProcess } from './walks/walk.ts';
 import type { AddedProbe, Stops, TargetSelection } from './types.ts';
 
 /** A consumer that was added, as far as it has to be taken out again. */

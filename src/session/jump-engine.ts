@@ -13,20 +13,25 @@ import { readTaskStatus } from '../process/tasks.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { LivenessList } from '../sys/robust.ts';
 import { ownTaskId } from '../sys/signals.ts';
-import { AnnouncedSpaces, ownSpace } from './announced-spaces.ts';
-import { costsOf, type MeasuredConsumer } from './cost.ts';
+import { AnnouncedSpaces, ownSpace } from './libraries/announced-spaces.ts';
+import { costsOf, type MeasuredConsumer } from './reading/cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
-import { expectInFile } from './expected.ts';
-import type { FileCache } from './files.ts';
+import { expectInFile } from './probes/expected.ts';
+import type { FileCache } from './files/files.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
-import { PerfMap } from './perf-map.ts';
-import type { PlaceRegistry } from './place-registry.ts';
-import type { ProbeAddition } from './probing.ts';
+import { PerfMap } from './files/perf-map.ts';
+import type { PlaceRegistry } from './probes/place-registry.ts';
+import type { ProbeAddition } from './probes/probing.ts';
 import type { SegmentHandle, SessionShape, WantedProbe } from './protocol.ts';
-import { selectProcesses } from './selection.ts';
-import { TargetSet, type Departed, type Target } from './target-set.ts';
-import { addToSpace, refuseIn, type AddingContext, type TargetSpace } from './target-spaces.ts';
-import type { Walked, WalkedProcess } from './walk.ts';
+import { selectProcesses } from './targets/selection.ts';
+import { TargetSet, type Departed, type Target } from './targets/target-set.ts';
+import {
+  addToSpace,
+  refuseIn,
+  type AddingContext,
+  type TargetSpace,
+} from './targets/target-spaces.ts';
+import type { Walked, WalkedProcess } from './walks/walk.ts';
 import type { AddedProbe, Stops, TargetSelection } from './types.ts';
 
 /** The jump engine for one session. */

@@ -17,24 +17,24 @@ import { fieldsOf } from '../probe/program.ts';
 import type { MemoryMapping } from '../process/maps.ts';
 import { listTasks } from '../process/tasks.ts';
 import { ownPid } from '../sys/signals.ts';
-import { UNKNOWN_COST, type MeasuredConsumer } from './cost.ts';
+import { UNKNOWN_COST, type MeasuredConsumer } from './reading/cost.ts';
 import type { AddedConsumer, SessionEngine } from './engine.ts';
-import type { FileCache, MappedFile } from './files.ts';
-import { findFile } from './find-file.ts';
-import { JumpSites } from './jump-sites.ts';
+import type { FileCache, MappedFile } from './files/files.ts';
+import { findFile } from './files/find-file.ts';
+import { JumpSites } from './probes/jump-sites.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
-import type { PlaceRegistry, ResolvedPlace } from './place-registry.ts';
-import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probing.ts';
+import type { PlaceRegistry, ResolvedPlace } from './probes/place-registry.ts';
+import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probes/probing.ts';
 import type { KernelHandle, SessionShape, WantedProbe } from './protocol.ts';
-import type { Departed } from './target-set.ts';
+import type { Departed } from './targets/target-set.ts';
 import {
   mappingMatcher,
   selectProcesses,
   sparedProcesses,
   type SelectedProcess,
-} from './selection.ts';
+} from './targets/selection.ts';
 import type { Stops, TargetSelection } from './types.ts';
-import { mappingsOf } from './whole-file.ts';
+import { mappingsOf } from './files/whole-file.ts';
 
 /** The number of a kernel session's only source. */
 const SOURCE = 0;

@@ -2,7 +2,7 @@
 
 import { TraplineError } from '../base/errors.ts';
 import { decideShape } from './options.ts';
-import { acceptanceOf, wantedOf, withoutFilter } from './wanted.ts';
+import { acceptanceOf, wantedOf, withoutFilter } from './walks/wanted.ts';
 import type { Following, OpenReply } from './protocol.ts';
 import { Session } from './session.ts';
 import { TracerClient } from './tracer-client.ts';
@@ -103,8 +103,8 @@ async function open(
     // What reads is loaded, and has compared the clocks, while the tracer works.
     const [reply, collector, { TargetWatch }] = await Promise.all([
       begin(client),
-      import('./collector.ts').then(({ Collector }) => new Collector(engine)),
-      import('./target-watch.ts'),
+      import('./reading/collector.ts').then(({ Collector }) => new Collector(engine)),
+      import('./targets/target-watch.ts'),
     ]);
     const watch = new TargetWatch(
       reply,

@@ -7,7 +7,7 @@ import { readMaps } from '../process/maps.ts';
 import { eventClock } from '../sys/clock.ts';
 import { hasProcessorFeature } from '../sys/processor.ts';
 import { ownPid } from '../sys/signals.ts';
-import type { FileCache } from './files.ts';
+import type { FileCache } from './files/files.ts';
 
 /** What the processor and the clock allow every stub. */
 export function machineFeatures(): MachineFeatures {

@@ -6,8 +6,13 @@ import type { KernelPlace } from '../engines/kernel/target.ts';
 import type { EngineName, HitCost } from '../probe/engine.ts';
 import type { ProcessFacts } from '../probe/task-filter.ts';
 import type { Program } from '../probe/program.ts';
-import type { MeasuredConsumer } from './cost.ts';
-import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './held.ts';
+import type { MeasuredConsumer } from './reading/cost.ts';
+import type {
+  CleanReport,
+  KernelCleanReport,
+  KernelStatus,
+  ProcessStatus,
+} from './reports/held.ts';
 import type {
   AddedProbe,
   ExplainRequest,

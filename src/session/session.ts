@@ -7,13 +7,13 @@ import type { EventBatch } from '../events/batch.ts';
 import type { TraceEvent } from '../events/event.ts';
 import type { EngineName } from '../probe/engine.ts';
 import type { TaskFilter } from '../probe/task-filter.ts';
-import type { Collector } from './collector.ts';
-import { KnownProbes } from './known-probes.ts';
-import { EventLoopTurns } from './event-loop.ts';
-import { LateProbes } from './late-probes.ts';
+import type { Collector } from './reading/collector.ts';
+import { KnownProbes } from './probes/known-probes.ts';
+import { EventLoopTurns } from './reading/event-loop.ts';
+import { LateProbes } from './walks/late-probes.ts';
 import type { OpenReply } from './protocol.ts';
-import { summaryOf } from './summary.ts';
-import type { TargetWatch } from './target-watch.ts';
+import { summaryOf } from './reading/summary.ts';
+import type { TargetWatch } from './targets/target-watch.ts';
 import type { TracerClient } from './tracer-client.ts';
 import type {
   AddedProbe,
@@ -24,9 +24,9 @@ import type {
   TargetEnd,
   TargetInfo,
 } from './types.ts';
-import { listenFor } from './source-listener.ts';
-import type { Acceptance } from './walker.ts';
-import { wantedOf } from './wanted.ts';
+import { listenFor } from './reading/source-listener.ts';
+import type { Acceptance } from './walks/walker.ts';
+import { wantedOf } from './walks/wanted.ts';
 
 /** How long a reader sleeps when nothing came: from the first, in milliseconds, doubling, to the last. */
 const FIRST_PAUSE = 1;

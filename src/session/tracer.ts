@@ -9,17 +9,17 @@ import { held } from '../process/held.ts';
 import type { Waker } from '../process/waker.ts';
 import { ownTaskId } from '../sys/signals.ts';
 import { decodeAt } from '../x64/decode.ts';
-import { explainProbe } from './explain.ts';
-import type { MeasuredConsumer } from './cost.ts';
+import { explainProbe } from './reports/explain.ts';
+import type { MeasuredConsumer } from './reading/cost.ts';
 import type { SessionEngine } from './engine.ts';
-import { FileCache } from './files.ts';
+import { FileCache } from './files/files.ts';
 import { JumpEngine } from './jump-engine.ts';
 import { KernelEngine } from './kernel-engine.ts';
-import { cleanProcesses, describeProcesses } from './leftovers.ts';
-import { listFile } from './list-file.ts';
-import { ProbeSet } from './probe-set.ts';
-import type { ProbeAddition } from './probing.ts';
-import { processorTimesOf } from './processor-time.ts';
+import { cleanProcesses, describeProcesses } from './reports/leftovers.ts';
+import { listFile } from './files/list-file.ts';
+import { ProbeSet } from './probes/probe-set.ts';
+import type { ProbeAddition } from './probes/probing.ts';
+import { processorTimesOf } from './targets/processor-time.ts';
 import type {
   AddReply,
   AnnouncedIn,
@@ -35,15 +35,14 @@ import type {
   WantedProbe,
   WantedProcess,
 } from './protocol.ts';
-import { describeTarget } from './selection.ts';
-import { firstProgram } from './first-program.ts';
-import { FollowedTargets } from './followed.ts';
-import { Follower } from './follower.ts';
-import { abandonCommand, startCommand } from './startup.ts';
-import { StartedCommand } from './started-command.ts';
-import { symbolize } from './symbolize.ts';
-import { SessionWalks } from './walks.ts';
-import type { CleanReport, KernelCleanReport, KernelStatus, ProcessStatus } from './held.ts';
+import { describeTarget } from './targets/selection.ts';
+import { firstProgram } from './following/first-program.ts';
+import { FollowedTargets } from './following/followed.ts';
+import { Follower } from './following/follower.ts';
+import { abandonCommand, startCommand } from './following/startup.ts';
+import { StartedCommand } from './following/started-command.ts';
+import { symbolize } from './files/symbolize.ts';
+import { SessionWalks } from './walks/walks.ts';
 import type {
   ExplainRequest,
   Explanation,
@@ -260,20 +259,20 @@ export class Tracer implements TracerMethods {
     }
   }
 
-  status(pids: readonly number[] | undefined): readonly ProcessStatus[] {
+  status(pids: readonly number[] | undefined): ReturnType<TracerMethods['status']> {
     return describeProcesses(pids, this.#files);
   }
 
-  clean(pids: readonly number[] | undefined): readonly CleanReport[] {
+  clean(pids: readonly number[] | undefined): ReturnType<TracerMethods['clean']> {
     return cleanProcesses(pids, this.#files);
   }
 
-  kernelStatus(): readonly KernelStatus[] {
+  kernelStatus(): ReturnType<TracerMethods['kernelStatus']> {
     const tracefs = usableTracefs();
     return tracefs === undefined ? [] : findHoldings(tracefs);
   }
 
-  kernelClean(): readonly KernelCleanReport[] {
+  kernelClean(): ReturnType<TracerMethods['kernelClean']> {
     const tracefs = usableTracefs();
     return tracefs === undefined ? [] : cleanHoldings(tracefs);
   }

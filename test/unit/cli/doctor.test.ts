@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { renderDoctor } from '../../../src/cli/doctor.ts';
-import { readFacts, type SystemFacts } from '../../../src/session/doctor-facts.ts';
-import { doctor, judge, type Finding } from '../../../src/session/doctor.ts';
+import { readFacts, type SystemFacts } from '../../../src/session/reports/doctor-facts.ts';
+import { doctor, judge, type Finding } from '../../../src/session/reports/doctor.ts';
 import { feature } from '../../harness/features.ts';
 
 const CAP_SYS_PTRACE = 1n << 19n;

@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { fileOffset, address } from '../../../src/base/brand.ts';
 import { TraplineError } from '../../../src/base/errors.ts';
 import { renderReports } from '../../../src/cli/clean.ts';
-import { findFile, usualPlaces } from '../../../src/session/find-file.ts';
+import { findFile, usualPlaces } from '../../../src/session/files/find-file.ts';
 import { renderFunctions, renderSources } from '../../../src/cli/list.ts';
 import { renderStatus } from '../../../src/cli/status.ts';
 import type { ProcessStatus } from '../../../src/index.ts';

@@ -17,8 +17,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
 
-import { DebugFiles, debuginfodCaches } from '../../../src/session/debug-files.ts';
-import { listFile } from '../../../src/session/list-file.ts';
+import { DebugFiles, debuginfodCaches } from '../../../src/session/files/debug-files.ts';
+import { listFile } from '../../../src/session/files/list-file.ts';
 import type { DebugFile } from '../../../src/symbols/debug-file.ts';
 import { commonLink } from '../../../src/symbols/debug-link.ts';
 import { ElfFile } from '../../../src/symbols/elf.ts';

@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 
-import { parseDescription } from '../../../src/session/described.ts';
-import { DESCRIPTION_VERSION, type SessionDescription } from '../../../src/session/description.ts';
+import { parseDescription } from '../../../src/session/reports/described.ts';
+import {
+  DESCRIPTION_VERSION,
+  type SessionDescription,
+} from '../../../src/session/reports/description.ts';
 
 const whole: SessionDescription = {
   generation: 3,

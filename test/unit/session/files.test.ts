@@ -17,7 +17,7 @@ import { test } from 'node:test';
 
 import { pid } from '../../../src/base/brand.ts';
 import { findMapping, readMaps } from '../../../src/process/maps.ts';
-import { FileCache } from '../../../src/session/files.ts';
+import { FileCache } from '../../../src/session/files/files.ts';
 import { mapMemory, Protection } from '../../../src/sys/mapping.ts';
 
 test('a file that was written over is read again, any other is not', () => {

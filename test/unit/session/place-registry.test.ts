@@ -4,9 +4,9 @@ import * as fc from 'fast-check';
 
 import { address, fileOffset, pid } from '../../../src/base/brand.ts';
 import { asMapping, type MemoryMapping } from '../../../src/process/maps.ts';
-import type { MappedFile } from '../../../src/session/files.ts';
-import { PlaceRegistry } from '../../../src/session/place-registry.ts';
-import type { NamedPlaces } from '../../../src/session/resolve.ts';
+import type { MappedFile } from '../../../src/session/files/files.ts';
+import { PlaceRegistry } from '../../../src/session/probes/place-registry.ts';
+import type { NamedPlaces } from '../../../src/session/probes/resolve.ts';
 
 const A = pid(10);
 const B = pid(11);

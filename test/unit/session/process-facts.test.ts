@@ -3,7 +3,7 @@ import { realpathSync } from 'node:fs';
 import { test } from 'node:test';
 
 import { pid as brandPid } from '../../../src/base/brand.ts';
-import { parseCgroup, readProcessFacts } from '../../../src/session/process-facts.ts';
+import { parseCgroup, readProcessFacts } from '../../../src/session/targets/process-facts.ts';
 
 test('our own process', () => {
   const facts = readProcessFacts(brandPid(process.pid));

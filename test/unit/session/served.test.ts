@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { address } from '../../../src/base/brand.ts';
 import { parseMaps, type MemoryMapping } from '../../../src/process/maps.ts';
-import { ServedProbes } from '../../../src/session/served.ts';
+import { ServedProbes } from '../../../src/session/probes/served.ts';
 
 const PROBE = 1;
 const PLACE = address(0x1140n);

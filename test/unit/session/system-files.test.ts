@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
 import { fileOffset } from '../../../src/base/brand.ts';
-import { DebugFiles } from '../../../src/session/debug-files.ts';
+import { DebugFiles } from '../../../src/session/files/debug-files.ts';
 import { ElfFile } from '../../../src/symbols/elf.ts';
 import { versionedName, type FunctionSymbol } from '../../../src/symbols/function-symbol.ts';
 import { SymbolTable } from '../../../src/symbols/symbol-table.ts';

@@ -1,0 +1,142 @@
+/** The processes of a session that are followed: what its engine, its probes and its reader have to do with them. */
+
+import type { Pid } from '../../base/brand.ts';
+import { mapsIfReadable } from '../../engines/jump/spaces.ts';
+import type { SessionEngine } from '../engine.ts';
+import type { FollowedSession } from './follower.ts';
+import type { ProbeSet } from '../probes/probe-set.ts';
+import type { ProbeAddition } from '../probes/probing.ts';
+import { readProcessFacts } from '../targets/process-facts.ts';
+import type { Following, Notice } from '../protocol.ts';
+import type { StartWork } from './startup.ts';
+import type { SessionWalks } from '../walks/walks.ts';
+
+/** What {@link FollowedTargets} works with. */
+export interface FollowedParts {
+  readonly engine: SessionEngine;
+  readonly walks: SessionWalks;
+  readonly probes: ProbeSet;
+  readonly following: Following;
+  readonly notify: (notice: Notice) => void;
+}
+
+/** A session as its follower knows it. */
+export class FollowedTargets implements FollowedSession {
+  readonly #parts: FollowedParts;
+  /** By process: the probes that were added to it and of which nobody was told. */
+  readonly #added = new Map<Pid, Set<number>>();
+
+  constructor(parts: FollowedParts) {
+    this.#parts = parts;
+  }
+
+  get hasFilters(): boolean {
+    return this.#parts.following.hasFilters;
+  }
+
+  get filtersChildren(): boolean {
+    return this.#parts.following.filtersChildren;
+  }
+
+  ask(pid: Pid): void {
+    const process = readProcessFacts(pid);
+    if (process === undefined) return; // killed
+    const candidate = { process, probes: [...this.#parts.probes.all.keys()] };
+    const reply = { candidates: [candidate], ended: [], abandoned: [] };
+    this.notify({ kind: 'walked', reply });
+  }
+
+  workFor(pid: Pid, probes: readonly number[] | undefined): StartWork {
+    const { engine } = this.#parts;
+    return {
+      probe: () => this.#probe(pid, probes),
+      get isProbed(): boolean {
+        return engine.sourceOf(pid) !== undefined;
+      },
+      settled: () => engine.started(pid),
+      foreign: () => this.#refuse(pid),
+    };
+  }
+
+  started(pid: Pid): void {
+    this.#parts.engine.announced?.listen(pid);
+    const added = this.#added.get(pid);
+    this.#added.delete(pid);
+    if (added === undefined) return;
+    const { probes, engine } = this.#parts;
+    this.notify({ kind: 'extended', reply: probes.extended([pid], added, engine) });
+  }
+
+  /** Adds new probes to a process that maps their files. @returns whether it does */
+  offer(pid: Pid, additions: readonly ProbeAddition[]): boolean {
+    const maps = mapsIfReadable(pid);
+    const mapped = additions.filter((addition) => {
+      const mappings = this.#parts.walks.mappingsOf(addition, { pid, maps });
+      return addition.wants(pid) && mappings.length > 0;
+    });
+    if (mapped.length > 0) this.#parts.engine.extend(pid, mapped);
+    return mapped.length > 0;
+  }
+
+  keepOnly(pid: Pid, source: number, wanted: readonly number[]): boolean {
+    const unwanted = [...this.#parts.probes.all.values()].filter(({ id }) => !wanted.includes(id));
+    const consumers = unwanted.flatMap((addition) =>
+      addition.consumers.filter((one) => one.source === source).map(({ consumer }) => consumer),
+    );
+    return this.#parts.engine.takeFrom(pid, source, new Set(consumers));
+  }
+
+  depart(pid: Pid): number | undefined {
+    this.#added.delete(pid);
+    const source = this.#parts.engine.depart(pid);
+    if (source === undefined) return undefined;
+    this.#parts.probes.forget(pid, source);
+    return source;
+  }
+
+  sourceOf(inode: bigint): number | undefined {
+    return this.#parts.engine.sourceAt(inode);
+  }
+
+  ownSource(pid: Pid): number | undefined {
+    return this.#parts.engine.sourceOf(pid);
+  }
+
+  notify(notice: Notice): void {
+    this.#parts.notify(notice);
+  }
+
+  /** Adds what can be. @returns whether a probe's file is not mapped yet. */
+  #probe(pid: Pid, wanted: readonly number[] | undefined): boolean {
+    const { engine, walks } = this.#parts;
+    const additions = [...this.#parts.probes.all.values()].filter((addition) => {
+      // An address was one of the program before.
+      const isPlace = addition.definition.location.kind !== 'address';
+      return isPlace && (wanted?.includes(addition.id) ?? addition.wants(pid));
+    });
+    if (additions.length === 0) return false;
+    const maps = mapsIfReadable(pid);
+    const mapped = additions.map((addition) => {
+      return { addition, mappings: walks.mappingsOf(addition, { pid, maps }) };
+    });
+    const fresh = mapped.filter(({ addition: { id }, mappings }) =>
+      mappings.some((mapping) => !engine.has({ pid, maps }, id, mapping)),
+    );
+    if (fresh.length > 0) this.#extend(pid, fresh);
+    return mapped.some(({ mappings }) => mappings.length === 0);
+  }
+
+  #extend(pid: Pid, found: readonly { readonly addition: ProbeAddition }[]): void {
+    const additions = found.map(({ addition }) => addition);
+    this.#parts.engine.extend(pid, additions);
+    const added = this.#added.get(pid) ?? new Set();
+    for (const { id } of additions) added.add(id);
+    this.#added.set(pid, added);
+  }
+
+  #refuse(pid: Pid): void {
+    const name = readProcessFacts(pid)?.executable ?? '';
+    const text = `${name} (${pid}) is a 32-bit program: it has no probes, and runs on as it is`;
+    this.notify({ kind: 'said', text });
+  }
+}

@@ -1,0 +1,296 @@
+/**
+ * Following: every process that a target makes is held from its birth, every program that one begins gets its probes
+ * before its first instruction. See docs/architecture.md, "Following". What is owed to the tasks themselves is
+ * in `process/held.ts`.
+ */
+
+import type { Pid } from '../../base/brand.ts';
+import { debugLog } from '../../base/debug.ts';
+import { TraplineError } from '../../base/errors.ts';
+import { mapsIfReadable, SEGMENT_PATH } from '../../engines/jump/spaces.ts';
+import { held } from '../../process/held.ts';
+import { holdProcess, pause } from '../../process/hold.ts';
+import type { HeldEvent, HeldProcess } from '../../process/held-process.ts';
+import { ignoreGone } from '../../process/tasks.ts';
+import { lostRight } from '../../process/permission.ts';
+import { cpuNanoseconds } from '../targets/processor-time.ts';
+import type { Notice } from '../protocol.ts';
+import { leadProgram, type ProgramStart, type StartWork } from './startup.ts';
+
+const log = debugLog('session');
+
+/** How long the last tasks are waited for that are let go, in milliseconds: a parent in vfork stops when its child is gone. */
+const RELEASE_PATIENCE = 1000;
+const RELEASE_PAUSE = 200;
+
+/** What a follower asks of its session. Numbers of sources are those of targets. */
+export interface FollowedSession {
+  /** Whether some processes may get no probe: each is asked about when it begins a program. */
+  readonly hasFilters: boolean;
+  /** Whether a filter could tell a child from its parent. */
+  readonly filtersChildren: boolean;
+  /** Whether a new program could get a probe: it is held until {@link Follower.decide}. */
+  ask(pid: Pid): void;
+  /** What is to be done with a new program. @param probes those that it is to get; all if undefined */
+  workFor(pid: Pid, probes: readonly number[] | undefined): StartWork;
+  /** A child that was forked keeps only some probes. @returns whether it has none left */
+  keepOnly(pid: Pid, source: number, probes: readonly number[]): boolean;
+  /** A program has started up: who reads is to know of its events. */
+  started(pid: Pid): void;
+  /** The source of a process whose program has ended, if it had one; its children may go on. */
+  depart(pid: Pid): number | undefined;
+  /** The source to which a process writes, by the inode of its segment. */
+  sourceOf(inode: bigint): number | undefined;
+  /** The source of a process that is a target itself. */
+  ownSource(pid: Pid): number | undefined;
+  notify(notice: Notice): void;
+}
+
+/** An address space, by the source to which it writes: one that was forked writes to its parent's. */
+interface Space {
+  source: number | undefined;
+}
+
+/** Follows the processes that are held by this thread, for one session. */
+export class Follower {
+  readonly #session: FollowedSession;
+  readonly #starts = new Map<Pid, ProgramStart>();
+  readonly #spaces = new Map<Pid, Space>();
+  /** Children that wait for the answer what they keep, with the source from which they have it. */
+  readonly #children = new Map<Pid, number>();
+  /** Sources whose process has ended, while others may still write to them. */
+  readonly #departed = new Set<number>();
+  readonly #onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void;
+  #isLeaving = false;
+
+  /** @param onEnd told of each process that has ended */
+  constructor(
+    session: FollowedSession,
+    onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void,
+  ) {
+    this.#session = session;
+    this.#onEnd = onEnd;
+    held.beforeEnd = cpuNanoseconds;
+    held.parksNewborn = session.filtersChildren;
+  }
+
+  /** Whether a task is held. */
+  get isHolding(): boolean {
+    return !held.isEmpty || held.hasEvents;
+  }
+
+  /**
+   * Seizes running processes; none is stopped.
+   * @throws TraplineError as seizing does. {@link leave} lets go of those that were seized.
+   */
+  seize(pids: readonly Pid[]): void {
+    for (const pid of pids) {
+      holdProcess(pid);
+      this.#spaces.set(pid, { source: undefined });
+    }
+  }
+
+  /**
+   * Leads the first program of a command, which is parked at its exec, to where its own code begins; it stays parked.
+   * @throws what `work` throws. TraplineError `no-process` when it has ended.
+   */
+  lead(process: HeldProcess, work: StartWork): void {
+    this.#spaces.set(process.pid, { source: undefined });
+    const start = leadProgram(process, work);
+    process.isLed = true;
+    while (start.next().done !== true) {
+      held.go(process);
+      if (!stepped(process)) throw endedEarly(process.pid);
+    }
+    process.isLed = false;
+  }
+
+  /** A program is parked at its exec: it is led as every later one. */
+  takeProgram(process: HeldProcess): void {
+    this.#spaces.set(process.pid, { source: undefined });
+    this.#begin(process);
+  }
+
+  /** Waits until something is to be done, or the thread is woken, and does it. */
+  attend(): void {
+    if (!held.hasEvents) held.serve(true);
+    this.#handleEvents();
+  }
+
+  /** The processes in which nothing of ours is, and that do not start up now. */
+  untouched(): Pid[] {
+    return [...this.#spaces].flatMap(([pid, space]) => {
+      return this.#starts.has(pid) || this.#sourceOf(space) !== undefined ? [] : [pid];
+    });
+  }
+
+  /** The answer to {@link FollowedSession.ask}. */
+  decide(pid: Pid, probes: readonly number[]): void {
+    const process = held.get(pid);
+    if (process === undefined || this.#isLeaving) return;
+    const source = this.#children.get(pid);
+    this.#children.delete(pid);
+    if (source === undefined) {
+      this.#startUp(process, probes);
+      return;
+    }
+    // It may have been killed.
+    ignoreGone(() => {
+      const isUntouched = this.#session.keepOnly(pid, source, probes);
+      if (isUntouched) this.#spaces.set(pid, { source: undefined });
+    });
+    held.go(process);
+  }
+
+  /** What a child has inherited is taken out again before it runs, if nobody wants it: not where its parent would lose it. */
+  #askOfChild(process: HeldProcess): void {
+    const { pid } = process;
+    const space = this.#spaces.get(pid);
+    const isShared = [...this.#spaces].some(([other, one]) => other !== pid && one === space);
+    const source = space && this.#sourceOf(space);
+    if (source === undefined || isShared) {
+      held.go(process);
+      return;
+    }
+    this.#children.set(pid, source);
+    this.#session.ask(pid);
+  }
+
+  /** No program gets probes any more: they are about to be taken out. */
+  beginLeaving(): void {
+    this.#isLeaving = true;
+    this.#starts.clear();
+  }
+
+  /** Nobody is held any more but those that can't be let go now: they are as soon as {@link attend} sees them. */
+  leave(): void {
+    held.release();
+    const deadline = performance.now() + RELEASE_PATIENCE;
+    while (!held.isEmpty && performance.now() < deadline) pause(RELEASE_PAUSE);
+    this.#handleEvents();
+  }
+
+  #handleEvents(): void {
+    for (const event of held.takeEvents()) {
+      if (!this.#isLeaving) this.#handle(event);
+      else if (event.kind === 'ended') this.#onEnd(event);
+    }
+  }
+
+  #handle(event: HeldEvent): void {
+    const { process } = event;
+    const { pid } = process;
+    switch (event.kind) {
+      case 'born':
+        this.#spaces.set(pid, this.#spaceOf(event));
+        return;
+      case 'waiting':
+        this.#askOfChild(process);
+        return;
+      case 'executed':
+        this.#depart(pid);
+        this.#spaces.set(pid, { source: undefined });
+        this.#begin(process);
+        return;
+      case 'stepped':
+        this.#step(process);
+        return;
+      case 'ended':
+        this.#starts.delete(pid);
+        this.#children.delete(pid);
+        this.#depart(pid);
+        this.#onEnd(event);
+        if (held.isEmpty) this.#session.notify({ kind: 'alone' });
+    }
+  }
+
+  #begin(process: HeldProcess): void {
+    const right = lostRight(process.pid);
+    if (right !== undefined) this.#session.notify({ kind: 'said', text: right });
+    if (this.#session.hasFilters) this.#session.ask(process.pid);
+    else this.#startUp(process, undefined);
+  }
+
+  #startUp(process: HeldProcess, probes: readonly number[] | undefined): void {
+    const { pid } = process;
+    const work = this.#session.workFor(pid, probes);
+    this.#starts.set(pid, leadProgram(process, work));
+    process.isLed = true;
+    this.#step(process);
+  }
+
+  /** Has a program that starts up go on to its next step, or on by itself. */
+  #step(process: HeldProcess): void {
+    const { pid } = process;
+    const start = this.#starts.get(pid);
+    if (start !== undefined && !this.#isDone(pid, start)) {
+      held.go(process);
+      return;
+    }
+    this.#starts.delete(pid);
+    process.isLed = false;
+    if (start !== undefined) this.#session.started(pid);
+    held.go(process);
+  }
+
+  #isDone(pid: Pid, start: ProgramStart): boolean {
+    try {
+      return start.next().done === true;
+    } catch (error) {
+      if (!(error instanceof TraplineError)) throw error;
+      // It was killed, or is not for us: what could be done is done, and it runs on.
+      log('program %d: %s', pid, error.message);
+      return true;
+    }
+  }
+
+  #spaceOf({ process, parent, sharesMemory }: HeldEvent & { readonly kind: 'born' }): Space {
+    const space = parent && this.#spaces.get(parent.pid);
+    if (space !== undefined) return sharesMemory ? space : { source: this.#sourceOf(space) };
+    const segments = mapsIfReadable(process.pid).filter(({ path }) => path === SEGMENT_PATH);
+    const sources = segments.map(({ inode }) => this.#session.sourceOf(inode));
+    return { source: sources.find((source) => source !== undefined) };
+  }
+
+  /** A process becomes a target at some time: whoever shares its memory writes to the same source. */
+  #sourceOf(space: Space): number | undefined {
+    if (space.source !== undefined) return space.source;
+    for (const [pid, one] of this.#spaces) {
+      if (one === space) space.source ??= this.#session.ownSource(pid);
+    }
+    return space.source;
+  }
+
+  /** What a process was has ended: a source to which nobody writes any more is read to its end. */
+  #depart(pid: Pid): void {
+    const space = this.#spaces.get(pid);
+    // Before it departs: those that share its memory learn to what they write.
+    const source = space && this.#sourceOf(space);
+    const own = this.#session.depart(pid);
+    this.#spaces.delete(pid);
+    if (own !== undefined) this.#departed.add(own);
+    const isWritten = [...this.#spaces.values()].some((one) => one.source === source);
+    const isAbandoned = source !== undefined && !isWritten && this.#departed.delete(source);
+    if (own === undefined && !isAbandoned) return;
+    const ended = own === undefined ? [] : [{ source: own, pid: Number(pid) }];
+    const abandoned = isAbandoned ? [source] : [];
+    this.#session.notify({ kind: 'walked', reply: { candidates: [], ended, abandoned } });
+  }
+}
+
+/** Serves until a process has made its step. @returns false when it has ended. */
+function stepped(process: HeldProcess): boolean {
+  for (;;) {
+    held.serve(true);
+    for (const event of held.takeEvents()) {
+      if (event.process === process) return event.kind === 'stepped';
+    }
+  }
+}
+
+function endedEarly(pid: Pid): TraplineError {
+  return new TraplineError({
+    code: 'no-process',
+    message: `process ${pid} has ended before its own code began`,
+  });
+}

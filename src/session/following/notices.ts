@@ -1,0 +1,104 @@
+/** The main thread's side of following: what the tracer tells of the processes that it holds. */
+
+import type { Notice, WalkReply } from '../protocol.ts';
+import type { TracerClient } from '../tracer-client.ts';
+import { chooseProcesses, type Acceptance, type WalkListener } from '../walks/walker.ts';
+
+/** Sources that were read to their end are let go so long after, in milliseconds: many at once. */
+const RETIRE_INTERVAL = 50;
+
+/** What is told of processes that are followed. */
+export interface FollowListener extends WalkListener {
+  /** Something that a person should know. */
+  said(text: string): void;
+  /** No process is held any more: all have ended. */
+  alone(): void;
+}
+
+/** Hears what the tracer tells, until it is ended. */
+export class Notices {
+  readonly #client: TracerClient;
+  readonly #accepts: Acceptance;
+  readonly #listener: FollowListener;
+  /** Sources that nobody writes to, and that were not let go. */
+  #abandoned = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #asking: Promise<unknown> = Promise.resolve();
+  #hasEnded = false;
+
+  constructor(client: TracerClient, accepts: Acceptance, listener: FollowListener) {
+    this.#client = client;
+    this.#accepts = accepts;
+    this.#listener = listener;
+    client.listen((notice) => {
+      try {
+        this.#hear(notice);
+      } catch (error) {
+        listener.failed(error);
+      }
+    });
+  }
+
+  /** Ends it, but for what is still told of sources that are there: their events are to be read. */
+  async end(): Promise<void> {
+    this.#hasEnded = true;
+    clearTimeout(this.#timer);
+    await this.#asking;
+  }
+
+  #hear(notice: Notice): void {
+    const listener = this.#listener;
+    switch (notice.kind) {
+      case 'walked':
+        this.#hearOf(notice.reply);
+        return;
+      case 'extended':
+        listener.extended(notice.reply);
+        return;
+      case 'said':
+        listener.said(notice.text);
+        return;
+      case 'alone':
+        listener.alone();
+    }
+  }
+
+  #hearOf({ candidates, ended, abandoned }: WalkReply): void {
+    for (const source of ended) this.#listener.ended(source);
+    for (const source of abandoned) this.#listener.abandoned(source);
+    this.#abandoned += abandoned.length;
+    this.#retireSoon();
+    if (candidates.length === 0 || this.#hasEnded) return;
+    const pids = candidates.map(({ process }) => process.pid);
+    this.#await(this.#client.call('decide', pids, this.#choose(candidates)));
+  }
+
+  /** A filter that throws lets nobody pass, and nobody wait. */
+  #choose(candidates: WalkReply['candidates']): ReturnType<typeof chooseProcesses> {
+    try {
+      return chooseProcesses(candidates, this.#accepts);
+    } catch (error) {
+      this.#listener.failed(error);
+      return [];
+    }
+  }
+
+  #retireSoon(): void {
+    if (this.#abandoned === 0 || this.#timer !== undefined || this.#hasEnded) return;
+    this.#timer = setTimeout(() => {
+      this.#await(this.#retire());
+    }, RETIRE_INTERVAL).unref();
+  }
+
+  async #retire(): Promise<void> {
+    const finished = await this.#listener.takeFinished();
+    this.#timer = undefined;
+    this.#abandoned -= finished.length;
+    if (finished.length > 0) await this.#client.call('retire', finished);
+    this.#retireSoon();
+  }
+
+  #await(asked: Promise<void>): void {
+    this.#asking = asked.catch((error: unknown) => this.#listener.failed(error));
+  }
+}

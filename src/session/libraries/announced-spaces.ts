@@ -1,0 +1,73 @@
+/** What a session's targets tell of their libraries: who is asked to, who is heard, and where to look. */
+
+import type { Pid } from '../../base/brand.ts';
+import { Announcements } from '../../events/announcements.ts';
+import { held } from '../../process/held.ts';
+import type { FileCache } from '../files/files.ts';
+import type { ProbeAddition } from '../probes/probing.ts';
+import type { Target, TargetSet } from '../targets/target-set.ts';
+import { ensureHook, type TargetSpace } from '../targets/target-spaces.ts';
+import type { WalkedProcess } from '../walks/walk.ts';
+
+/** The targets of the jump engine, as far as they announce their tasks. */
+export class AnnouncedSpaces {
+  readonly #targets: TargetSet;
+  readonly #files: FileCache;
+
+  constructor(targets: TargetSet, files: FileCache) {
+    this.#targets = targets;
+    this.#files = files;
+  }
+
+  /** Takes note of a process's mappings as they are now. @returns whether it holds memory of this session. */
+  sync(process: WalkedProcess): boolean {
+    const space = this.#targets.spaceOf(process);
+    space?.served.sync(process.maps);
+    return space !== undefined;
+  }
+
+  /** The processes that share the memory of a source. */
+  spacesOf(source: number): readonly Pid[] {
+    const target = this.#targets.get(source);
+    return target === undefined ? [] : [target.pid, ...target.jump.children()];
+  }
+
+  /** A program is not led any more: what it announces is answered. */
+  listen(pid: Pid): void {
+    const target = this.#targets.of(pid);
+    if (target !== undefined) announcementsOf(target)?.open();
+  }
+
+  /**
+   * What is led through its dynamic linker gets its hook now, since it can't be asked for more when it is through;
+   * but nobody answers before.
+   */
+  hush(target: Target): void {
+    if (!isLed(target)) return;
+    ensureHook(ownSpace(target), this.#files);
+    announcementsOf(target)?.close();
+  }
+
+  /** Has a probe wait for its file, if any of the targets that are to get it can tell that it maps it. */
+  expect(addition: ProbeAddition): void {
+    const targets = this.#targets.current.filter(({ pid }) => addition.wants(pid));
+    for (const target of targets) if (!isLed(target)) ensureHook(ownSpace(target), this.#files);
+    const barred = targets.map(({ hook }) => hook).filter((hook) => typeof hook === 'string');
+    const [reason] = barred;
+    if (reason !== undefined && barred.length === targets.length) addition.notTold(reason);
+  }
+}
+
+/** A target's own address space. */
+export function ownSpace(target: Target): TargetSpace {
+  return { target, pid: target.pid, served: target.served };
+}
+
+/** Whether its program starts up, from system call to system call. */
+function isLed({ pid }: Target): boolean {
+  return held.get(pid)?.isLed === true;
+}
+
+function announcementsOf({ jump: { memory } }: Target): Announcements | undefined {
+  return memory && new Announcements(memory.mapping.view);
+}

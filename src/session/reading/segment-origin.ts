@@ -1,0 +1,147 @@
+/** The events of one target of the jump engine, and of its children. */
+
+import { existsSync, readFileSync } from 'node:fs';
+
+import { address, type Address } from '../../base/brand.ts';
+import { Announcements } from '../../events/announcements.ts';
+import { accountFor, type ConsumerAccount } from '../../events/account.ts';
+import { DescriptorTable } from '../../events/descriptor.ts';
+import { layoutSegment, SegmentHeader } from '../../events/layout.ts';
+import { SegmentReader, type SegmentLoss } from '../../events/segment.ts';
+import { wakeAll } from '../../sys/futex.ts';
+import { viewMemory } from '../../sys/mapping.ts';
+import { NamespaceTasks } from '../targets/name-spaces.ts';
+import type { ConsumerHandle, SegmentHandle } from '../protocol.ts';
+import type { AnnouncedTasks } from './collector.ts';
+import type { EventOrigin } from './event-origin.ts';
+
+/** The largest process number that the kernel gives (PID_MAX_LIMIT). */
+const MOST_PROCESSES = 1 << 22;
+
+/** A target's segment. */
+export class SegmentOrigin implements EventOrigin {
+  readonly reader: SegmentReader;
+  readonly #announcements: Announcements;
+  readonly #table = new DescriptorTable();
+  readonly #address: Address;
+  readonly #pid: number;
+  /** For a target in another pid namespace. */
+  readonly #tasks: NamespaceTasks | undefined;
+
+  constructor(handle: SegmentHandle) {
+    const { address: at, shape } = handle;
+    const buffer = viewMemory(address(at), layoutSegment(shape).totalBytes);
+    const tasks = handle.samePidNamespace ? undefined : new NamespaceTasks(handle.pid);
+    this.#pid = handle.pid;
+    this.#address = address(at);
+    this.#tasks = tasks;
+    this.#announcements = new Announcements(buffer);
+    this.reader = new SegmentReader({
+      buffer,
+      shape,
+      table: this.#table,
+      taskName,
+      ...(tasks && { translate: (pid, tid) => tasks.find(pid, tid) }),
+    });
+  }
+
+  define({ consumer, event, layout, address: site }: ConsumerHandle): void {
+    this.#table.set(consumer, { name: event, layout, address: site });
+  }
+
+  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly ConsumerAccount[] {
+    // Counts are asked for where nobody reads events, too.
+    this.reader.discover();
+    const ids = consumers.map(({ consumer }) => consumer);
+    return accountFor(this.reader, ids, isFinal).consumers;
+  }
+
+  loss(): SegmentLoss {
+    return this.reader.loss();
+  }
+
+  get isScarce(): boolean {
+    const { contexts, layout } = this.reader;
+    if (contexts.length * 2 <= layout.contextCount) return false;
+    const used = contexts.reduce((sum, { identity }) => sum + (identity.tid === 0 ? 0 : 1), 0);
+    return used * 2 > layout.contextCount;
+  }
+
+  closing(): void {
+    // Every hit says itself what became of it.
+  }
+
+  markDead(pid: number): void {
+    if (pid === this.#pid) this.reader.markDead(pid);
+  }
+
+  markEnded(): void {
+    this.reader.markDead(this.#pid);
+  }
+
+  releaseDeadTasks(): void {
+    const { reader } = this;
+    const tasks = this.#tasks;
+    const isOwnerAlive = (pid: number, tid: number): boolean =>
+      tasks === undefined ? isTaskAlive(pid, tid) : tasks.find(pid, tid) !== undefined;
+    reader.contexts.forEach(({ identity: { pid, tid } }, index) => {
+      // Asked first: a living task whose context is looked at this way would claim a second one.
+      if (pid !== 0 && !isTaskAlive(pid, tid)) reader.release(index, isOwnerAlive);
+    });
+  }
+
+  beginEnd(): void {
+    // What is hit until its site is restored is still recorded; but nobody waits for us.
+    this.#announcements.close();
+    this.#wake();
+  }
+
+  /** Tasks that wait for us; undefined where none does. */
+  announced(): Omit<AnnouncedTasks, 'source'> | undefined {
+    const pending = this.#announcements.pending();
+    if (pending === undefined) return undefined;
+    this.#announcements.hear();
+    const { last, known, unknown } = pending;
+    const tasks = this.#tasks;
+    const pids = known.map(({ pid, tid }) =>
+      tasks === undefined ? pid : tasks.find(pid, tid)?.pid,
+    );
+    const areKnown = unknown === 0 && pids.every((pid) => pid !== undefined && isNumber(pid));
+    return { last, pids: areKnown ? pids.filter((pid) => pid !== undefined) : undefined };
+  }
+
+  /** All announcements to this one are served: who made them goes on. */
+  serve(last: number): void {
+    this.#announcements.serve(last);
+    this.#wake();
+  }
+
+  markAllDead(): void {
+    this.reader.markAllDead();
+  }
+
+  finish(): void {
+    // The tracer unmaps the segment.
+  }
+
+  #wake(): void {
+    wakeAll(address(this.#address + BigInt(SegmentHeader.served)));
+  }
+}
+
+/** What a target has written need not be one. */
+function isNumber(pid: number): boolean {
+  return pid > 0 && pid <= MOST_PROCESSES;
+}
+
+function taskName(pid: number, tid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/task/${tid}/comm`, 'utf8').slice(0, -1);
+  } catch {
+    return undefined; // ended: the name that it had when it claimed its context stays
+  }
+}
+
+function isTaskAlive(pid: number, tid: number): boolean {
+  return existsSync(`/proc/${pid}/task/${tid}`);
+}

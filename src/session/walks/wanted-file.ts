@@ -1,0 +1,57 @@
+/** The file that a location names, looked for among the mappings of any process. */
+
+import { TraplineError } from '../../base/errors.ts';
+import { debugLog } from '../../base/debug.ts';
+import type { ProbeLocation } from '../../probe/location.ts';
+import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import { fileMatcher } from '../files/file-names.ts';
+import type { FileCache } from '../files/files.ts';
+import { findFile } from '../files/find-file.ts';
+import type { WalkedProcess } from './walk.ts';
+import { mappingsOf } from '../files/whole-file.ts';
+
+const log = debugLog('session');
+
+/** Finds where processes map a file: by its path, or because it is the very file that the name leads us to. */
+export class WantedFile {
+  readonly #location: ProbeLocation;
+  readonly #matches: (mapping: MemoryMapping) => boolean;
+
+  constructor(location: ProbeLocation, files: FileCache) {
+    this.#location = location;
+    this.#matches = matcherOf(location, files);
+  }
+
+  /** A process's mappings of it. An address is one of the process that is named with it, and of no other. */
+  mappingsIn({ pid, maps }: WalkedProcess): MemoryMapping[] {
+    if (this.#location.kind === 'address') {
+      if (this.#location.pid !== Number(pid)) return [];
+      const found = findMapping(maps, this.#location.address);
+      return found === undefined ? [] : [found];
+    }
+    return maps.filter((mapping) => mapping.executable && this.#matches(mapping));
+  }
+}
+
+function matcherOf(location: ProbeLocation, files: FileCache): (mapping: MemoryMapping) => boolean {
+  if (location.kind === 'address') return () => false;
+  if (location.kind === 'inode') {
+    return ({ device, inode }) => device === location.device && inode === location.inode;
+  }
+  const byName = fileMatcher(location.file);
+  const [own] = ownMappings(location.file, files);
+  if (own === undefined) return byName;
+  return (mapping) =>
+    byName(mapping) || (mapping.inode === own.inode && mapping.device === own.device);
+}
+
+/** None where the name leads us nowhere: it may be one that only a process answers to. */
+function ownMappings(name: string, files: FileCache): readonly MemoryMapping[] {
+  try {
+    return mappingsOf(findFile(name), files);
+  } catch (error) {
+    if (!(error instanceof TraplineError)) throw error;
+    log('%s is looked for by its name alone: %s', name, error.message);
+    return [];
+  }
+}
