@@ -58,6 +58,8 @@ const port: MessagePort = parentPort;
 const { control } = workerData as BellWords;
 const own = watchControl(address(control));
 const targets = new Map<number, Watched>();
+/** Whether there may be something that nobody was told of. */
+let isRung = false;
 
 /** @returns false at the end. */
 function receive(): boolean {
@@ -66,6 +68,8 @@ function receive(): boolean {
     if (received === undefined) return true;
     const { watch: more = [], forget = [], isEnd } = received.message as BellRequest; // ours
     for (const { source, segment } of more) targets.set(source, watchTarget(address(segment)));
+    // What was announced before is heard by now, and the main thread may have looked before it was.
+    isRung ||= more.length > 0;
     for (const source of forget) targets.delete(source);
     if (forget.length > 0) port.postMessage({ forgotten: true });
     if (isEnd === true) return false;
@@ -76,13 +80,13 @@ port.postMessage({ ready: true });
 for (;;) {
   own.seen = own.look();
   if (!receive()) break;
-  let isRung = false;
   for (const target of targets.values()) {
     const now = target.look();
     isRung ||= now !== target.seen;
     target.seen = now;
   }
   if (isRung) {
+    isRung = false;
     port.postMessage({ rung: true });
     sleepMicroseconds(PAUSE);
   }

@@ -185,6 +185,19 @@ for (const follow of [true, false]) {
   });
 }
 
+test('a program that is executed later, and maps no probed file, is told of what it loads', async () => {
+  const path = plugin();
+  const command = [program(), path, 'open', 'call 9', 'openns', 'call 20', 'quit'];
+  await using session = await spawn(['sh', '-c', '"$0" "$@" > /dev/null; true', ...command], {
+    probes: counting(`plugin_step@${path}`, `plugin_begin@${path}`),
+  });
+  await session.ended;
+  const summary = await session.stop();
+  assert.deepEqual(summary.kept, []);
+  assert.equal(eventOf(summary, 'plugin_step').hits, 29);
+  assert.equal(eventOf(summary, 'plugin_begin').hits, 6);
+});
+
 test('a session that is killed while a task waits for it holds nobody', async () => {
   const path = plugin();
   await using target = await startPlugins(path);

@@ -123,14 +123,30 @@ export class FollowedTargets implements FollowedSession {
       mappings.some((mapping) => !engine.has({ pid, maps }, id, mapping)),
     );
     if (fresh.length > 0) this.#extend(pid, fresh);
-    return mapped.some(({ mappings }) => mappings.length === 0);
+    const missing = mapped.filter(({ mappings }) => mappings.length === 0);
+    const later = missing.filter(({ addition }) => walks.mayBeLoaded(addition));
+    if (later.length > 0) this.#await(pid, later);
+    return missing.length > 0;
+  }
+
+  /** Has a program tell of what it may load when it runs: nobody looks at it again otherwise. */
+  #await(pid: Pid, later: readonly { readonly addition: ProbeAddition }[]): void {
+    const { engine } = this.#parts;
+    if (engine.sourceOf(pid) !== undefined) return;
+    engine.begin(pid);
+    if (engine.announced?.hook(pid) === true) this.#note(pid, later);
   }
 
   #extend(pid: Pid, found: readonly { readonly addition: ProbeAddition }[]): void {
     const additions = found.map(({ addition }) => addition);
     this.#parts.engine.extend(pid, additions);
+    this.#note(pid, found);
+  }
+
+  /** Who reads is to be told of these probes, and of the source. */
+  #note(pid: Pid, found: readonly { readonly addition: ProbeAddition }[]): void {
     const added = this.#added.get(pid) ?? new Set();
-    for (const { id } of additions) added.add(id);
+    for (const { addition } of found) added.add(addition.id);
     this.#added.set(pid, added);
   }
 

@@ -32,6 +32,14 @@ export class AnnouncedSpaces {
     return target === undefined ? [] : [target.pid, ...target.jump.children()];
   }
 
+  /** A program that is led is a target for the sake of what it may load later. @returns whether it can tell of that */
+  hook(pid: Pid): boolean {
+    const target = this.#targets.of(pid);
+    if (target === undefined) return false;
+    this.hush(target);
+    return typeof target.hook === 'object';
+  }
+
   /** A program is not led any more: what it announces is answered. */
   listen(pid: Pid): void {
     const target = this.#targets.of(pid);

@@ -94,6 +94,11 @@ export class SessionWalks {
     return this.#fileOf(addition).mappingsIn(process);
   }
 
+  /** Whether a process that does not map the file of a probe may load it later. */
+  mayBeLoaded(addition: ProbeAddition): boolean {
+    return this.#fileOf(addition).isLibrary;
+  }
+
   get #ours(): ProcessWalk {
     return (this.#walk ??= new ProcessWalk(sparedProcesses()));
   }

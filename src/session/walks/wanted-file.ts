@@ -1,9 +1,12 @@
 /** The file that a location names, looked for among the mappings of any process. */
 
+import { basename } from 'node:path';
+
 import { TraplineError } from '../../base/errors.ts';
 import { debugLog } from '../../base/debug.ts';
 import type { ProbeLocation } from '../../probe/location.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import { ownPid } from '../../sys/signals.ts';
 import { fileMatcher } from '../files/file-names.ts';
 import type { FileCache } from '../files/files.ts';
 import { findFile } from '../files/find-file.ts';
@@ -12,14 +15,25 @@ import { mappingsOf } from '../files/whole-file.ts';
 
 const log = debugLog('session');
 
+/** Names of libraries, whatever their versions. */
+const LIBRARY_NAME = /^lib[^/]*$|\.so(?:\.|$)/;
+
 /** Finds where processes map a file: by its path, or because it is the very file that the name leads us to. */
 export class WantedFile {
   readonly #location: ProbeLocation;
+  readonly #files: FileCache;
+  #isLibrary: boolean | undefined;
   readonly #matches: (mapping: MemoryMapping) => boolean;
 
   constructor(location: ProbeLocation, files: FileCache) {
     this.#location = location;
+    this.#files = files;
     this.#matches = matcherOf(location, files);
+  }
+
+  /** Whether a program that does not map it may load it later: the kernel alone maps programs. */
+  get isLibrary(): boolean {
+    return (this.#isLibrary ??= isLibrary(this.#location, this.#files));
   }
 
   /** A process's mappings of it. An address is one of the process that is named with it, and of no other. */
@@ -43,6 +57,15 @@ function matcherOf(location: ProbeLocation, files: FileCache): (mapping: MemoryM
   if (own === undefined) return byName;
   return (mapping) =>
     byName(mapping) || (mapping.inode === own.inode && mapping.device === own.device);
+}
+
+function isLibrary(location: ProbeLocation, files: FileCache): boolean {
+  if (location.kind === 'address') return false;
+  // Nobody knows what has this number, or will.
+  if (location.kind === 'inode') return true;
+  const [own] = ownMappings(location.file, files);
+  if (own === undefined) return LIBRARY_NAME.test(basename(location.file));
+  return files.open(ownPid(), own).elf.liesAmongLibraries;
 }
 
 /** None where the name leads us nowhere: it may be one that only a process answers to. */
