@@ -21,6 +21,8 @@ export function mappingsOf(path: string, files: FileCache): MemoryMapping[] {
   return elf.executableSegments().map((segment) => ({
     ...first,
     executable: true,
+    // As loaders map it: ours is a mapping to look at it.
+    shared: false,
     start: address(segment.address),
     end: address(segment.address + BigInt(segment.fileSize)),
     offset: BigInt(segment.fileOffset),

@@ -1,7 +1,6 @@
 /** Probes whose file no target maps yet. */
 
 import { TraplineError } from '../../base/errors.ts';
-import type { MemoryMapping } from '../../process/maps.ts';
 import { ownPid } from '../../sys/signals.ts';
 import type { FileCache } from '../files/files.ts';
 import { findFile } from '../files/find-file.ts';
@@ -13,19 +12,19 @@ import { modelOf } from '../files/whole-file.ts';
  * There need be no process that maps a file where it can come, but the file has to be there, and right: what can't be
  * probed in it is refused now.
  * @returns whether the file is there; a process may still know another by this name.
- * @throws TraplineError as resolving does: `no-symbol`, `bad-elf`.
+ * @throws TraplineError `no-file` for a path that leads nowhere; as resolving does: `no-symbol`, `bad-elf`.
  */
 export function expectInFile(addition: ProbeAddition, files: FileCache): boolean {
   const { location } = addition.definition;
   if (!('file' in location)) return false;
-  let maps: readonly MemoryMapping[];
+  let path: string;
   try {
-    ({ maps } = modelOf(findFile(location.file), files));
+    path = findFile(location.file);
   } catch (error) {
     if (!(error instanceof TraplineError) || error.code !== 'no-file') throw error;
     return false;
   }
-  const places = addition.expect(ownPid(), maps);
+  const places = addition.expect(ownPid(), modelOf(path, files).maps);
   const planOf = planPlaces(places);
   for (const place of places) {
     const plan = planOf(place);
