@@ -102,7 +102,8 @@ test('status sees a session, and clean leaves it alone', async () => {
     const { status, out, err } = await run('status', '-p', pid);
     assert.equal(status, 0, err);
     // The tracer is a thread of the process that was started.
-    const tracer = /session of tracer (\d+).*, alive/.exec(out)?.[1];
+    const owner = `of process ${running.child.pid} \\(.* trace .*\\)`;
+    const tracer = new RegExp(`session of tracer (\\d+) ${owner}, alive`).exec(out)?.[1];
     const tracerStatus = readFileSync(`/proc/${tracer}/status`, 'utf8');
     assert.match(tracerStatus, new RegExp(`^Tgid:\\s*${running.child.pid}$`, 'm'));
     assert.match(out, /work_step/);
