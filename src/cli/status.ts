@@ -99,7 +99,7 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** Stands for a probe where a session has a program of its own. */
-const OWN = 'tells the session of libraries';
+const OWN = "the session's own";
 
 /** One row for each program at a place; what is the same for all stands in the first. */
 function siteRows(site: HeldSite, sessions: readonly HeldSession[]): string[][] {

@@ -12,6 +12,8 @@ export interface Announcement {
   readonly tid: number;
   /** The event id of the program that announced it. */
   readonly consumer: number;
+  /** The address of the stub's frame in the task's memory. */
+  readonly frame: bigint;
 }
 
 /** Announcements that wait for an answer. */
@@ -87,11 +89,18 @@ export class Announcements {
       pid: this.#load(at + Announced.pid),
       tid: this.#load(at + Announced.tid),
       consumer: this.#load(at + Announced.consumer),
+      frame: this.#loadLong(at + Announced.frame),
     };
   }
 
   #load(offset: number): number {
     return Atomics.load(this.#words, offset / 4);
+  }
+
+  /** Written before the number that was read, and only read where that is right. */
+  #loadLong(offset: number): bigint {
+    const low = BigInt(this.#load(offset) >>> 0);
+    return (BigInt(this.#load(offset + 4) >>> 0) << 32n) | low;
   }
 
   #store(offset: number, value: number): void {

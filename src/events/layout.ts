@@ -15,7 +15,7 @@ import { PAGE_BYTES, wholePages } from '../base/page.ts';
 /** "TRAPSESS", read as a little-endian number. */
 export const SEGMENT_MAGIC = 0x5353455350415254n;
 /** Grows with every change of this file. */
-export const SEGMENT_VERSION = 5;
+export const SEGMENT_VERSION = 6;
 /** The largest record, in bytes; also the size of the spill area behind a ring. */
 export const MAX_RECORD_BYTES = 65_536;
 
@@ -58,8 +58,11 @@ export const Announced = {
   tid: 8,
   /** u32: the consumer's index in the segment. */
   consumer: 12,
+  /** u64: where its registers lie as they were at the hit, in its own memory: the stub's frame. */
+  frame: 16,
 } as const;
-export const ANNOUNCED_BYTES = 16;
+/** A power of two. */
+export const ANNOUNCED_BYTES = 32;
 
 /** The value of `tidOffset` while no thread id may be read from the runtime's memory. */
 export const TID_UNKNOWN = 0xffff_ffff;

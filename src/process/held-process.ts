@@ -14,6 +14,8 @@ export class HeldProcess {
   readonly pid: Pid;
   /** Whether it goes from system call to system call, each told as an event. */
   isLed: boolean = false;
+  /** Whether its tasks are let go as they stop. */
+  isLeaving: boolean = false;
   /** Whether its first task has not stopped yet for the first time. */
   isNew: boolean;
   readonly tasks: Map<Tid, TaskState> = new Map();

@@ -169,12 +169,13 @@ export class HeldTasks {
     if (status.kind === 'exited' || status.kind === 'signaled') this.#close(tid, status, 0);
   }
 
-  /** Lets a process go that has one task, parked: it is held no more, and its exec and children are its own. */
+  /**
+   * Lets a process go: it is held no more, and its exec and children are its own. Of its tasks those that are parked are
+   * let go at once, the others as soon as {@link serve} sees them stop.
+   */
   letGo(process: HeldProcess): void {
-    for (const tid of process.tasks.keys()) {
-      detach(tid);
-      this.#table.forget(tid);
-    }
+    process.isLeaving = true;
+    this.#letGo(Array.from(process.tasks));
   }
 
   /** A process that was killed by us, and waited for. */
@@ -188,7 +189,11 @@ export class HeldTasks {
     this.#events = this.#events.filter(({ kind }) => kind === 'ended');
     for (const tid of this.#untold.keys()) detach(tid);
     this.#untold.clear();
-    for (const [tid, state] of this.#table.tasks) {
+    this.#letGo(this.#table.tasks);
+  }
+
+  #letGo(tasks: readonly (readonly [Tid, TaskState | undefined])[]): void {
+    for (const [tid, state] of tasks) {
       if (state !== 'parked') ignoreGone(() => interrupt(tid));
       else {
         detach(tid);
@@ -198,11 +203,11 @@ export class HeldTasks {
   }
 
   #answer(tid: Tid, status: StopStatus): void {
-    if (this.#isReleasing) {
+    const process = this.#table.processOf(tid);
+    if (this.#isReleasing || process?.isLeaving === true) {
       this.#detach(tid, status);
       return;
     }
-    const process = this.#table.processOf(tid);
     if (process === undefined) {
       takeStop(tid);
       this.#untold.set(tid, status.signal);

@@ -41,6 +41,17 @@ export function holdProcess(pid: Pid): void {
   }
 }
 
+/**
+ * Lets a running process go: one of its tasks before this returns, the others as soon as they stop.
+ * @returns false where the task could not be let go in time
+ */
+export function letGoBefore(process: HeldProcess, task: Tid, milliseconds: number): boolean {
+  held.letGo(process);
+  const deadline = performance.now() + milliseconds;
+  while (process.tasks.has(task) && performance.now() < deadline) pause(LOOK_INTERVAL);
+  return !process.tasks.has(task);
+}
+
 /** A task of a seized one is seized at birth: two rounds are the rule, more are a race with clone. */
 function seizeAll(pid: Pid): void {
   for (let isNew = true; isNew;) {

@@ -4,13 +4,7 @@ import { readFileSync, readlinkSync, statSync } from 'node:fs';
 
 import { type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
-import {
-  Capability,
-  hasCapability,
-  hasFileCapabilities,
-  ownCredentials,
-  type Credentials,
-} from '../sys/credentials.ts';
+import { Capability, hasCapability, ownCredentials, type Credentials } from '../sys/credentials.ts';
 import { isCommand } from '../sys/commands.ts';
 import { readParent, readTaskStatus, type TaskStatus } from './tasks.ts';
 
@@ -48,45 +42,6 @@ export function refuseOwnChild(child: Pid): void {
       `(sh -c '"$0" "$@"; exit $?' PROGRAM), or trace it from another process.`,
   });
 }
-
-/**
- * A program that we start is traced at its exec, and then the kernel gives it no rights that its tracer
- * lacks (security/commoncap.c, cap_bprm_creds_from_file): it would run as another program than it is.
- * @param process held at its exec
- * @throws TraplineError `not-permitted` when its file would have given it rights.
- */
-export function ensureRightsKept(process: Pid): void {
-  const message = lostRight(process);
-  if (message === undefined) return;
-  throw new TraplineError({ code: 'not-permitted', message, hint: 'Start it as root.' });
-}
-
-/**
- * The same for a program that is begun by a process which we hold.
- * @returns which right it has lost, for people; undefined if none.
- */
-export function lostRight(process: Pid): string | undefined {
-  const own = ownCredentials();
-  if (hasCapability(own, Capability.sysPtrace)) return undefined;
-  const program = `/proc/${process}/exe`;
-  const stat = statSync(program, { throwIfNoEntry: false });
-  if (stat === undefined) return undefined; // killed
-  const { mode, uid, gid } = stat;
-  const right =
-    (mode & S_ISUID) !== 0 && uid !== own.uid
-      ? `set-user-ID ${uid}`
-      : (mode & SET_GROUP) === SET_GROUP && gid !== own.gid
-        ? `set-group-ID ${gid}`
-        : hasFileCapabilities(program)
-          ? 'given capabilities by its file'
-          : undefined;
-  if (right === undefined) return undefined;
-  return `${readLink(program) ?? program} is ${right}: started under a tracer it would run without these rights`;
-}
-
-// <linux/stat.h>. Without the group's x a file's S_ISGID means something else (fs/exec.c).
-const S_ISUID = 0o4000;
-const SET_GROUP = 0o2010;
 
 /** The name of every tracer's thread, as others see who holds a process. */
 export const TRACER_NAME = 'trapline-tracer';

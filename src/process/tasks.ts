@@ -23,6 +23,8 @@ export interface TaskStatus {
   /** 0 none, 1 strict, 2 filters. */
   readonly seccomp: number;
   readonly seccompFilters: number;
+  /** Whether no program that it executes gives it rights (PR_SET_NO_NEW_PRIVS). */
+  readonly noNewPrivileges: boolean;
   /** Whether the processor keeps a shadow stack for it (x86_Thread_features: shstk). */
   readonly shadowStack: boolean;
   /** Its task id in its own, innermost pid namespace. */
@@ -70,6 +72,7 @@ export function parseStatus(text: string): TaskStatus {
     uid: number('Uid', 1),
     seccomp: number('Seccomp'),
     seccompFilters: number('Seccomp_filters'),
+    noNewPrivileges: number('NoNewPrivs') === 1,
     shadowStack: words('x86_Thread_features').includes('shstk'),
     namespaceTid: Number(words('NSpid').at(-1) ?? 0),
     namespacePid: Number(words('NStgid').at(-1) ?? 0),

@@ -207,6 +207,10 @@ export class JumpEngine implements SessionEngine {
         ids.add(target.hook.consumer);
         target.hook = undefined;
       }
+      if (isLast && target.execs !== undefined) {
+        for (const consumer of target.execs.keys()) ids.add(consumer);
+        target.execs = undefined;
+      }
       if (ids.size > 0) leaving.set(target.jump, ids);
     }
     return removeAll(leaving);
@@ -310,7 +314,8 @@ export class JumpEngine implements SessionEngine {
 
   #context(isTolerant: boolean): AddingContext {
     const isInherited = (process: WalkedProcess): boolean => this.#targets.isInherited(process);
-    const known = { registry: this.#registry, files: this.#files, isInherited };
+    const { tellsExecs } = this.announced;
+    const known = { registry: this.#registry, files: this.#files, isInherited, tellsExecs };
     return { ...known, isTolerant, isAlone: false };
   }
 }

@@ -1,5 +1,6 @@
 /** What the main thread asks of the tracer's thread, and what it is answered. All of it survives a message. */
 
+import type { Announcement } from '../events/announcements.ts';
 import type { RecordLayout, SegmentShape } from '../events/layout.ts';
 import type { KernelRing } from '../engines/kernel/reader.ts';
 import type { KernelPlace } from '../engines/kernel/target.ts';
@@ -141,8 +142,8 @@ export interface SourceOf {
 /** A source in which tasks have announced themselves. */
 export interface AnnouncedIn {
   readonly source: number;
-  /** Their processes, as they say; undefined where not all of them are known. */
-  readonly pids: readonly number[] | undefined;
+  /** As they say themselves; undefined where not all of them are known. */
+  readonly tasks: readonly Announcement[] | undefined;
 }
 
 /** What a walk found. */
@@ -177,6 +178,8 @@ export type Notice =
   | { readonly kind: 'extended'; readonly reply: ExtendReply }
   /** Something that a person should know. */
   | { readonly kind: 'said'; readonly text: string }
+  /** A process was let go: {@link TracerMethods.settle} is to be asked until it executes its program. */
+  | { readonly kind: 'released' }
   /** No process is held any more: all have ended. */
   | { readonly kind: 'alone' };
 
@@ -210,6 +213,8 @@ export interface TracerMethods {
   extend(wanted: readonly WantedProcess[]): ExtendReply;
   /** Which probes processes get that were held for the answer; the others of these get none. */
   decide(pids: readonly number[], wanted: readonly WantedProcess[]): void;
+  /** Looks at the processes that were let go. @returns whether some have not executed their programs yet */
+  settle(): boolean;
   /** Unmaps sources that were abandoned; the main thread reads them no more. */
   retire(sources: readonly number[]): void;
   add(request: WantedProbe): AddReply;

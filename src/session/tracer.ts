@@ -95,7 +95,8 @@ export class Tracer implements TracerMethods {
     const engine = this.#begin(shape);
     try {
       engine.attach(selection, probes);
-      if (following !== undefined) this.#follow(following, true).seize(engine.pids);
+      const isFollowing = following !== undefined;
+      if (isFollowing) this.#follow(following, true).seize(engine.pids);
       const additions = this.#probes.make(probes);
       const processorTimes = processorTimesOf(engine.pids);
       const lacking = engine.add(additions);
@@ -104,7 +105,6 @@ export class Tracer implements TracerMethods {
       const targets = engine.pids.map(describeTarget);
       const { isEndless, isWalking } = engine;
       const stops = engine.stops();
-      const isFollowing = following !== undefined;
       const is = { tracer: ownTaskId(), isEndless, isWalking, isFollowing };
       return { processorTimes, command: undefined, ...is, targets, added, stops };
     } catch (error) {
@@ -164,7 +164,12 @@ export class Tracer implements TracerMethods {
   }
 
   look(announced: readonly AnnouncedIn[]): readonly Candidate[] {
-    return this.#walks.look(announced, this.#engine, this.#probes.all.values());
+    const loaded = this.#follower?.hear(announced) ?? announced;
+    return this.#walks.look(loaded, this.#engine, this.#probes.all.values());
+  }
+
+  settle(): boolean {
+    return this.#follower?.settle() === true;
   }
 
   extend(wanted: readonly WantedProcess[]): ExtendReply {
@@ -297,12 +302,8 @@ export class Tracer implements TracerMethods {
 
   #begin(shape: SessionShape): SessionEngine {
     ensure(this.#session === undefined, 'a tracer serves one session');
-    const { engine } = shape;
-    this.#session =
-      engine === 'kernel'
-        ? new KernelEngine(shape, this.#files, this.#probes.registry)
-        : new JumpEngine(shape, this.#files, this.#probes.registry);
-    return this.#session;
+    const Engine = shape.engine === 'kernel' ? KernelEngine : JumpEngine;
+    return (this.#session = new Engine(shape, this.#files, this.#probes.registry));
   }
 
   /** Held processes that had no probe so far may get one that is new. */
@@ -324,6 +325,7 @@ export class Tracer implements TracerMethods {
     });
     if (isFollowing) {
       this.#waker.begin();
+      this.#engine.announced?.follow();
       this.#followed = targets;
     }
     this.#follower = new Follower(targets, ({ process: { pid }, status, nanoseconds }) => {

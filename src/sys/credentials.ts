@@ -43,3 +43,17 @@ const getxattr: (path: string, name: string, value: null, size: number) => Long 
 export function hasFileCapabilities(path: string): boolean {
   return Number(getxattr(path, 'security.capability', null, 0)) > 0;
 }
+
+const statfs: (path: string, buffer: Uint8Array) => Long = bind(
+  'int64_t statfs(const char *path, void *buffer)',
+);
+/** struct statfs of x86-64 (asm-generic/statfs.h): its size, and where its `f_flags` lie. */
+const STATFS = { bytes: 120, flags: 80 } as const;
+const ST_NOSUID = 2n;
+
+/** Whether a file lies in a mount of which no program gives rights (mount(8), nosuid). */
+export function isMountedWithoutRights(path: string): boolean {
+  const buffer = Buffer.alloc(STATFS.bytes);
+  if (Number(statfs(path, buffer)) !== 0) return false;
+  return (buffer.readBigUInt64LE(STATFS.flags) & ST_NOSUID) !== 0n;
+}

@@ -60,7 +60,8 @@ export type FeatureName =
   | 'two-processors'
   | 'user-namespaces'
   | 'overlayfs'
-  | 'process-connector';
+  | 'process-connector'
+  | 'set-user-ID';
 
 const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, () => Feature>> = {
   root: () => ({ present: process.getuid?.() === 0, detail: `uid ${process.getuid?.()}` }),
@@ -91,6 +92,7 @@ const checks: Readonly<Record<Exclude<FeatureName, (typeof programs)[number]>, (
         'mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m',
     ]),
   'process-connector': processConnector,
+  'set-user-ID': setUserId,
 };
 
 const known = new Map<string, Feature>();
@@ -207,6 +209,13 @@ function processConnector(): Feature {
   }
   const bits = /^CapEff:\s*(\w+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
   return { present: ((BigInt(`0x${bits}`) >> 12n) & 1n) === 1n, detail: `capabilities ${bits}` };
+}
+
+/** Not in a mount without set-user-ID programs, nor behind PR_SET_NO_NEW_PRIVS: `passwd` may read what only root may. */
+function setUserId(): Feature {
+  const { status, stdout } = spawnSync('/usr/bin/passwd', ['-S'], { encoding: 'utf8' });
+  const present = status === 0 && /^\S+ \S+ \d{4}-/.test(stdout);
+  return { present, detail: (stdout ?? '').trim() };
 }
 
 function processorFlag(flag: string): Feature {

@@ -31,6 +31,8 @@ const CLOCK_MONOTONIC = 1;
 const SECOND = 1_000_000_000;
 /** struct timespec on the stack. */
 const TIMESPEC_BYTES = 16;
+/** From rsp to the frame, while an announcement is made: the timespec, and the registers pushed before. */
+const TO_FRAME = TIMESPEC_BYTES + 3 * 8;
 
 /**
  * Announces the task, and waits. Falls through, or goes to `leave`; changes no register but those of the stub's frame.
@@ -81,6 +83,8 @@ function emitAnnounce(
   code.inc('ebx');
   code.mov(entry(Announced.pid), 'edi').mov(entry(Announced.tid), 'esi');
   code.mov(entry(Announced.consumer), consumer);
+  code.lea('rax', mem({ base: 'rsp', displacement: TO_FRAME }));
+  code.mov(mem({ base: 'rdx', displacement: Announced.frame }), 'rax');
   code.mov(entry(Announced.number), 'ebx');
   code.mov('rdi', word(SegmentHeader.announced)).mov('esi', FUTEX_WAKE).mov('edx', EVERYBODY);
   code.mov('eax', StubCall.futex).syscall();

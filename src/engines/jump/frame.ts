@@ -11,6 +11,7 @@
  * as the program under test left it.
  */
 
+import { ensure } from '../../base/errors.ts';
 import type { Assembler } from '../../x64/assembler.ts';
 import { mem, type Memory } from '../../x64/operands.ts';
 import type { Register64 } from '../../x64/registers.ts';
@@ -45,6 +46,13 @@ export function emitSaveMore(code: Assembler): void {
 /** The pair of {@link emitSaveMore}. */
 export function emitRestoreMore(code: Assembler): void {
   for (const register of SAVED_BY_PROGRAMS) code.mov(register, slotOf(register));
+}
+
+/** Where a program that has saved more has saved a register, in bytes from the frame's beginning. */
+export function frameOffset(register: Register64): number {
+  const slot = SLOTS.indexOf(register);
+  ensure(slot >= 0, `a program does not save ${register}`);
+  return slot * 8;
 }
 
 function slotOf(register: Register64): Memory {

@@ -20,7 +20,7 @@ export function firstProgram(
   return {
     probe: () => {
       waiting = engine.add(waiting);
-      return waiting.length > 0;
+      return engine.announced?.lacksExecs(pid) === true || waiting.length > 0;
     },
     isProbed: true,
     settled: () => {

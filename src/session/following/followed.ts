@@ -6,6 +6,7 @@ import type { SessionEngine } from '../engine.ts';
 import type { FollowedSession } from './follower.ts';
 import type { ProbeSet } from '../probes/probe-set.ts';
 import type { ProbeAddition } from '../probes/probing.ts';
+import type { ExecFunction } from '../../symbols/exec-functions.ts';
 import { readProcessFacts } from '../targets/process-facts.ts';
 import type { Following, Notice } from '../protocol.ts';
 import type { StartWork } from './startup.ts';
@@ -49,7 +50,10 @@ export class FollowedTargets implements FollowedSession {
   workFor(pid: Pid, probes: readonly number[] | undefined): StartWork {
     const { engine } = this.#parts;
     return {
-      probe: () => this.#probe(pid, probes),
+      probe: () => {
+        const isLacking = this.#probe(pid, probes);
+        return engine.announced?.lacksExecs(pid) === true || isLacking;
+      },
       get isProbed(): boolean {
         return engine.sourceOf(pid) !== undefined;
       },
@@ -100,6 +104,10 @@ export class FollowedTargets implements FollowedSession {
 
   ownSource(pid: Pid): number | undefined {
     return this.#parts.engine.sourceOf(pid);
+  }
+
+  execOf(source: number, consumer: number): ExecFunction | undefined {
+    return this.#parts.engine.announced?.execOf(source, consumer);
   }
 
   notify(notice: Notice): void {

@@ -12,9 +12,10 @@ import { held } from '../../process/held.ts';
 import { holdProcess, pause } from '../../process/hold.ts';
 import type { HeldEvent, HeldProcess } from '../../process/held-process.ts';
 import { ignoreGone } from '../../process/tasks.ts';
-import { lostRight } from '../../process/permission.ts';
+import { lostRight } from '../../process/rights.ts';
 import { cpuNanoseconds } from '../targets/processor-time.ts';
-import type { Notice } from '../protocol.ts';
+import type { AnnouncedIn } from '../protocol.ts';
+import { ReleasedProcesses, type ExecSession } from './released.ts';
 import { leadProgram, type ProgramStart, type StartWork } from './startup.ts';
 
 const log = debugLog('session');
@@ -24,7 +25,7 @@ const RELEASE_PATIENCE = 1000;
 const RELEASE_PAUSE = 200;
 
 /** What a follower asks of its session. Numbers of sources are those of targets. */
-export interface FollowedSession {
+export interface FollowedSession extends ExecSession {
   /** Whether some processes may get no probe: each is asked about when it begins a program. */
   readonly hasFilters: boolean;
   /** Whether a filter could tell a child from its parent. */
@@ -43,7 +44,6 @@ export interface FollowedSession {
   sourceOf(inode: bigint): number | undefined;
   /** The source of a process that is a target itself. */
   ownSource(pid: Pid): number | undefined;
-  notify(notice: Notice): void;
 }
 
 /** An address space, by the source to which it writes: one that was forked writes to its parent's. */
@@ -60,6 +60,7 @@ export class Follower {
   readonly #children = new Map<Pid, number>();
   /** Sources whose process has ended, while others may still write to them. */
   readonly #departed = new Set<number>();
+  readonly #released: ReleasedProcesses;
   readonly #onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void;
   #isLeaving = false;
 
@@ -69,6 +70,7 @@ export class Follower {
     onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void,
   ) {
     this.#session = session;
+    this.#released = new ReleasedProcesses(session);
     this.#onEnd = onEnd;
     held.beforeEnd = cpuNanoseconds;
     held.parksNewborn = session.filtersChildren;
@@ -117,6 +119,24 @@ export class Follower {
     this.#handleEvents();
   }
 
+  /**
+   * Lets those go that announce that they are about to execute what would lose rights under us.
+   * @returns what else was announced
+   */
+  hear(announced: readonly AnnouncedIn[]): readonly AnnouncedIn[] {
+    if (this.#isLeaving) return announced;
+    return this.#released.hear(announced, (pid) => {
+      const space = this.#spaces.get(pid);
+      return space && this.#sourceOf(space);
+    });
+  }
+
+  /** Takes note of those that were let go and have executed their programs. @returns whether some have not yet */
+  settle(): boolean {
+    for (const pid of this.#released.settle(holdsSegment)) this.#depart(pid);
+    return this.#released.areWaiting;
+  }
+
   /** The processes in which nothing of ours is, and that do not start up now. */
   untouched(): Pid[] {
     return [...this.#spaces].flatMap(([pid, space]) => {
@@ -158,6 +178,7 @@ export class Follower {
 
   /** No program gets probes any more: they are about to be taken out. */
   beginLeaving(): void {
+    this.settle();
     this.#isLeaving = true;
     this.#starts.clear();
   }
@@ -276,6 +297,10 @@ export class Follower {
     const abandoned = isAbandoned ? [source] : [];
     this.#session.notify({ kind: 'walked', reply: { candidates: [], ended, abandoned } });
   }
+}
+
+function holdsSegment(pid: Pid): boolean {
+  return mapsIfReadable(pid).some(({ path }) => path === SEGMENT_PATH);
 }
 
 /** Serves until a process has made its step. @returns false when it has ended. */

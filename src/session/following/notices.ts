@@ -6,6 +6,8 @@ import { chooseProcesses, type Acceptance, type WalkListener } from '../walks/wa
 
 /** Sources that were read to their end are let go so long after, in milliseconds: many at once. */
 const RETIRE_INTERVAL = 50;
+/** Between two looks at processes that were let go and have not executed their programs yet. */
+const SETTLE_INTERVAL = 250;
 
 /** What is told of processes that are followed. */
 export interface FollowListener extends WalkListener {
@@ -23,6 +25,7 @@ export class Notices {
   /** Sources that nobody writes to, and that were not let go. */
   #abandoned = 0;
   #timer: NodeJS.Timeout | undefined;
+  #settling: NodeJS.Timeout | undefined;
   #asking: Promise<unknown> = Promise.resolve();
   #hasEnded = false;
 
@@ -43,6 +46,7 @@ export class Notices {
   async end(): Promise<void> {
     this.#hasEnded = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#settling);
     await this.#asking;
   }
 
@@ -57,6 +61,9 @@ export class Notices {
         return;
       case 'said':
         listener.said(notice.text);
+        return;
+      case 'released':
+        this.#settleSoon();
         return;
       case 'alone':
         listener.alone();
@@ -96,6 +103,19 @@ export class Notices {
     this.#abandoned -= finished.length;
     if (finished.length > 0) await this.#client.call('retire', finished);
     this.#retireSoon();
+  }
+
+  #settleSoon(): void {
+    if (this.#settling !== undefined || this.#hasEnded) return;
+    this.#settling = setTimeout(() => {
+      this.#await(this.#settle());
+    }, SETTLE_INTERVAL).unref();
+  }
+
+  async #settle(): Promise<void> {
+    const isUnsettled = await this.#client.call('settle');
+    this.#settling = undefined;
+    if (isUnsettled) this.#settleSoon();
   }
 
   #await(asked: Promise<void>): void {

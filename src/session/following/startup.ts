@@ -13,7 +13,7 @@ import { held } from '../../process/held.ts';
 import { adopt, FOLLOW } from '../../process/hold.ts';
 import type { HeldProcess } from '../../process/held-process.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../../process/maps.ts';
-import { ensureRightsKept } from '../../process/permission.ts';
+import { ensureRightsKept } from '../../process/rights.ts';
 import {
   getRegisters,
   interrupt,

@@ -1,22 +1,35 @@
-/** What a session's targets tell of their libraries: who is asked to, who is heard, and where to look. */
+/** What a session's targets tell of themselves: who is asked to, who is heard, and where to look. */
 
 import type { Pid } from '../../base/brand.ts';
 import { Announcements } from '../../events/announcements.ts';
 import { held } from '../../process/held.ts';
+import { withholdsRights } from '../../process/rights.ts';
+import type { ExecFunction } from '../../symbols/exec-functions.ts';
 import type { FileCache } from '../files/files.ts';
 import type { ProbeAddition } from '../probes/probing.ts';
 import type { Target, TargetSet } from '../targets/target-set.ts';
-import { ensureHook, type TargetSpace } from '../targets/target-spaces.ts';
+import { ensureExecHooks, ensureHook, type TargetSpace } from '../targets/target-spaces.ts';
 import type { WalkedProcess } from '../walks/walk.ts';
 
 /** The targets of the jump engine, as far as they announce their tasks. */
 export class AnnouncedSpaces {
   readonly #targets: TargetSet;
   readonly #files: FileCache;
+  #tellsExecs = false;
 
   constructor(targets: TargetSet, files: FileCache) {
     this.#targets = targets;
     this.#files = files;
+  }
+
+  /** Whether targets are to tell of programs that they execute, too. */
+  get tellsExecs(): boolean {
+    return this.#tellsExecs;
+  }
+
+  /** Targets are held when they execute a program: those are to be let go before that would lose its rights so. */
+  follow(): void {
+    this.#tellsExecs = withholdsRights();
   }
 
   /** Takes note of a process's mappings as they are now. @returns whether it holds memory of this session. */
@@ -54,6 +67,21 @@ export class AnnouncedSpaces {
     if (!isLed(target)) return;
     ensureHook(ownSpace(target), this.#files);
     announcementsOf(target)?.close();
+  }
+
+  /**
+   * A program starts up: as soon as it maps its C library it is to tell of what it executes.
+   * @returns whether it does not map one yet. Nothing is done where it has no probe.
+   */
+  lacksExecs(pid: Pid): boolean {
+    const target = this.#targets.of(pid);
+    if (!this.#tellsExecs || target?.jump.memory === undefined) return false;
+    return !ensureExecHooks(ownSpace(target), this.#files);
+  }
+
+  /** The function of which a consumer tells that a task is about to execute a program by it. */
+  execOf(source: number, consumer: number): ExecFunction | undefined {
+    return this.#targets.get(source)?.execs?.get(consumer);
   }
 
   /** Has a probe wait for its file, if any of the targets that are to get it can tell that it maps it. */

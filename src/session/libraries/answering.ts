@@ -72,7 +72,7 @@ export class Answering {
     while (this.#isAgain && !this.#hasEnded) {
       this.#isAgain = false;
       let announced = this.#collector.announced();
-      if (announced.some(({ pids }) => pids === undefined)) {
+      if (announced.some(({ tasks }) => tasks === undefined)) {
         await sleep(PATIENCE);
         announced = this.#collector.announced();
       }
@@ -88,8 +88,8 @@ export class Answering {
   }
 
   async #answer(announced: readonly AnnouncedTasks[]): Promise<void> {
-    const processes = announced.map(({ source, pids }) => ({ source, pids }));
-    const candidates = await this.#client.call('look', processes);
+    const known = announced.map(({ source, tasks }) => ({ source, tasks }));
+    const candidates = await this.#client.call('look', known);
     await extendWanted(this.#client, candidates, this.#accepts, this.#listener);
   }
 }

@@ -1,6 +1,7 @@
 /** The main thread's reader: records in, events in order out, counts. Asks nobody; never blocks. */
 
 import { addAccounts, type ConsumerAccount } from '../../events/account.ts';
+import type { Announcement } from '../../events/announcements.ts';
 import type { EventBatch } from '../../events/batch.ts';
 import { EventMerger } from '../../events/merge.ts';
 import type { SegmentLoss } from '../../events/segment.ts';
@@ -28,8 +29,8 @@ export interface AnnouncedTasks {
   readonly source: number;
   /** Answers all of them, for {@link Collector.serve}. */
   readonly last: number;
-  /** Their processes, as they say; undefined where not all of them are known. */
-  readonly pids: readonly number[] | undefined;
+  /** As they say themselves, by our ids; undefined where not all of them are known. */
+  readonly tasks: readonly Announcement[] | undefined;
 }
 
 /** Reads all sources of a session. */

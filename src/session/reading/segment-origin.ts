@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 
 import { address, type Address } from '../../base/brand.ts';
-import { Announcements } from '../../events/announcements.ts';
+import { Announcements, type Announcement } from '../../events/announcements.ts';
 import { accountFor, type ConsumerAccount } from '../../events/account.ts';
 import { DescriptorTable } from '../../events/descriptor.ts';
 import { layoutSegment, SegmentHeader } from '../../events/layout.ts';
@@ -102,12 +102,17 @@ export class SegmentOrigin implements EventOrigin {
     if (pending === undefined) return undefined;
     this.#announcements.hear();
     const { last, known, unknown } = pending;
-    const tasks = this.#tasks;
-    const pids = known.map(({ pid, tid }) =>
-      tasks === undefined ? pid : tasks.find(pid, tid)?.pid,
-    );
-    const areKnown = unknown === 0 && pids.every((pid) => pid !== undefined && isNumber(pid));
-    return { last, pids: areKnown ? pids.filter((pid) => pid !== undefined) : undefined };
+    const tasks = known.flatMap((one) => this.#withOwnIds(one) ?? []);
+    const areKnown = unknown === 0 && tasks.length === known.length;
+    return { last, tasks: areKnown ? tasks : undefined };
+  }
+
+  #withOwnIds(announcement: Announcement): Announcement | undefined {
+    const { pid, tid } = announcement;
+    if (!isNumber(pid) || !isNumber(tid)) return undefined;
+    if (this.#tasks === undefined) return announcement;
+    const own = this.#tasks.find(pid, tid);
+    return own && { ...announcement, ...own };
   }
 
   /** All announcements to this one are served: who made them goes on. */

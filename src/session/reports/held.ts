@@ -69,8 +69,8 @@ export interface ProcessStatus {
   readonly sessions: readonly HeldSession[];
   readonly sites: readonly HeldSite[];
   /**
-   * Where the dynamic linker tells sessions that libraries come and go: jumps like those of probes, whose hits are no
-   * events. Absent where there are none.
+   * Where the process tells sessions of itself: the dynamic linker that libraries come and go, the C library what a followed
+   * process executes. Jumps like those of probes, whose hits are no events. Absent where there are none.
    */
   readonly hooks?: readonly HeldSite[];
   /** What was mapped for the addresses to which puns lead; of it, only touched pages are memory. */

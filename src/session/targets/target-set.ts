@@ -6,6 +6,7 @@ import type { ConsumerRequest } from '../../engines/jump/prepare.ts';
 import type { StopAccount } from '../../probe/engine.ts';
 import type { JumpTarget } from '../../engines/jump/target.ts';
 import { isLive, listTasks } from '../../process/tasks.ts';
+import type { ExecFunction } from '../../symbols/exec-functions.ts';
 import type { SourceOf } from '../protocol.ts';
 import { ServedProbes } from '../probes/served.ts';
 import type { TargetSpace } from './target-spaces.ts';
@@ -26,6 +27,8 @@ export interface Target {
   readonly consumers: Map<string, number>;
   /** What tells of its libraries; why nothing does; undefined while it was not asked. */
   hook: ConsumerRequest | string | undefined;
+  /** What tells of programs that it executes, by consumer; undefined while nothing does. */
+  execs: ReadonlyMap<number, ExecFunction> | undefined;
   /** The next free index in its segment. */
   nextConsumer: number;
   /** Whether the main thread knows of its segment. */
@@ -87,6 +90,7 @@ export class TargetSet implements Disposable, Iterable<Target> {
       children: new Map(),
       consumers: new Map(),
       hook: undefined,
+      execs: undefined,
       nextConsumer: 0,
       isAnnounced: false,
     };

@@ -10,6 +10,7 @@ import { readProcessMaps } from '../../engines/jump/spaces.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { FileCache } from '../files/files.ts';
 import { requestsAt, settle } from '../probes/jump-requests.ts';
+import { execRequests } from '../libraries/exec-hooks.ts';
 import { hookRequest } from '../libraries/library-hook.ts';
 import type { PlaceRegistry } from '../probes/place-registry.ts';
 import { planPlaces } from '../probes/plans.ts';
@@ -38,6 +39,8 @@ export interface AddingContext {
   readonly isTolerant: boolean;
   /** Whether only this address space is meant, and no child of it. */
   readonly isAlone: boolean;
+  /** Whether a target is to tell of what it executes. */
+  readonly tellsExecs: boolean;
 }
 
 /**
@@ -95,6 +98,16 @@ export function ensureHook({ target, pid }: TargetSpace, files: FileCache): void
   if (failed !== undefined) target.hook = failed.reason;
 }
 
+/**
+ * Has a target tell of what it executes, if it does not yet, and can.
+ * @returns whether that is settled: not while it maps no C library
+ */
+export function ensureExecHooks({ target, pid }: TargetSpace, files: FileCache): boolean {
+  const requests = prepareExecs(target, readProcessMaps(pid), files);
+  if (requests.length > 0) target.jump.add(requests);
+  return target.execs !== undefined;
+}
+
 /** Nothing is to be done for a probe in an address space, as far as its mappings are these. */
 export function refuseIn(
   { pid, served }: TargetSpace,
@@ -111,12 +124,13 @@ function addRequests(
   { target, pid }: TargetSpace,
   requests: readonly ConsumerRequest[],
   maps: readonly MemoryMapping[],
-  { files, isAlone }: AddingContext,
+  { files, isAlone, tellsExecs }: AddingContext,
 ): ReadonlyMap<ConsumerRequest, string> {
   if (requests.length === 0) return new Map();
   const isOwn = pid === target.pid;
   const hook = isOwn ? prepareHook(target, maps, files) : undefined;
-  const all = hook === undefined ? requests : [...requests, hook];
+  const execs = isOwn && tellsExecs ? prepareExecs(target, maps, files) : [];
+  const all = [...requests, ...(hook === undefined ? [] : [hook]), ...execs];
   // Those that ask for themselves: looking for children takes a look at every process of the machine.
   const failed = isOwn && !isAlone ? target.jump.add(all) : target.jump.addIn(pid, all);
   const reasons = new Map(failed.map((one) => [one.request, one.reason]));
@@ -139,4 +153,27 @@ function prepareHook(
   if (typeof request === 'string') return undefined;
   if (known === undefined) target.consumers.set(HOOK, target.nextConsumer++);
   return request;
+}
+
+/** The requests for what tells of programs that a target executes, taken to be in from now on. */
+function prepareExecs(
+  target: Target,
+  maps: readonly MemoryMapping[],
+  files: FileCache,
+): ConsumerRequest[] {
+  if (target.execs !== undefined) return [];
+  const found = execRequests(target.pid, maps, files);
+  if (found === undefined) return [];
+  const requests = found.map(({ name, request }) => {
+    return { ...request, consumer: ownConsumer(target, `exec:${name}`) };
+  });
+  target.execs = new Map(found.map(({ name }) => [ownConsumer(target, `exec:${name}`), name]));
+  return requests;
+}
+
+/** The index of one of the session's own: one that was taken out with the last probe has the same again. */
+function ownConsumer(target: Target, key: string): number {
+  const known = target.consumers.get(key) ?? target.nextConsumer++;
+  target.consumers.set(key, known);
+  return known;
 }

@@ -61,10 +61,10 @@ export class SessionWalks {
     engine: SessionEngine,
     additions: Iterable<ProbeAddition>,
   ): readonly Candidate[] {
-    const pids = announced.flatMap(({ source, pids: known }) =>
-      known === undefined
+    const pids = announced.flatMap(({ source, tasks }) =>
+      tasks === undefined
         ? (engine.announced?.spacesOf(source) ?? [])
-        : known.map((pid) => brandPid(pid)),
+        : tasks.map(({ pid }) => brandPid(pid)),
     );
     const processes = Array.from(new Set(pids), (pid) => ({ pid, maps: mapsIfReadable(pid) }));
     return this.#candidatesAmong(processes, engine, additions);

@@ -27,6 +27,7 @@ function announce(view: DataView, pid: number): void {
   view.setUint32(at + Announced.pid, pid, true);
   view.setUint32(at + Announced.tid, pid + 1, true);
   view.setUint32(at + Announced.consumer, 7, true);
+  view.setBigUint64(at + Announced.frame, BigInt(pid) << 40n, true);
   view.setUint32(at + Announced.number, number, true);
 }
 
@@ -37,11 +38,16 @@ for (const served of [0, 5, 2 ** 31 - 2, 2 ** 32 - 2]) {
     for (const pid of [10, 20, 30]) announce(view, pid);
     const pending = announcements.pending();
     assert.deepEqual(
-      pending?.known.map(({ pid, tid, consumer }) => [pid, tid, consumer]),
+      pending?.known.map(({ pid, tid, consumer, frame }) => [
+        pid,
+        tid,
+        consumer,
+        Number(frame >> 40n),
+      ]),
       [
-        [10, 11, 7],
-        [20, 21, 7],
-        [30, 31, 7],
+        [10, 11, 7, 10],
+        [20, 21, 7, 20],
+        [30, 31, 7, 30],
       ],
     );
     assert.equal(pending?.unknown, 0);

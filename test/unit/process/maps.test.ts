@@ -153,6 +153,7 @@ test('a status file is parsed, namespaces included', () => {
       'NSpid:\t101\t8',
       'Seccomp:\t2',
       'Seccomp_filters:\t3',
+      'NoNewPrivs:\t1',
       'x86_Thread_features:\tshstk wrss',
     ].join('\n'),
   );
@@ -166,6 +167,7 @@ test('a status file is parsed, namespaces included', () => {
     uid: 1001,
     seccomp: 2,
     seccompFilters: 3,
+    noNewPrivileges: true,
     shadowStack: true,
     namespaceTid: 8,
     namespacePid: 7,
