@@ -99,7 +99,7 @@ test(
     const extent = {
       changes: 10_000,
       fewest: isLong() ? 10_000 : 200,
-      milliseconds: 40_000,
+      milliseconds: 15_000,
     };
     await using target = await startSelfCheck(8);
     await leavingClean(target, async () => {

@@ -22,7 +22,7 @@ async function startParked(): Promise<Target> {
 }
 
 test('killed after any call of a session, the tracer harms nobody, and clean gives all back', async (context) => {
-  await sweepParked(context, startParked, { script: tracerScript, stride: 29, least: 300 });
+  await sweepParked(context, startParked, { script: tracerScript, stride: 59, least: 300 });
 });
 
 test('killed beside a living session, the tracer harms neither it nor the target', async (context) => {
@@ -32,7 +32,7 @@ test('killed beside a living session, the tracer harms neither it nor the target
   await using living = await startSession(target, `work_step@${selfCheck()} a=%di:s64`);
   await sweepBeside(context, target, {
     script: tracerScript,
-    stride: 37,
+    stride: 73,
     least: 200,
     verify: async (_, call) => {
       await assertWorks(target);

@@ -36,7 +36,7 @@ async function startParked(): Promise<Target> {
 }
 
 test('killed after any call of a session with sites over each other, the tracer harms nobody', async (context) => {
-  await sweepParked(context, startParked, { script, stride: 41, least: 300 });
+  await sweepParked(context, startParked, { script, stride: 83, least: 300 });
 });
 
 test('killed beside a session whose jumps lie under, over and in front of its own', async (context) => {
@@ -53,7 +53,7 @@ test('killed beside a session whose jumps lie under, over and in front of its ow
   for (const place of places) await addCount(living, place);
   await sweepBeside(context, target, {
     script,
-    stride: 53,
+    stride: 107,
     least: 300,
     verify: async (_, call) => {
       assert.deepEqual((await clean([target.pid]))[0]?.kept, [], `after call ${call}`);
