@@ -121,10 +121,9 @@ export function decodeGeneration(header: Uint8Array): bigint {
   return viewOf(header).getBigUint64(Header.generation, true);
 }
 
-/** The ranges of the block that hold an extent's rows, to be read in one go. */
+/** The ranges of the block that hold an extent's rows. */
 export function extentRanges(extent: ControlExtent): { offset: number; bytes: number }[] {
   return [
-    { offset: 0, bytes: CONTROL_HEADER_BYTES },
     { offset: SESSIONS_AT, bytes: extent.sessions * SESSION_ROW_BYTES },
     { offset: ARENAS_AT, bytes: extent.arenas * ARENA_ROW_BYTES },
     { offset: SITES_AT, bytes: extent.sites * SITE_ROW_BYTES },
@@ -132,14 +131,18 @@ export function extentRanges(extent: ControlExtent): { offset: number; bytes: nu
   ];
 }
 
-/** Decodes what {@link extentRanges} named, in the same order. Rows that contradict themselves are left out. */
-export function decodeTables(parts: readonly Uint8Array[]): ControlTables {
-  const [header, sessions, arenas, sites, programs] = parts;
-  if (!header || !sessions || !arenas || !sites || !programs) {
-    throw new RangeError('decodeTables: five parts expected');
+/**
+ * Decodes what {@link extentRanges} named, in the same order. Rows that contradict themselves are left out.
+ * @param header the one that told the extent, read before the rows: a block that is changed meanwhile has another
+ * generation afterwards. With a header that is read again a later generation would stand for fewer rows than it has.
+ */
+export function decodeTables(header: Uint8Array, parts: readonly Uint8Array[]): ControlTables {
+  const [sessions, arenas, sites, programs] = parts;
+  if (!sessions || !arenas || !sites || !programs) {
+    throw new RangeError('decodeTables: four parts expected');
   }
   return {
-    generation: viewOf(header).getBigUint64(Header.generation, true),
+    generation: decodeGeneration(header),
     sessions: rows(sessions, SESSION_ROW_BYTES, decodeSession),
     arenas: rows(arenas, ARENA_ROW_BYTES, decodeArena),
     sites: rows(sites, SITE_ROW_BYTES, decodeSite),

@@ -88,7 +88,7 @@ export class ControlBlock {
     const parts = extentRanges(decodeExtent(header)).map(({ offset, bytes }) =>
       read(address(at + BigInt(offset)), bytes),
     );
-    const { tables, contradictions } = verifyTables(decodeTables(parts), maps);
+    const { tables, contradictions } = verifyTables(decodeTables(header, parts), maps);
     return new ControlBlock(at, tables, contradictions);
   }
 
