@@ -1,11 +1,10 @@
 /** System calls of held tasks that were interrupted, although the program would not have seen it. */
 
-import { readFileSync } from 'node:fs';
-
 import type { Tid } from '../base/brand.ts';
 import { getRegisters, setRegisters } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
 import { isInterrupted, keepInterruptedCall } from './restart.ts';
+import { readTaskStatus } from './tasks.ts';
 
 /** What nobody is told of unless there is a handler: signal(7), "Ign". */
 const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([
@@ -36,10 +35,9 @@ export function keepIgnoredCall(tid: Tid, signal: number): void {
 }
 
 function isIgnored(tid: Tid, signal: number): boolean {
-  const text = readFileSync(`/proc/${tid}/status`, 'latin1');
-  const has = (field: string): boolean => {
-    const mask = new RegExp(`^${field}:\\s*([0-9a-f]+)$`, 'm').exec(text)?.[1];
-    return mask !== undefined && ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n;
-  };
-  return has('SigIgn') || (IGNORED_BY_DEFAULT.has(signal) && !has('SigCgt'));
+  const status = readTaskStatus(tid);
+  if (status === undefined) return false; // killed: nobody asks what its call answers
+  const bit = 1n << BigInt(signal - 1);
+  if ((status.ignoredSignals & bit) !== 0n) return true;
+  return IGNORED_BY_DEFAULT.has(signal) && (status.caughtSignals & bit) === 0n;
 }

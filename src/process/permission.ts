@@ -1,12 +1,12 @@
 /** Why a task could not be attached to, said to the person at the terminal. */
 
-import { readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 
 import { type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { Capability, hasCapability, ownCredentials, type Credentials } from '../sys/credentials.ts';
 import { isCommand } from '../sys/commands.ts';
-import { readParent, readTaskStatus, type TaskStatus } from './tasks.ts';
+import { readLink, readParent, readCommandLine, readTaskStatus, type TaskStatus } from './tasks.ts';
 
 /**
  * The error for a task that PTRACE_SEIZE refused with EPERM; undefined when the task has ended
@@ -60,7 +60,7 @@ function tracedBy(process: Pid, tracer: number): TraplineError {
   if (status !== undefined && name === HOLDER_NAME) {
     return new HeldByAnother({
       code: 'busy',
-      message: `process ${process} is held by process ${status.pid}, which follows it: ${commandLine(status.pid)}`,
+      message: `process ${process} is held by process ${status.pid}, which follows it: ${readCommandLine(status.pid) ?? 'it has ended'}`,
       hint: 'A process has one tracer at a time: end that session, or start it with --no-follow.',
     });
   }
@@ -111,29 +111,11 @@ function yamaReason(own: Credentials): string | undefined {
   );
 }
 
-function commandLine(process: Pid): string {
-  try {
-    return readFileSync(`/proc/${process}/cmdline`, 'utf8')
-      .replace(/\0$/, '')
-      .replaceAll('\0', ' ');
-  } catch {
-    return 'it has ended'; // gone meanwhile
-  }
-}
-
 function readNumber(file: string): number | undefined {
   try {
     return Number(readFileSync(file, 'latin1'));
   } catch {
     return undefined; // the kernel has no such setting
-  }
-}
-
-function readLink(file: string): string | undefined {
-  try {
-    return readlinkSync(file);
-  } catch {
-    return undefined; // gone, or not for us to see
   }
 }
 

@@ -5,7 +5,6 @@ import {
   closeSync,
   constants,
   openSync,
-  readlinkSync,
   readSync,
   statSync,
   type Stats,
@@ -20,7 +19,7 @@ import {
   isMountedWithoutRights,
   ownCredentials,
 } from '../sys/credentials.ts';
-import { readTaskStatus } from './tasks.ts';
+import { readLink, readTaskStatus } from './tasks.ts';
 
 /** Of a script's first line no more is read (BINPRM_BUF_SIZE). */
 const SCRIPT_BYTES = 256;
@@ -60,7 +59,7 @@ export function lostRight(process: Pid): string | undefined {
   // The first task of a process has the process's id.
   const right = rightFrom(program, process as unknown as Tid);
   if (right === undefined) return undefined;
-  return `${readLink(program)} is ${right}: started under a tracer it would run without these rights`;
+  return `${readLink(program) ?? program} is ${right}: started under a tracer it would run without these rights`;
 }
 
 /**
@@ -133,13 +132,5 @@ function statOf(path: string): Stats | undefined {
     return statSync(path, { throwIfNoEntry: false });
   } catch {
     return undefined; // a folder that is none, or not for us
-  }
-}
-
-function readLink(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return path; // gone, or not for us to see
   }
 }

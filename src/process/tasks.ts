@@ -1,6 +1,6 @@
 /** The tasks of a process, and the processes that share its memory. */
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 import { pid as brandPid, tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
@@ -25,6 +25,9 @@ export interface TaskStatus {
   readonly seccompFilters: number;
   /** Whether no program that it executes gives it rights (PR_SET_NO_NEW_PRIVS). */
   readonly noNewPrivileges: boolean;
+  /** Signals that are ignored, and that have a handler: signal n is bit n - 1. */
+  readonly ignoredSignals: bigint;
+  readonly caughtSignals: bigint;
   /** Whether the processor keeps a shadow stack for it (x86_Thread_features: shstk). */
   readonly shadowStack: boolean;
   /** Its task id in its own, innermost pid namespace. */
@@ -53,6 +56,24 @@ export function readTaskStatus(tid: Tid | Pid): TaskStatus | undefined {
   }
 }
 
+/** Where a link leads, in /proc as a rule; undefined when it is gone, or not for us to see. */
+export function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The words that a process was started by, with spaces between them; undefined when it is gone. */
+export function readCommandLine(pid: Pid): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replace(/\0$/, '').replaceAll('\0', ' ');
+  } catch {
+    return undefined; // gone, or not ours to look at
+  }
+}
+
 /** Parses a status file. */
 export function parseStatus(text: string): TaskStatus {
   const fields = new Map<string, string>();
@@ -73,6 +94,8 @@ export function parseStatus(text: string): TaskStatus {
     seccomp: number('Seccomp'),
     seccompFilters: number('Seccomp_filters'),
     noNewPrivileges: number('NoNewPrivs') === 1,
+    ignoredSignals: BigInt(`0x${fields.get('SigIgn') ?? '0'}`),
+    caughtSignals: BigInt(`0x${fields.get('SigCgt') ?? '0'}`),
     shadowStack: words('x86_Thread_features').includes('shstk'),
     namespaceTid: Number(words('NSpid').at(-1) ?? 0),
     namespacePid: Number(words('NStgid').at(-1) ?? 0),

@@ -154,6 +154,8 @@ test('a status file is parsed, namespaces included', () => {
       'Seccomp:\t2',
       'Seccomp_filters:\t3',
       'NoNewPrivs:\t1',
+      'SigIgn:\t0000000000001000',
+      'SigCgt:\tffffffff00000001',
       'x86_Thread_features:\tshstk wrss',
     ].join('\n'),
   );
@@ -168,6 +170,8 @@ test('a status file is parsed, namespaces included', () => {
     seccomp: 2,
     seccompFilters: 3,
     noNewPrivileges: true,
+    ignoredSignals: 0x1000n,
+    caughtSignals: 0xffff_ffff_0000_0001n,
     shadowStack: true,
     namespaceTid: 8,
     namespacePid: 7,
