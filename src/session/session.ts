@@ -49,7 +49,10 @@ export interface SessionParts {
  * made it stops it, or lets `await using` do so. One reader at a time iterates.
  */
 export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
-  /** The targets, in the order in which they came: those that ended too, but not where every process is one. */
+  /**
+   * The targets, in the order in which they came: those that ended too, but not where every process is one, or what
+   * they make is followed.
+   */
   get targets(): readonly TargetInfo[] {
     return this.#targets;
   }
@@ -96,6 +99,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       collector.add(added);
       this.#probes.add(added.probe, filters[at]);
     }
+    client.onFailure((error) => watch.fail(error));
     this.#isWalking = reply.isWalking;
     if (engine !== 'jump') return;
     const listener = listenFor({
@@ -106,7 +110,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       onTarget,
       onProblem,
       extending: (work) => this.#extending(work),
-      takeFinished: async () => (await this.#late?.takeFinished()) ?? [],
+      onAbandoned: () => this.#late?.retireSoon(),
       onSources: (sources) => this.#late?.watch(sources),
       failed: (problem) => (this.#lateFailure ??= problem),
     });
@@ -194,8 +198,9 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
         await turns.take();
         continue; // the session may have been stopped meanwhile
       }
-      // Where the end has failed it throws that error: the memory to poll may be gone already.
-      if (this.#watch.hasEnded || this.#endHasFailed) {
+      // Where the end has failed it throws that error: the memory to poll may be gone already. So it does where the
+      // tracer's thread has: nobody would ever tell of an end.
+      if (this.#watch.hasEnded || this.#watch.hasFailed || this.#endHasFailed) {
         await this.stop();
         continue;
       }
@@ -262,15 +267,21 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       await this.stop();
     } finally {
       this.#watch[Symbol.dispose]();
-      await this.#client.call('close');
-      await this.#client.end();
+      try {
+        await this.#client.call('close');
+      } finally {
+        await this.#client.end();
+      }
     }
   }
 
   async #stop(): Promise<Summary> {
     try {
-      await this.#late?.end();
-      this.#probes[Symbol.dispose]();
+      try {
+        await this.#late?.end();
+      } finally {
+        this.#probes[Symbol.dispose]();
+      }
       this.#collector.beginEnd();
       const kept = await this.#client.call('leave');
       await this.#watch.sample();

@@ -38,6 +38,7 @@ export class TracerClient {
   #listener: ((notice: Notice) => void) | undefined;
   #nextId = 1;
   #failure: unknown;
+  #onFailure: (error: unknown) => void = () => {};
 
   /** Started by {@link TracerClient.prepare}, and taken by nobody yet. */
   static #prepared: TracerClient | undefined;
@@ -108,6 +109,12 @@ export class TracerClient {
     for (const notice of untold) listener(notice);
   }
 
+  /** Has a function told when the thread ends that nobody has ended: nothing can be asked of it any more. */
+  onFailure(told: (error: unknown) => void): void {
+    this.#onFailure = told;
+    if (this.#failure !== undefined) told(asError(this.#failure));
+  }
+
   /** Ends the thread. */
   async end(): Promise<void> {
     this.#failure ??= threadEnded();
@@ -131,7 +138,10 @@ export class TracerClient {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= error;
+    if (this.#failure === undefined) {
+      this.#failure = error;
+      this.#onFailure(asError(error));
+    }
     for (const { reject } of this.#waiting.values()) reject(asError(error));
     this.#waiting.clear();
   }

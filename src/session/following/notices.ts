@@ -4,9 +4,7 @@ import type { Notice, WalkReply } from '../protocol.ts';
 import type { TracerClient } from '../tracer-client.ts';
 import { chooseProcesses, type Acceptance, type WalkListener } from '../walks/walker.ts';
 
-/** Sources that were read to their end are let go so long after, in milliseconds: many at once. */
-const RETIRE_INTERVAL = 50;
-/** Between two looks at processes that were let go and have not executed their programs yet. */
+/** Between two looks at processes that were let go and have not executed their programs yet, in milliseconds. */
 const SETTLE_INTERVAL = 250;
 
 /** What is told of processes that are followed. */
@@ -22,11 +20,9 @@ export class Notices {
   readonly #client: TracerClient;
   readonly #accepts: Acceptance;
   readonly #listener: FollowListener;
-  /** Sources that nobody writes to, and that were not let go. */
-  #abandoned = 0;
-  #timer: NodeJS.Timeout | undefined;
   #settling: NodeJS.Timeout | undefined;
-  #asking: Promise<unknown> = Promise.resolve();
+  /** What is under way. */
+  readonly #asking = new Set<Promise<void>>();
   #hasEnded = false;
 
   constructor(client: TracerClient, accepts: Acceptance, listener: FollowListener) {
@@ -45,9 +41,8 @@ export class Notices {
   /** Ends it, but for what is still told of sources that are there: their events are to be read. */
   async end(): Promise<void> {
     this.#hasEnded = true;
-    clearTimeout(this.#timer);
     clearTimeout(this.#settling);
-    await this.#asking;
+    await Promise.all(this.#asking);
   }
 
   #hear(notice: Notice): void {
@@ -73,8 +68,6 @@ export class Notices {
   #hearOf({ candidates, ended, abandoned }: WalkReply): void {
     for (const source of ended) this.#listener.ended(source);
     for (const source of abandoned) this.#listener.abandoned(source);
-    this.#abandoned += abandoned.length;
-    this.#retireSoon();
     if (candidates.length === 0 || this.#hasEnded) return;
     const pids = candidates.map(({ process }) => process.pid);
     this.#await(this.#client.call('decide', pids, this.#choose(candidates)));
@@ -88,21 +81,6 @@ export class Notices {
       this.#listener.failed(error);
       return [];
     }
-  }
-
-  #retireSoon(): void {
-    if (this.#abandoned === 0 || this.#timer !== undefined || this.#hasEnded) return;
-    this.#timer = setTimeout(() => {
-      this.#await(this.#retire());
-    }, RETIRE_INTERVAL).unref();
-  }
-
-  async #retire(): Promise<void> {
-    const finished = await this.#listener.takeFinished();
-    this.#timer = undefined;
-    this.#abandoned -= finished.length;
-    if (finished.length > 0) await this.#client.call('retire', finished);
-    this.#retireSoon();
   }
 
   #settleSoon(): void {
@@ -119,6 +97,9 @@ export class Notices {
   }
 
   #await(asked: Promise<void>): void {
-    this.#asking = asked.catch((error: unknown) => this.#listener.failed(error));
+    const settled = asked
+      .catch((error: unknown) => this.#listener.failed(error))
+      .finally(() => this.#asking.delete(settled));
+    this.#asking.add(settled);
   }
 }

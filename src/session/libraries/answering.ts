@@ -23,8 +23,10 @@ export class Answering {
   readonly #collector: Collector;
   readonly #accepts: Acceptance;
   readonly #listener: AnswerListener;
-  readonly #bell: Bell;
+  /** Made with the first source in which somebody may announce something. */
+  #bell: Bell | undefined;
   #answering: Promise<void> | undefined;
+  #isAnswering = false;
   #isAgain = false;
   #hasEnded = false;
 
@@ -38,52 +40,68 @@ export class Answering {
     this.#collector = collector;
     this.#accepts = accepts;
     this.#listener = listener;
-    this.#bell = new Bell(
-      () => this.#ring(),
-      (error) => listener.failed(error),
-    );
   }
 
   /** Answers in these sources, too. */
   watch(sources: readonly SourceHandle[]): void {
-    this.#bell.watch(sources.filter((source) => source.kind === 'segment'));
+    const segments = sources.filter((source) => source.kind === 'segment');
+    if (segments.length === 0 || this.#hasEnded) return;
+    this.#bell ??= new Bell(
+      () => this.#ring(),
+      (error) => this.#listener.failed(error),
+    );
+    this.#bell.watch(segments);
     // What was announced before the bell could know of it.
-    if (sources.length > 0) this.#ring();
+    this.#ring();
   }
 
   /** Resolves when nothing here looks at these sources any more. */
   async forget(sources: readonly number[]): Promise<void> {
-    await this.#bell.forget(sources);
+    await this.#bell?.forget(sources);
   }
 
   /** Ends it. Resolves when nothing is under way, and no source is looked at any more. */
   async end(): Promise<void> {
     this.#hasEnded = true;
-    await this.#answering;
-    await this.#bell.end();
+    try {
+      await this.#answering;
+    } finally {
+      await this.#bell?.end();
+    }
   }
 
   #ring(): void {
     this.#isAgain = true;
-    this.#answering ??= this.#answerAll().finally(() => (this.#answering = undefined));
+    if (this.#isAnswering) return;
+    this.#isAnswering = true;
+    this.#answering = this.#answerAll();
   }
 
   async #answerAll(): Promise<void> {
-    while (this.#isAgain && !this.#hasEnded) {
-      this.#isAgain = false;
-      let announced = this.#collector.announced();
-      if (announced.some(({ tasks }) => tasks === undefined)) {
-        await sleep(PATIENCE);
-        announced = this.#collector.announced();
+    try {
+      while (this.#isAgain && !this.#hasEnded) {
+        this.#isAgain = false;
+        await this.#answerPending();
       }
-      if (announced.length === 0) continue;
-      try {
-        await this.#answer(announced);
-      } catch (error) {
-        this.#listener.failed(error);
-      } finally {
-        for (const { source, last } of announced) this.#collector.serve(source, last);
-      }
+    } finally {
+      // Here, and not when the promise is settled: who rings in between would ring for nobody.
+      this.#isAnswering = false;
+    }
+  }
+
+  async #answerPending(): Promise<void> {
+    let announced = this.#collector.announced();
+    if (announced.some(({ tasks }) => tasks === undefined)) {
+      await sleep(PATIENCE);
+      announced = this.#collector.announced();
+    }
+    if (announced.length === 0) return;
+    try {
+      await this.#answer(announced);
+    } catch (error) {
+      this.#listener.failed(error);
+    } finally {
+      for (const { source, last } of announced) this.#collector.serve(source, last);
     }
   }
 

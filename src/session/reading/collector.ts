@@ -105,6 +105,11 @@ export class Collector {
     return finished;
   }
 
+  /** Whether sources are there that nobody writes to any more: to be read to their end, or to be taken. */
+  get isRetiring(): boolean {
+    return this.#abandoned.size + this.#finished.length > 0;
+  }
+
   /** The tasks that wait for us, by source. */
   announced(): AnnouncedTasks[] {
     return [...this.#origins].flatMap(([source, origin]) => {

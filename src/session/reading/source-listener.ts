@@ -20,7 +20,8 @@ export interface Listening {
   readonly onProblem: SessionOptions['onProblem'];
   /** See {@link FollowListener}. */
   readonly extending: FollowListener['extending'];
-  readonly takeFinished: FollowListener['takeFinished'];
+  /** Told of a source to which nobody writes any more. */
+  readonly onAbandoned: () => void;
   /** Told of sources that are new. */
   readonly onSources: (sources: readonly SourceHandle[]) => void;
   /** Told what ends the search for more processes, for people. */
@@ -30,7 +31,7 @@ export interface Listening {
 /** Tells the parts of a session. */
 export function listenFor(session: Listening): FollowListener {
   const { collector, watch, probes, targets, onTarget, onProblem, failed } = session;
-  const { extending, takeFinished, onSources } = session;
+  const { extending, onAbandoned, onSources } = session;
   return {
     extending,
     extended: (reply) => {
@@ -51,8 +52,10 @@ export function listenFor(session: Listening): FollowListener {
       const at = targets.findIndex((target) => target.pid === pid);
       if (at >= 0) targets.splice(at, 1);
     },
-    abandoned: (source) => collector.abandon(source),
-    takeFinished,
+    abandoned: (source) => {
+      collector.abandon(source);
+      onAbandoned();
+    },
     failed: (error) => {
       const problem = `what came later was not all found: ${messageOf(error)}`;
       failed(problem);

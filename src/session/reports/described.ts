@@ -3,7 +3,7 @@
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 import { tid as brandTid } from '../../base/brand.ts';
-import { readTaskStatus } from '../../process/tasks.ts';
+import { readCommandLine, readTaskStatus } from '../../process/tasks.ts';
 import { DESCRIPTION_NAME, DESCRIPTION_VERSION, type SessionDescription } from './description.ts';
 import type { DescribedProbe, HeldSession } from './held.ts';
 import type { RefusedSite } from '../types.ts';
@@ -26,7 +26,7 @@ export function describedSessions(): (tracer: number) => HeldSession['owner'] {
     const found = known.get(pid) ?? readDescriptions(pid);
     known.set(pid, found);
     const described = found.find((one) => one.tracer === tracer);
-    return described && { pid, command: commandOf(pid), probes: described.probes };
+    return described && { pid, command: readCommandLine(pid) ?? '', probes: described.probes };
   };
 }
 
@@ -107,12 +107,4 @@ function asRefused(value: unknown): RefusedSite | undefined {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
-}
-
-function commandOf(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replace(/\0$/, '').split('\0').join(' ');
-  } catch {
-    return ''; // gone
-  }
 }

@@ -40,6 +40,8 @@ export class TargetWatch implements Disposable {
   readonly #onSearch: () => void;
   readonly #timer: NodeJS.Timeout;
   #resolve: (ends: readonly TargetEnd[]) => void = () => {};
+  #reject: (error: unknown) => void = () => {};
+  #hasFailed = false;
   #searched = 0;
   #looking: Promise<void> | undefined;
 
@@ -64,18 +66,23 @@ export class TargetWatch implements Disposable {
     this.#client = client;
     this.#onEnd = onEnd;
     this.#onSearch = onSearch;
-    this.ended = new Promise((resolve) => {
+    this.ended = new Promise((resolve, reject) => {
       this.#resolve = resolve;
+      this.#reject = reject;
     });
+    // Who does not wait for the end is told by what else is asked of the session.
+    this.ended.catch(() => undefined);
     // Where processes are held, the tracer tells that they have ended.
     const isPolled = command !== undefined && !isFollowing;
     this.#timer = setInterval(() => this.#lookSoon(), isPolled ? COMMAND_INTERVAL : INTERVAL);
   }
 
   #lookSoon(): void {
-    this.#looking ??= this.#look().finally(() => {
-      this.#looking = undefined;
-    });
+    this.#looking ??= this.#look()
+      .catch((error: unknown) => this.fail(error))
+      .finally(() => {
+        this.#looking = undefined;
+      });
   }
 
   /** Watches further processes. */
@@ -102,6 +109,18 @@ export class TargetWatch implements Disposable {
       this.#past += target.last - target.first;
     }
     this.#targets = this.#targets.filter((target) => target.pid !== pid);
+  }
+
+  /** The end can't be told any more: {@link ended} is rejected. */
+  fail(error: unknown): void {
+    this.#hasFailed = true;
+    clearInterval(this.#timer);
+    this.#reject(error);
+  }
+
+  /** Whether the end can't be told any more. */
+  get hasFailed(): boolean {
+    return this.#hasFailed;
   }
 
   /** Whether all targets have ended; never where every process is one. */

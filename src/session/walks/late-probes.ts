@@ -2,6 +2,7 @@
 
 import { Answering } from '../libraries/answering.ts';
 import type { Collector } from '../reading/collector.ts';
+import { Retiring } from '../reading/retiring.ts';
 import { Notices, type FollowListener } from '../following/notices.ts';
 import type { SourceHandle } from '../protocol.ts';
 import type { TracerClient } from '../tracer-client.ts';
@@ -24,14 +25,16 @@ export interface LateParts {
  * processes hears of their children and programs.
  */
 export class LateProbes {
-  readonly #collector: Collector;
   readonly #walker: Walker;
   readonly #answering: Answering;
   readonly #notices: Notices | undefined;
+  readonly #retiring: Retiring;
 
   constructor({ client, collector, accepts, named, isFollowing, listener }: LateParts) {
-    this.#collector = collector;
+    const failed = (error: unknown): void => listener.failed(error);
     this.#answering = new Answering(client, collector, accepts, listener);
+    const forget = (sources: readonly number[]): Promise<void> => this.#answering.forget(sources);
+    this.#retiring = new Retiring({ client, collector, forget, failed });
     this.#walker = new Walker(client, accepts, listener, named);
     if (isFollowing) this.#notices = new Notices(client, accepts, listener);
   }
@@ -41,17 +44,20 @@ export class LateProbes {
     this.#answering.watch(sources);
   }
 
-  /** The sources that were read to their end since the last call; nothing here looks at them any more. */
-  async takeFinished(): Promise<readonly number[]> {
-    const finished = this.#collector.takeFinished();
-    if (finished.length > 0) await this.#answering.forget(finished);
-    return finished;
+  /** Nobody writes to a source any more: it is let go when it was read to its end. */
+  retireSoon(): void {
+    this.#retiring.soon();
   }
 
-  /** Ends it. Resolves when nothing is under way, and no source is looked at any more. */
+  /**
+   * Ends it. Resolves when nothing is under way, and no source is looked at any more.
+   * @throws the first error of those that were told of what came last; all is ended then, too.
+   */
   async end(): Promise<void> {
-    await this.#walker.end();
-    await this.#notices?.end();
-    await this.#answering.end();
+    const ends = [this.#walker, this.#notices, this.#retiring, this.#answering];
+    const problems: unknown[] = [];
+    // One after another: what asks the tracer first, what looks at the memory of sources last, whatever happens.
+    for (const one of ends) await one?.end().catch((error: unknown) => problems.push(error));
+    if (problems.length > 0) throw problems[0];
   }
 }

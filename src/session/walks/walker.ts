@@ -35,8 +35,6 @@ export interface WalkListener {
   ended(source: SourceOf): void;
   /** Nobody writes to a source any more. */
   abandoned(source: number): void;
-  /** The sources that were read to their end since the last call, and that nothing of ours looks at any more. */
-  takeFinished(): Promise<readonly number[]>;
   /** Told of the first error, which ends the walks: what a task filter or a listener throws, or the tracer. */
   failed(error: unknown): void;
 }
@@ -130,8 +128,6 @@ export class Walker {
     for (const source of ended) listener.ended(source);
     for (const source of abandoned) listener.abandoned(source);
     if (!this.#hasEnded) await extendWanted(this.#client, candidates, this.#accepts, listener);
-    const finished = await listener.takeFinished();
-    if (finished.length > 0) await this.#client.call('retire', finished);
   }
 }
 
