@@ -180,7 +180,7 @@ export type Notice =
   | { readonly kind: 'said'; readonly text: string }
   /** A process was let go: {@link TracerMethods.settle} is to be asked until it executes its program. */
   | { readonly kind: 'released' }
-  /** No process is held any more: all have ended. */
+  /** No process is held any more: all have ended, or were let go. */
   | { readonly kind: 'alone' };
 
 /** What is asked of the tracer: one at a time, each answered by a value or an error. */

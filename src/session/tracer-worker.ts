@@ -39,6 +39,7 @@ port.on('message', (request: RequestMessage) => {
     // Whatever comes by this port is a request.
     else reply(port, next.message as RequestMessage);
   }
+  tracer.endTurn();
 });
 
 function reply(to: MessagePort, { id, method, arguments: parameters }: RequestMessage): void {

@@ -82,6 +82,11 @@ export class Tracer implements TracerMethods {
     this.#follower?.attend();
   }
 
+  /** Nothing is left to do until the next request. */
+  endTurn(): void {
+    if (this.#followed !== undefined) this.#follower?.endTurn();
+  }
+
   prepare(): void {
     decodeAt(new Uint8Array([0x90]), 0, address(0n));
   }

@@ -63,6 +63,8 @@ export class Follower {
   readonly #released: ReleasedProcesses;
   readonly #onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void;
   #isLeaving = false;
+  /** Whether it was told that nobody is held any more. */
+  #isAlone = false;
 
   /** @param onEnd told of each process that has ended */
   constructor(
@@ -117,6 +119,16 @@ export class Follower {
   attend(): void {
     if (!held.hasEvents) held.serve(true);
     this.#handleEvents();
+  }
+
+  /**
+   * Tells once that nobody is held any more: whether the last has ended or was let go, and whoever saw it. Called when
+   * the thread has nothing left to do.
+   */
+  endTurn(): void {
+    if (this.isHolding || this.#isLeaving || this.#isAlone) return;
+    this.#isAlone = true;
+    this.#session.notify({ kind: 'alone' });
   }
 
   /**
@@ -221,7 +233,6 @@ export class Follower {
         this.#children.delete(pid);
         this.#depart(pid);
         this.#onEnd(event);
-        if (held.isEmpty) this.#session.notify({ kind: 'alone' });
     }
   }
 

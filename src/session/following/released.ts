@@ -56,7 +56,6 @@ export class ReleasedProcesses {
     if (text === undefined) return;
     this.#session.notify({ kind: 'said', text });
     this.#session.notify({ kind: 'released' });
-    if (held.isEmpty) this.#session.notify({ kind: 'alone' });
   }
 
   /** @returns what a person should know; undefined where the process stays */
