@@ -1,11 +1,12 @@
 /** Why a task could not be attached to, said to the person at the terminal. */
 
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 
-import { type Pid, type Tid } from '../base/brand.ts';
+import { tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
 import { TraplineError } from '../base/errors.ts';
 import { Capability, hasCapability, ownCredentials, type Credentials } from '../sys/credentials.ts';
 import { isCommand } from '../sys/commands.ts';
+import { seize } from '../sys/ptrace.ts';
 import { readLink, readParent, readCommandLine, readTaskStatus, type TaskStatus } from './tasks.ts';
 
 /**
@@ -17,6 +18,7 @@ export function explainRefusal(process: Pid, task: Tid, cause: unknown): Traplin
   const status = readTaskStatus(task);
   if (status === undefined || status.state === 'Z' || status.state === 'X') return undefined;
   if (status.tracerTid !== 0) return tracedBy(process, status.tracerTid);
+  if (mayAttach(status.pid, task)) return tracedUnseen(process);
   return new TraplineError({
     code: 'not-permitted',
     message: `not allowed to attach to process ${process} (${status.comm})`,
@@ -48,10 +50,13 @@ export const TRACER_NAME = 'trapline-tracer';
 /** The name of a thread that holds what it traces for the whole session; at most 15 bytes. */
 export const HOLDER_NAME = 'trapline-follow';
 
+/** The number of no task: they are all below PID_MAX_LIMIT (include/linux/threads.h). */
+const NOBODY = brandTid(1 << 22);
+
 /** That somebody else traces a process, and goes on to. */
 export class HeldByAnother extends TraplineError {}
 
-/** That another session traces a process, for a moment: it is its turn. */
+/** That another session traces a process, for a moment, or somebody who has gone already: it is its turn. */
 export class AnotherTurn extends TraplineError {}
 
 function tracedBy(process: Pid, tracer: number): TraplineError {
@@ -69,6 +74,39 @@ function tracedBy(process: Pid, tracer: number): TraplineError {
     code: 'busy',
     message: `process ${process} is being traced by ${name} (${tracer})`,
     hint: `a process has one tracer at a time: try again when ${name} has let it go`,
+  });
+}
+
+/**
+ * Whether all that forbids attaching lets us, whoever traces the task now: the kernel asks the same to open its memory
+ * (fs/proc/base.c, proc_mem_open: PTRACE_MODE_ATTACH; nobody may attach to a task of its own process, though).
+ */
+function mayAttach(owner: number, task: Tid): boolean {
+  if (owner === process.pid || !mayTrace()) return false;
+  try {
+    closeSync(openSync(`/proc/${task}/mem`, 'r'));
+    return true;
+  } catch {
+    return false; // the refusal is explained by its reasons
+  }
+}
+
+/** Whether the call itself is let through: a container's seccomp filter may refuse it for everybody, with EPERM too. */
+function mayTrace(): boolean {
+  try {
+    seize(NOBODY, 0);
+    return true;
+  } catch (error) {
+    return error instanceof TraplineError && error.code === 'no-process';
+  }
+}
+
+/** It had a tracer when we asked, and none that can be seen when we looked. */
+function tracedUnseen(process: Pid): TraplineError {
+  return new AnotherTurn({
+    code: 'busy',
+    message: `process ${process} is being traced by somebody who can't be seen`,
+    hint: 'Sessions that come and go may take all turns, or its tracer is in another pid namespace: try again.',
   });
 }
 
