@@ -24,6 +24,7 @@ import {
 } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
 import {
+  isEnd,
   takeEnd,
   takeStop,
   waitFor,
@@ -32,10 +33,11 @@ import {
   type StopStatus,
   type WaitStatus,
 } from '../sys/wait.ts';
+import { answerExpected, isExpected } from './expected.ts';
 import { HeldTable, type HeldEvent, type HeldProcess, type TaskState } from './held-process.ts';
 import { keepIgnoredCall, keepTaskCall } from './interrupted.ts';
 import { releaseIfLingering } from './lingering.ts';
-import { isOurs, ownerOf, sharesMemory, type Birth } from './newborn.ts';
+import { isOurs, originOf, ownerOf, type Birth } from './newborn.ts';
 import { ignoreGone } from './tasks.ts';
 
 const log = debugLog('process');
@@ -53,8 +55,6 @@ export class HeldTasks {
   readonly #table = new HeldTable();
   /** Tasks of which nobody has told, with the signal of their first stop: whoever made one tells in a moment. */
   readonly #untold = new Map<Tid, number>();
-  /** Tasks of ours that are no targets, and who answers them. */
-  readonly #others = new Map<Tid, (status: WaitStatus) => void>();
   #events: HeldEvent[] = [];
   #isReleasing = false;
 
@@ -95,22 +95,12 @@ export class HeldTasks {
     return this.#table.add(pid, tid, state);
   }
 
-  /** Has a child of ours answered by a function while it is not held: whoever waits for all is told of it. */
-  expect(tid: Tid, answer: (status: WaitStatus) => void): void {
-    this.#others.set(tid, answer);
-  }
-
-  /** Forgets a task of {@link expect}. */
-  expectNoMore(tid: Tid): void {
-    this.#others.delete(tid);
-  }
-
   /** Where a task is. Undefined when it is not ours. */
   stateOf(tid: Tid): TaskState | undefined {
     const known = this.#table.processOf(tid)?.tasks.get(tid);
     if (known !== undefined) return known;
     if (this.#untold.has(tid)) return 'parked';
-    if (this.isEmpty || this.#others.has(tid)) return undefined;
+    if (this.isEmpty || isExpected(tid)) return undefined;
     return isOurs(tid) ? 'newborn' : undefined;
   }
 
@@ -132,9 +122,8 @@ export class HeldTasks {
     if (status.kind === 'none') return;
     const tid = brandTid(status.tid);
     if (status.kind === 'stopped' && releaseIfLingering(tid)) return;
-    const other = this.#others.get(tid);
-    if (other !== undefined && this.#table.processOf(tid) === undefined) other(status);
-    else if (status.kind !== 'stopped') this.#takeEnd(tid, status);
+    if (this.#table.processOf(tid) === undefined && answerExpected(tid, status)) return;
+    if (status.kind !== 'stopped') this.#takeEnd(tid, status);
     else ignoreGone(() => this.#answer(tid, status));
   }
 
@@ -157,16 +146,17 @@ export class HeldTasks {
       takeStop(tid);
       return true;
     }
-    const status = waitFor(tid, { poll: true });
+    const status = this.poll(tid);
     // Killed, or left running by calls that failed, or another thread's exec has taken its place: told in time.
     if (status?.kind === 'stopped') this.take(status);
-    else if (status !== undefined) this.noteEnd(tid, status);
     return true;
   }
 
-  /** Told by who has waited for a task itself, and so taken its end away. */
-  noteEnd(tid: Tid, status: WaitStatus): void {
-    if (status.kind === 'exited' || status.kind === 'signaled') this.#close(tid, status, 0);
+  /** As `waitFor` with `poll`, of any task of this thread; what an end means to whoever waits for it is done. */
+  poll(tid: Tid): WaitStatus | undefined {
+    const status = waitFor(tid, { poll: true, keepsEnd: true });
+    if (isEnd(status)) this.take(status);
+    return status;
   }
 
   /**
@@ -279,10 +269,8 @@ export class HeldTasks {
     if (owner === undefined) return; // killed: its end is told
     const isThread = this.#table.get(owner) !== undefined;
     const process = this.#table.add(owner, tid, signal === undefined ? 'newborn' : 'parked', true);
-    if (!isThread) {
-      const isShared = birth !== undefined && sharesMemory(tid, birth);
-      this.#events.push({ kind: 'born', process, parent: birth?.parent, sharesMemory: isShared });
-    }
+    if (!isThread)
+      this.#events.push({ kind: 'born', process, ...originOf(tid, birth, this.#table) });
     if (signal !== undefined) ignoreGone(() => this.#begin(process, tid, signal));
   }
 

@@ -42,14 +42,13 @@ export function holdProcess(pid: Pid): void {
 }
 
 /**
- * Lets a running process go: one of its tasks before this returns, the others as soon as they stop.
- * @returns false where the task could not be let go in time
+ * Lets a running process go: one of its tasks before this returns, if it can in time, the others as soon as they stop. A
+ * task that waits in the kernel does on its way back: it makes no other system call before it is let go.
  */
-export function letGoBefore(process: HeldProcess, task: Tid, milliseconds: number): boolean {
+export function letGoBefore(process: HeldProcess, task: Tid, milliseconds: number): void {
   held.letGo(process);
   const deadline = performance.now() + milliseconds;
   while (process.tasks.has(task) && performance.now() < deadline) pause(LOOK_INTERVAL);
-  return !process.tasks.has(task);
 }
 
 /** A task of a seized one is seized at birth: two rounds are the rule, more are a race with clone. */

@@ -5,7 +5,7 @@
 
 import { type Tid } from '../base/brand.ts';
 import { detach, TraceEvent } from '../sys/ptrace.ts';
-import { waitFor } from '../sys/wait.ts';
+import { pollTask } from './expected.ts';
 import { keepTaskCall } from './interrupted.ts';
 import { ignoreGone } from './tasks.ts';
 
@@ -35,7 +35,7 @@ export function releaseIfLingering(tid: Tid): boolean {
 
 /** Lets go of one seized task if it stops or has ended. @returns whether that is done. */
 export function tryRelease(tid: Tid): boolean {
-  const status = waitFor(tid, { poll: true });
+  const status = pollTask(tid);
   if (status === undefined) return false;
   if (status.kind !== 'stopped') return true;
   if (status.event === TraceEvent.stop) ignoreGone(() => keepTaskCall(tid));

@@ -19,7 +19,7 @@ import {
   TraceEvent,
 } from '../sys/ptrace.ts';
 import { type Registers } from '../sys/registers.ts';
-import { sleepMicroseconds, waitFor, type WaitStatus } from '../sys/wait.ts';
+import { sleepMicroseconds, type WaitStatus } from '../sys/wait.ts';
 import { assembleBlob, BLOB_PROLOGUE_CALLS, type RemoteCall, type TaskState } from './blob.ts';
 import { type BlobPlace } from './blob-place.ts';
 import { held } from './held.ts';
@@ -185,8 +185,7 @@ export class RemoteBatch implements Disposable {
     const status = waitBriefly(this.task.tid);
     if (status?.kind === 'stopped') return status;
     this.#written = false;
-    if (status !== undefined) held.noteEnd(this.task.tid, status);
-    else {
+    if (status === undefined) {
       throw new TraplineError({
         code: 'busy',
         message: `a system call of task ${this.task.tid} takes too long`,
@@ -213,12 +212,12 @@ const POLLS = 50;
 /** A call is polled for at first: to sleep and be woken would take longer. */
 function waitBriefly(tid: Tid): WaitStatus | undefined {
   for (let polls = 0; polls < POLLS; polls++) {
-    const status = waitFor(tid, { poll: true });
+    const status = held.poll(tid);
     if (status !== undefined) return status;
   }
   const deadline = performance.now() + STEP_PATIENCE;
   for (let pause = 10; performance.now() < deadline; pause = Math.min(pause * 2, 1000)) {
-    const status = waitFor(tid, { poll: true });
+    const status = held.poll(tid);
     if (status !== undefined) return status;
     // The end of a process's first task is not told before its others, which we hold, are let go.
     if (!isLive(tid)) return { kind: 'none' };

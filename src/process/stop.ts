@@ -14,7 +14,7 @@ import { monotonicNanoseconds } from '../sys/clock.ts';
 import { MemoryFile } from '../sys/memory.ts';
 import { detach, interrupt, resume, TraceEvent, TraceOption } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
-import { sleepMicroseconds, waitFor, type WaitStatus } from '../sys/wait.ts';
+import { sleepMicroseconds, type WaitStatus } from '../sys/wait.ts';
 import { held } from './held.ts';
 import { pause as pauseHolding } from './hold.ts';
 import { linger, releaseLingering, tryRelease } from './lingering.ts';
@@ -242,7 +242,7 @@ class StopAttempt {
     for (let pause = 10; this.#awaited.size > 0; pause = Math.min(pause * 2, 500)) {
       let progress = false;
       for (const [tid, pid] of this.#awaited) {
-        const status = waitFor(tid, { poll: true });
+        const status = held.poll(tid);
         if (status === undefined) continue;
         progress = true;
         const task = settle(pid, tid, status);
@@ -264,10 +264,7 @@ class StopAttempt {
 
 /** What a wait status makes of a task that we want stopped inside get_signal. */
 function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' | 'gone' {
-  if (status.kind !== 'stopped') {
-    held.noteEnd(tid, status);
-    return 'gone';
-  }
+  if (status.kind !== 'stopped') return 'gone';
   if (status.event === TraceEvent.stop) {
     const kind = status.signal === Signal.trap ? 'interrupt' : 'group-stop';
     return new StoppedTask(pid, tid, kind);

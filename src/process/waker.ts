@@ -9,7 +9,7 @@ import { detach, resume, seize } from '../sys/ptrace.ts';
 import { nameThread, sendSignal, Signal } from '../sys/signals.ts';
 import { spawnHeld } from '../sys/spawn.ts';
 import { takeEnd, waitFor } from '../sys/wait.ts';
-import { held } from './held.ts';
+import { expect, expectNoMore } from './expected.ts';
 import { HOLDER_NAME } from './permission.ts';
 import { ignoreGone } from './tasks.ts';
 
@@ -65,7 +65,7 @@ export class Waker {
     // The first task of a process has the process's id.
     const tid = child.pid as unknown as Tid;
     this.#child = child;
-    held.expect(tid, (status) => {
+    expect(tid, (status) => {
       if (status.kind === 'stopped') ignoreGone(() => resume(tid));
       else {
         // Somebody has killed it.
@@ -98,7 +98,7 @@ export class Waker {
     if (child === undefined) return;
     Atomics.store(this.#words, CHILD, 0);
     while (Atomics.load(this.#words, USERS) !== 0);
-    held.expectNoMore(child.pid as unknown as Tid); // see above
+    expectNoMore(child.pid as unknown as Tid); // see above
     this.#child = undefined;
   }
 }

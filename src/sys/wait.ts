@@ -41,6 +41,8 @@ export type WaitStatus =
 export interface WaitOptions {
   /** Return undefined at once when nothing happened. */
   readonly poll?: boolean;
+  /** Leave an end to who calls {@link takeEnd}. */
+  readonly keepsEnd?: boolean;
 }
 
 const waitid: (kind: number, id: number, info: Uint8Array, options: number) => number = bind(
@@ -73,13 +75,13 @@ const look: (kind: number, id: number, options: number) => number = counted(
  * A stop is only looked at (WNOWAIT) and stays there to be seen until the task is resumed or
  * detached. A wait that takes a stop away clears the signal that the task stopped with
  * (kernel/exit.c, wait_task_stopped): died the tracer then, before its PTRACE_CONT, the signal
- * would be lost. An end is taken away: there is no other way to let go of it.
+ * would be lost. An end is taken away, as a rule: there is no other way to let go of it.
  * @returns undefined with `poll` when nothing happened.
  */
 export function waitFor(id: Pid | Tid, options: WaitOptions = {}): WaitStatus | undefined {
   const status = wait(P_PID, id, options);
   // A task id is as good as a process id here.
-  if (status?.kind === 'exited' || status?.kind === 'signaled') takeEnd(id as Tid);
+  if (options.keepsEnd !== true && isEnd(status)) takeEnd(id as Tid);
   return status;
 }
 
@@ -103,6 +105,11 @@ export function takeStop(tid: Tid): void {
 export function takeEnd(tid: Tid): void {
   look(P_PID, tid, WEXITED | WALL | WNOTHREAD | WNOHANG);
   forgetCommand(tid);
+}
+
+/** Whether a wait told that the task has ended. */
+export function isEnd(status: WaitStatus | undefined): status is EndStatus {
+  return status?.kind === 'exited' || status?.kind === 'signaled';
 }
 
 function wait(kind: number, id: number, options: WaitOptions): WaitStatus | undefined {

@@ -1,6 +1,7 @@
 /** How the command of a session ends. */
 
 import type { Pid, Tid } from '../../base/brand.ts';
+import { expect, expectNoMore } from '../../process/expected.ts';
 import { held } from '../../process/held.ts';
 import { signalName } from '../../sys/signals.ts';
 import { takeEnd, waitFor, type EndStatus } from '../../sys/wait.ts';
@@ -17,7 +18,7 @@ export class StartedCommand {
     // The first task of a process has the process's id.
     const tid = pid as unknown as Tid;
     // When it was let go, and others are held still.
-    held.expect(tid, (status) => {
+    expect(tid, (status) => {
       if (status.kind !== 'exited' && status.kind !== 'signaled') return;
       const spent = cpuNanoseconds(pid);
       takeEnd(tid);
@@ -38,7 +39,7 @@ export class StartedCommand {
 
   /** It was told. @param spent what it used of the processor */
   noteEnd(status: EndStatus, spent: number): void {
-    held.expectNoMore(this.pid as unknown as Tid); // see above
+    expectNoMore(this.pid as unknown as Tid); // see above
     this.#end = {
       pid: this.pid,
       code: status.kind === 'exited' ? status.code : undefined,
