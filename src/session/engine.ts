@@ -18,6 +18,14 @@ export interface AddedConsumer {
   readonly consumer: number;
 }
 
+/** What became of probes that were taken out of a child. */
+export interface TakenFrom {
+  /** Whether nothing of the session is left in it. */
+  readonly isAll: boolean;
+  /** What had to stay, for people. */
+  readonly problems: readonly string[];
+}
+
 /** One session's engine. The tracer owns it: `leave`, `release` when all was read, `close`. */
 export interface SessionEngine {
   /** The processes that are targets by name; none where every process is one. */
@@ -61,8 +69,11 @@ export interface SessionEngine {
   noteWalk(walked: Walked): Departed;
   /** A process runs another program now, or none. @returns its source, if something writes to it */
   depart(pid: Pid): number | undefined;
-  /** Takes probes out of a forked child of a source's process: its own copy of them. @returns whether it has none left */
-  takeFrom(child: Pid, source: number, consumers: ReadonlySet<number>): boolean;
+  /**
+   * Takes probes out of a forked child of a source's process: its own copy of them.
+   * @param isLast whether it keeps none
+   */
+  takeFrom(child: Pid, source: number, consumers: ReadonlySet<number>, isLast: boolean): TakenFrom;
   /** The source of a process that is a target itself. */
   sourceOf(pid: Pid): number | undefined;
   /** The source whose segment has an inode. */

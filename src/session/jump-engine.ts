@@ -7,6 +7,7 @@ import { JumpTarget } from '../engines/jump/target.ts';
 import { mapsIfReadable } from '../engines/jump/spaces.ts';
 import type { HitCost } from '../probe/engine.ts';
 import type { MemoryMapping } from '../process/maps.ts';
+import { held } from '../process/held.ts';
 import { refuseOwnChild } from '../process/permission.ts';
 import { StoppedProcess } from '../process/stop.ts';
 import { readTaskStatus } from '../process/tasks.ts';
@@ -15,7 +16,7 @@ import { LivenessList } from '../sys/robust.ts';
 import { ownTaskId } from '../sys/signals.ts';
 import { AnnouncedSpaces, ownSpace } from './libraries/announced-spaces.ts';
 import { costsOf, type MeasuredConsumer } from './reading/cost.ts';
-import type { AddedConsumer, SessionEngine } from './engine.ts';
+import type { AddedConsumer, SessionEngine, TakenFrom } from './engine.ts';
 import { expectInFile } from './probes/expected.ts';
 import type { FileCache } from './files/files.ts';
 import { hitMeter, machineFeatures } from './own-machine.ts';
@@ -100,11 +101,16 @@ export class JumpEngine implements SessionEngine {
     return this.#targets.depart(pid);
   }
 
-  takeFrom(child: Pid, source: number, consumers: ReadonlySet<number>): boolean {
+  takeFrom(child: Pid, source: number, consumers: ReadonlySet<number>, isLast: boolean): TakenFrom {
     const target = this.#targets.get(source);
-    const isAll = consumers.size === target?.nextConsumer;
-    if (consumers.size > 0) target?.jump.leaveSpace(child, isAll ? undefined : consumers);
-    return isAll;
+    if (target === undefined) return { isAll: false, problems: [] };
+    const leaving = new Set(consumers);
+    if (isLast && typeof target.hook === 'object') leaving.add(target.hook.consumer);
+    // What tells of programs that are executed stays: a child without probes would lose its rights, too.
+    const isAll = isLast && target.execs === undefined;
+    if (!isAll && leaving.size === 0) return { isAll, problems: [] };
+    const problems = target.jump.leaveSpace(child, isAll ? undefined : leaving);
+    return { isAll: isAll && problems.length === 0, problems };
   }
 
   sourceOf(pid: Pid): number | undefined {
@@ -179,7 +185,8 @@ export class JumpEngine implements SessionEngine {
     const handles: SegmentHandle[] = [];
     for (const target of this.#targets) {
       const { memory } = target.jump;
-      if (memory === undefined || target.isAnnounced) continue;
+      // Who reads knows of a program when it is through its start, with all its consumers.
+      if (memory === undefined || target.isAnnounced || held.isStarting(target.pid)) continue;
       target.isAnnounced = true;
       const status = readTaskStatus(target.pid);
       handles.push({

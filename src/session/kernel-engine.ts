@@ -18,7 +18,7 @@ import type { MemoryMapping } from '../process/maps.ts';
 import { listTasks } from '../process/tasks.ts';
 import { ownPid } from '../sys/signals.ts';
 import { UNKNOWN_COST, type MeasuredConsumer } from './reading/cost.ts';
-import type { AddedConsumer, SessionEngine } from './engine.ts';
+import type { AddedConsumer, SessionEngine, TakenFrom } from './engine.ts';
 import type { FileCache, MappedFile } from './files/files.ts';
 import { findFile } from './files/find-file.ts';
 import { JumpSites } from './probes/jump-sites.ts';
@@ -101,7 +101,7 @@ export class KernelEngine implements SessionEngine {
     // There is one source, for all processes.
   }
 
-  readonly takeFrom = (): boolean => false;
+  readonly takeFrom = (): TakenFrom => ({ isAll: false, problems: [] });
   readonly sourceOf = (): undefined => undefined;
   readonly sourceAt = (): undefined => undefined;
 

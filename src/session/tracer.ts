@@ -2,21 +2,16 @@
 
 import { address, pid as brandPid } from '../base/brand.ts';
 import { ensure } from '../base/errors.ts';
-import { cleanHoldings, findHoldings } from '../engines/kernel/leftovers.ts';
-import { usableTracefs } from '../engines/kernel/tracefs.ts';
 import type { HitCost } from '../probe/engine.ts';
 import { held } from '../process/held.ts';
 import type { Waker } from '../process/waker.ts';
 import { ownTaskId } from '../sys/signals.ts';
 import { decodeAt } from '../x64/decode.ts';
-import { explainProbe } from './reports/explain.ts';
 import type { MeasuredConsumer } from './reading/cost.ts';
 import type { SessionEngine } from './engine.ts';
-import { FileCache } from './files/files.ts';
 import { JumpEngine } from './jump-engine.ts';
 import { KernelEngine } from './kernel-engine.ts';
-import { cleanProcesses, describeProcesses } from './reports/leftovers.ts';
-import { listFile } from './files/list-file.ts';
+import { Inspector } from './reports/inspector.ts';
 import { ProbeSet } from './probes/probe-set.ts';
 import type { ProbeAddition } from './probes/probing.ts';
 import { processorTimesOf } from './targets/processor-time.ts';
@@ -41,24 +36,15 @@ import { FollowedTargets } from './following/followed.ts';
 import { Follower } from './following/follower.ts';
 import { abandonCommand, startCommand } from './following/startup.ts';
 import { StartedCommand } from './following/started-command.ts';
-import { symbolize } from './files/symbolize.ts';
 import { SessionWalks } from './walks/walks.ts';
-import type {
-  ExplainRequest,
-  Explanation,
-  FunctionList,
-  ListRequest,
-  Stops,
-  TargetSelection,
-} from './types.ts';
+import type { Stops, TargetSelection } from './types.ts';
 
 const NO_FILTERS: Following = { hasFilters: false, filtersChildren: false };
 
 /** Answers the main thread's requests. One session's, or none for `status`, `clean` and `list`. */
-export class Tracer implements TracerMethods {
-  readonly #files = new FileCache();
-  readonly #probes = new ProbeSet(this.#files);
-  readonly #walks = new SessionWalks(this.#files);
+export class Tracer extends Inspector implements TracerMethods {
+  readonly #probes = new ProbeSet(this.files);
+  readonly #walks = new SessionWalks(this.files);
   #session: SessionEngine | undefined;
   #command: StartedCommand | undefined;
   #follower: Follower | undefined;
@@ -68,6 +54,7 @@ export class Tracer implements TracerMethods {
 
   /** @param notify tells the main thread something without being asked */
   constructor(waker: Waker, notify: (notice: Notice) => void) {
+    super();
     this.#waker = waker;
     this.#notify = notify;
   }
@@ -191,10 +178,17 @@ export class Tracer implements TracerMethods {
   }
 
   decide(pids: readonly number[], wanted: readonly WantedProcess[]): void {
+    const problems: unknown[] = [];
     for (const pid of pids) {
       const probes = wanted.find((one) => one.pid === pid)?.probes ?? [];
-      this.#follower?.decide(brandPid(pid), probes);
+      try {
+        this.#follower?.decide(brandPid(pid), probes);
+      } catch (error) {
+        // The others wait for their answers, too.
+        problems.push(error);
+      }
     }
+    if (problems.length > 0) throw problems[0];
   }
 
   retire(sources: readonly number[]): void {
@@ -205,7 +199,9 @@ export class Tracer implements TracerMethods {
     const additions = this.#probes.make([request]);
     const engine = this.#engine;
     try {
-      const lacking = engine.add(additions, this.#followed && true);
+      // Who is followed may be one of many, and may start up now.
+      const lacking = engine.add(additions, this.#followed === undefined ? undefined : true);
+      this.#followed?.added(additions);
       for (const addition of lacking) engine.expect(addition);
       if (this.#followed !== undefined) this.#offer(additions);
       const [reply] = this.#probes.keep(additions, engine);
@@ -240,8 +236,8 @@ export class Tracer implements TracerMethods {
   }
 
   leave(): readonly string[] {
-    this.#probes.clear();
     this.#follower?.beginLeaving();
+    this.#probes.clear();
     try {
       return this.#session?.leave() ?? [];
     } finally {
@@ -256,7 +252,10 @@ export class Tracer implements TracerMethods {
   close(): void {
     this.#session?.close();
     this.#session = undefined;
-    if (!this.isHolding) this.#waker.end();
+    // Who could not be let go is when the thread ends, which it is about to.
+    this.#follower = undefined;
+    this.#followed = undefined;
+    this.#waker.end();
   }
 
   /** A session that can't begin leaves nothing behind: not in its targets, and not in our process either. */
@@ -269,37 +268,6 @@ export class Tracer implements TracerMethods {
     }
   }
 
-  status(pids: readonly number[] | undefined): ReturnType<TracerMethods['status']> {
-    return describeProcesses(pids, this.#files);
-  }
-
-  clean(pids: readonly number[] | undefined): ReturnType<TracerMethods['clean']> {
-    return cleanProcesses(pids, this.#files);
-  }
-
-  kernelStatus(): ReturnType<TracerMethods['kernelStatus']> {
-    const tracefs = usableTracefs();
-    return tracefs === undefined ? [] : findHoldings(tracefs);
-  }
-
-  kernelClean(): ReturnType<TracerMethods['kernelClean']> {
-    const tracefs = usableTracefs();
-    return tracefs === undefined ? [] : cleanHoldings(tracefs);
-  }
-
-  explain(definition: string, request: ExplainRequest): Explanation[] {
-    return explainProbe(definition, request, this.#files);
-  }
-
-  list(file: string, request: ListRequest): FunctionList {
-    return listFile(file, request);
-  }
-
-  symbolize(pid: number, addresses: readonly bigint[]): readonly (string | undefined)[] {
-    const places = addresses.map((each) => address(each));
-    return symbolize(brandPid(pid), places, this.#files);
-  }
-
   get #engine(): SessionEngine {
     ensure(this.#session !== undefined, 'the session has begun');
     return this.#session;
@@ -308,7 +276,7 @@ export class Tracer implements TracerMethods {
   #begin(shape: SessionShape): SessionEngine {
     ensure(this.#session === undefined, 'a tracer serves one session');
     const Engine = shape.engine === 'kernel' ? KernelEngine : JumpEngine;
-    return (this.#session = new Engine(shape, this.#files, this.#probes.registry));
+    return (this.#session = new Engine(shape, this.files, this.#probes.registry));
   }
 
   /** Held processes that had no probe so far may get one that is new. */
@@ -333,9 +301,13 @@ export class Tracer implements TracerMethods {
       this.#engine.announced?.follow();
       this.#followed = targets;
     }
-    this.#follower = new Follower(targets, ({ process: { pid }, status, nanoseconds }) => {
-      if (pid === this.#command?.pid) this.#command.noteEnd(status, nanoseconds);
-    });
+    this.#follower = new Follower(
+      targets,
+      ({ process: { pid }, status, nanoseconds }) => {
+        if (pid === this.#command?.pid) this.#command.noteEnd(status, nanoseconds);
+      },
+      () => this.#waker.isEnding,
+    );
     return this.#follower;
   }
 }

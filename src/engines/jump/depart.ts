@@ -5,8 +5,8 @@ import { debugLog } from '../../base/debug.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import type { ProgramRow, SessionRow } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
+import { pause as pauseHolding } from '../../process/hold.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { sleepMicroseconds } from '../../sys/wait.ts';
 import { writeRows } from './apply.ts';
 import { ControlBlock, type ReadMemory } from './block.ts';
 import { mapsIfReadable, MemoryReader } from './spaces.ts';
@@ -65,7 +65,7 @@ export function depart(departure: Departure): DepartureResult {
       tryDeparture(stopped, departure, progress, ahead),
     );
     if (isDone) return { sitesRestored: progress.sitesRestored, problems, isQuiet: true };
-    sleepMicroseconds(pause);
+    pauseHolding(pause);
     pause = nextPause(pause);
   }
   if (leaving) {

@@ -8,8 +8,8 @@ import { TraplineError } from '../../base/errors.ts';
 import type { EngineTarget, FailedConsumer, StopAccount } from '../../probe/engine.ts';
 import { type ProgramRow, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
+import { pause as pauseHolding } from '../../process/hold.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
-import { sleepMicroseconds } from '../../sys/wait.ts';
 import { applyChange } from './apply.ts';
 import { refuseAnnouncing } from './announcing.ts';
 import { isRequestThere } from './gone.ts';
@@ -193,7 +193,7 @@ export class JumpTarget implements EngineTarget<ConsumerRequest> {
         else failures.push(...same.map((request) => ({ request, reason })));
       }
       left = again;
-      if (left.length > 0) sleepMicroseconds(pause);
+      if (left.length > 0) pauseHolding(pause);
       pause = nextPause(pause);
     }
     return failures;

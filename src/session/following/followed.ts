@@ -2,6 +2,7 @@
 
 import type { Pid } from '../../base/brand.ts';
 import { mapsIfReadable } from '../../engines/jump/spaces.ts';
+import { held } from '../../process/held.ts';
 import type { SessionEngine } from '../engine.ts';
 import type { FollowedSession } from './follower.ts';
 import type { ProbeSet } from '../probes/probe-set.ts';
@@ -64,11 +65,12 @@ export class FollowedTargets implements FollowedSession {
 
   started(pid: Pid): void {
     this.#parts.engine.announced?.listen(pid);
-    const added = this.#added.get(pid);
-    this.#added.delete(pid);
-    if (added === undefined) return;
-    const { probes, engine } = this.#parts;
-    this.notify({ kind: 'extended', reply: probes.extended([pid], added, engine) });
+    this.#tell(pid);
+  }
+
+  /** Probes were added wherever their files are: of those in programs that start up is told later. */
+  added(additions: readonly ProbeAddition[]): void {
+    for (const pid of this.#parts.engine.pids) if (held.isStarting(pid)) this.#note(pid, additions);
   }
 
   /** Adds new probes to a process that maps their files. @returns whether it does */
@@ -87,11 +89,20 @@ export class FollowedTargets implements FollowedSession {
     const consumers = unwanted.flatMap((addition) =>
       addition.consumers.filter((one) => one.source === source).map(({ consumer }) => consumer),
     );
-    return this.#parts.engine.takeFrom(pid, source, new Set(consumers));
+    const isLast = wanted.length === 0;
+    const { isAll, problems } = this.#parts.engine.takeFrom(
+      pid,
+      source,
+      new Set(consumers),
+      isLast,
+    );
+    for (const problem of problems) this.notify({ kind: 'said', text: `left behind: ${problem}` });
+    return isAll;
   }
 
   depart(pid: Pid): number | undefined {
-    this.#added.delete(pid);
+    // What it has written can be read only by who knows of it.
+    this.#tell(pid);
     const source = this.#parts.engine.depart(pid);
     if (source === undefined) return undefined;
     this.#parts.probes.forget(pid, source);
@@ -142,20 +153,28 @@ export class FollowedTargets implements FollowedSession {
     const { engine } = this.#parts;
     if (engine.sourceOf(pid) !== undefined) return;
     engine.begin(pid);
-    if (engine.announced?.hook(pid) === true) this.#note(pid, later);
+    if (engine.announced?.hook(pid) === true) this.#note(pid, additionsOf(later));
   }
 
   #extend(pid: Pid, found: readonly { readonly addition: ProbeAddition }[]): void {
-    const additions = found.map(({ addition }) => addition);
+    const additions = additionsOf(found);
     this.#parts.engine.extend(pid, additions);
-    this.#note(pid, found);
+    this.#note(pid, additions);
   }
 
   /** Who reads is to be told of these probes, and of the source. */
-  #note(pid: Pid, found: readonly { readonly addition: ProbeAddition }[]): void {
+  #note(pid: Pid, additions: readonly ProbeAddition[]): void {
     const added = this.#added.get(pid) ?? new Set();
-    for (const { addition } of found) added.add(addition.id);
+    for (const { id } of additions) added.add(id);
     this.#added.set(pid, added);
+  }
+
+  #tell(pid: Pid): void {
+    const added = this.#added.get(pid);
+    this.#added.delete(pid);
+    if (added === undefined) return;
+    const { probes, engine } = this.#parts;
+    this.notify({ kind: 'extended', reply: probes.extended([pid], added, engine) });
   }
 
   #refuse(pid: Pid): void {
@@ -163,4 +182,8 @@ export class FollowedTargets implements FollowedSession {
     const text = `${name} (${pid}) is a 32-bit program: it has no probes, and runs on as it is`;
     this.notify({ kind: 'said', text });
   }
+}
+
+function additionsOf(found: readonly { readonly addition: ProbeAddition }[]): ProbeAddition[] {
+  return found.map(({ addition }) => addition);
 }

@@ -16,6 +16,7 @@ import { lostRight } from '../../process/rights.ts';
 import { cpuNanoseconds } from '../targets/processor-time.ts';
 import type { AnnouncedIn } from '../protocol.ts';
 import { ReleasedProcesses, type ExecSession } from './released.ts';
+import { FollowedSpaces, type SpaceSession } from './spaces.ts';
 import { leadProgram, type ProgramStart, type StartWork } from './startup.ts';
 
 const log = debugLog('session');
@@ -24,8 +25,8 @@ const log = debugLog('session');
 const RELEASE_PATIENCE = 1000;
 const RELEASE_PAUSE = 200;
 
-/** What a follower asks of its session. Numbers of sources are those of targets. */
-export interface FollowedSession extends ExecSession {
+/** What a follower asks of its session. */
+export interface FollowedSession extends ExecSession, SpaceSession {
   /** Whether some processes may get no probe: each is asked about when it begins a program. */
   readonly hasFilters: boolean;
   /** Whether a filter could tell a child from its parent. */
@@ -38,42 +39,36 @@ export interface FollowedSession extends ExecSession {
   keepOnly(pid: Pid, source: number, probes: readonly number[]): boolean;
   /** A program has started up: who reads is to know of its events. */
   started(pid: Pid): void;
-  /** The source of a process whose program has ended, if it had one; its children may go on. */
-  depart(pid: Pid): number | undefined;
-  /** The source to which a process writes, by the inode of its segment. */
-  sourceOf(inode: bigint): number | undefined;
-  /** The source of a process that is a target itself. */
-  ownSource(pid: Pid): number | undefined;
-}
-
-/** An address space, by the source to which it writes: one that was forked writes to its parent's. */
-interface Space {
-  source: number | undefined;
 }
 
 /** Follows the processes that are held by this thread, for one session. */
 export class Follower {
   readonly #session: FollowedSession;
   readonly #starts = new Map<Pid, ProgramStart>();
-  readonly #spaces = new Map<Pid, Space>();
+  readonly #spaces: FollowedSpaces;
   /** Children that wait for the answer what they keep, with the source from which they have it. */
   readonly #children = new Map<Pid, number>();
-  /** Sources whose process has ended, while others may still write to them. */
-  readonly #departed = new Set<number>();
   readonly #released: ReleasedProcesses;
   readonly #onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void;
+  readonly #isEnding: () => boolean;
   #isLeaving = false;
   /** Whether it was told that nobody is held any more. */
   #isAlone = false;
 
-  /** @param onEnd told of each process that has ended */
+  /**
+   * @param onEnd told of each process that has ended
+   * @param isEnding whether this thread is to wait no more
+   */
   constructor(
     session: FollowedSession,
     onEnd: (end: HeldEvent & { readonly kind: 'ended' }) => void,
+    isEnding: () => boolean,
   ) {
     this.#session = session;
+    this.#spaces = new FollowedSpaces(session);
     this.#released = new ReleasedProcesses(session);
     this.#onEnd = onEnd;
+    this.#isEnding = isEnding;
     held.beforeEnd = cpuNanoseconds;
     held.parksNewborn = session.filtersChildren;
   }
@@ -90,7 +85,7 @@ export class Follower {
   seize(pids: readonly Pid[]): void {
     for (const pid of pids) {
       holdProcess(pid);
-      this.#spaces.set(pid, { source: undefined });
+      this.#spaces.begin(pid);
     }
   }
 
@@ -99,19 +94,19 @@ export class Follower {
    * @throws what `work` throws. TraplineError `no-process` when it has ended.
    */
   lead(process: HeldProcess, work: StartWork): void {
-    this.#spaces.set(process.pid, { source: undefined });
+    this.#spaces.begin(process.pid);
     const start = leadProgram(process, work);
     process.isLed = true;
     while (start.next().done !== true) {
       held.go(process);
-      if (!stepped(process)) throw endedEarly(process.pid);
+      if (!this.#stepped(process)) throw endedEarly(process.pid);
     }
     process.isLed = false;
   }
 
   /** A program is parked at its exec: it is led as every later one. */
   takeProgram(process: HeldProcess): void {
-    this.#spaces.set(process.pid, { source: undefined });
+    this.#spaces.begin(process.pid);
     this.#begin(process);
   }
 
@@ -137,10 +132,7 @@ export class Follower {
    */
   hear(announced: readonly AnnouncedIn[]): readonly AnnouncedIn[] {
     if (this.#isLeaving) return announced;
-    return this.#released.hear(announced, (pid) => {
-      const space = this.#spaces.get(pid);
-      return space && this.#sourceOf(space);
-    });
+    return this.#released.hear(announced, (pid) => this.#spaces.sourceOf(pid));
   }
 
   /** Takes note of those that were let go and have executed their programs. @returns whether some have not yet */
@@ -151,9 +143,7 @@ export class Follower {
 
   /** The processes in which nothing of ours is, and that do not start up now. */
   untouched(): Pid[] {
-    return [...this.#spaces].flatMap(([pid, space]) => {
-      return this.#starts.has(pid) || this.#sourceOf(space) !== undefined ? [] : [pid];
-    });
+    return this.#spaces.untouched().filter((pid) => !this.#starts.has(pid));
   }
 
   /** The answer to {@link FollowedSession.ask}. */
@@ -166,21 +156,22 @@ export class Follower {
       this.#startUp(process, probes);
       return;
     }
-    // It may have been killed.
-    ignoreGone(() => {
-      const isUntouched = this.#session.keepOnly(pid, source, probes);
-      if (isUntouched) this.#spaces.set(pid, { source: undefined });
-    });
-    held.go(process);
+    try {
+      // It may have been killed.
+      ignoreGone(() => {
+        const isUntouched = this.#session.keepOnly(pid, source, probes);
+        if (isUntouched) this.#spaces.begin(pid);
+      });
+    } finally {
+      held.go(process);
+    }
   }
 
   /** What a child has inherited is taken out again before it runs, if nobody wants it: not where its parent would lose it. */
   #askOfChild(process: HeldProcess): void {
     const { pid } = process;
-    const space = this.#spaces.get(pid);
-    const isShared = [...this.#spaces].some(([other, one]) => other !== pid && one === space);
-    const source = space && this.#sourceOf(space);
-    if (source === undefined || isShared) {
+    const source = this.#spaces.sourceOf(pid);
+    if (source === undefined || this.#spaces.isShared(pid)) {
       held.go(process);
       return;
     }
@@ -191,8 +182,22 @@ export class Follower {
   /** No program gets probes any more: they are about to be taken out. */
   beginLeaving(): void {
     this.settle();
+    this.#handleEvents();
     this.#isLeaving = true;
+    for (const pid of this.#starts.keys()) {
+      const process = held.get(pid);
+      if (process !== undefined) process.isLed = false;
+      // What it has written so far is read, too.
+      this.#session.started(pid);
+    }
     this.#starts.clear();
+    // A parent in vfork can't be stopped before its child goes on.
+    held.parksNewborn = false;
+    for (const pid of this.#children.keys()) {
+      const child = held.get(pid);
+      if (child !== undefined) held.go(child);
+    }
+    this.#children.clear();
   }
 
   /** Nobody is held any more but those that can't be let go now: they are as soon as {@link attend} sees them. */
@@ -215,14 +220,14 @@ export class Follower {
     const { pid } = process;
     switch (event.kind) {
       case 'born':
-        this.#spaces.set(pid, this.#spaceOf(event));
+        this.#spaces.bear(event);
         return;
       case 'waiting':
         this.#askOfChild(process);
         return;
       case 'executed':
         this.#depart(pid);
-        this.#spaces.set(pid, { source: undefined });
+        this.#spaces.begin(pid);
         this.#begin(process);
         return;
       case 'stepped':
@@ -265,6 +270,17 @@ export class Follower {
     held.go(process);
   }
 
+  /** Serves until a process has made its step. @returns false when it has ended, or our thread is to. */
+  #stepped(process: HeldProcess): boolean {
+    while (!this.#isEnding()) {
+      held.serve(true);
+      for (const event of held.takeEvents()) {
+        if (event.process === process) return event.kind === 'stepped';
+      }
+    }
+    return false;
+  }
+
   #isDone(pid: Pid, start: ProgramStart): boolean {
     try {
       return start.next().done === true;
@@ -276,52 +292,14 @@ export class Follower {
     }
   }
 
-  #spaceOf({ process, parent, sharesMemory }: HeldEvent & { readonly kind: 'born' }): Space {
-    const space = parent && this.#spaces.get(parent.pid);
-    if (space !== undefined) return sharesMemory ? space : { source: this.#sourceOf(space) };
-    const segments = mapsIfReadable(process.pid).filter(({ path }) => path === SEGMENT_PATH);
-    const sources = segments.map(({ inode }) => this.#session.sourceOf(inode));
-    return { source: sources.find((source) => source !== undefined) };
-  }
-
-  /** A process becomes a target at some time: whoever shares its memory writes to the same source. */
-  #sourceOf(space: Space): number | undefined {
-    if (space.source !== undefined) return space.source;
-    for (const [pid, one] of this.#spaces) {
-      if (one === space) space.source ??= this.#session.ownSource(pid);
-    }
-    return space.source;
-  }
-
-  /** What a process was has ended: a source to which nobody writes any more is read to its end. */
   #depart(pid: Pid): void {
-    const space = this.#spaces.get(pid);
-    // Before it departs: those that share its memory learn to what they write.
-    const source = space && this.#sourceOf(space);
-    const own = this.#session.depart(pid);
-    this.#spaces.delete(pid);
-    if (own !== undefined) this.#departed.add(own);
-    const isWritten = [...this.#spaces.values()].some((one) => one.source === source);
-    const isAbandoned = source !== undefined && !isWritten && this.#departed.delete(source);
-    if (own === undefined && !isAbandoned) return;
-    const ended = own === undefined ? [] : [{ source: own, pid: Number(pid) }];
-    const abandoned = isAbandoned ? [source] : [];
-    this.#session.notify({ kind: 'walked', reply: { candidates: [], ended, abandoned } });
+    const reply = this.#spaces.depart(pid);
+    if (reply !== undefined) this.#session.notify({ kind: 'walked', reply });
   }
 }
 
 function holdsSegment(pid: Pid): boolean {
   return mapsIfReadable(pid).some(({ path }) => path === SEGMENT_PATH);
-}
-
-/** Serves until a process has made its step. @returns false when it has ended. */
-function stepped(process: HeldProcess): boolean {
-  for (;;) {
-    held.serve(true);
-    for (const event of held.takeEvents()) {
-      if (event.process === process) return event.kind === 'stepped';
-    }
-  }
 }
 
 function endedEarly(pid: Pid): TraplineError {

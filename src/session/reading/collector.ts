@@ -56,11 +56,9 @@ export class Collector {
 
   /** Takes new sources and consumers in. No poll may come between the patch and this. */
   add(reply: AddReply): void {
+    this.#consumers.push(...reply.consumers);
+    for (const consumer of reply.consumers) this.#origins.get(consumer.source)?.define(consumer);
     for (const handle of reply.sources) this.#addSource(handle);
-    for (const consumer of reply.consumers) {
-      this.#consumers.push(consumer);
-      this.#origins.get(consumer.source)?.define(consumer);
-    }
   }
 
   /** A consumer of a probe, if it has one now. */
@@ -204,15 +202,22 @@ export class Collector {
   }
 
   #addSource(handle: SourceHandle): void {
+    const { source } = handle;
+    const origin = this.#open(handle);
+    this.#origins.set(source, origin);
+    // Some may have been told of before: a program that starts up gets probes, and is told of when it is through.
+    for (const consumer of this.#consumers) if (consumer.source === source) origin.define(consumer);
+  }
+
+  #open(handle: SourceHandle): EventOrigin {
     if (handle.kind === 'segment') {
       const origin = new SegmentOrigin(handle);
-      this.#origins.set(handle.source, origin);
       this.#merger.add(origin.reader);
-    } else {
-      const origin = new KernelOrigin(handle.ring);
-      this.#origins.set(handle.source, origin);
-      this.#merger.addSource(origin.reader);
+      return origin;
     }
+    const origin = new KernelOrigin(handle.ring);
+    this.#merger.addSource(origin.reader);
+    return origin;
   }
 }
 
