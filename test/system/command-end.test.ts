@@ -20,9 +20,9 @@ for (const follow of [false, true]) {
       await using session = await spawn([path], { probes: [`work_step@${path}`], follow });
       const { command } = session;
       assert.ok(command !== undefined);
-      let isOver = false;
+      const over = new AbortController();
       const changing = (async () => {
-        while (!isOver) await session.remove(await session.add(`text_length@${path}`));
+        while (!over.signal.aborted) await session.remove(await session.add(`text_length@${path}`));
       })().catch((error: unknown) => {
         // Of the change that met the end: the target is gone, or gone to pieces.
         assert.ok(error instanceof TraplineError, String(error));
@@ -35,7 +35,7 @@ for (const follow of [false, true]) {
       );
       const [end] = await Promise.race([session.ended, late]);
       assert.deepEqual(end, { pid: command, status: { code: undefined, signal: 'SIGKILL' } });
-      isOver = true;
+      over.abort();
       await changing;
     }
     assert.deepEqual(tracedTasks(process.pid), []);
