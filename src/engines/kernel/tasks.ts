@@ -7,9 +7,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { TaskIdentity } from '../../events/context.ts';
+import { sleepMicroseconds } from '../../sys/wait.ts';
 
 /** How old the answer may be to which process a thread belongs, in milliseconds: ids are used again. */
 const ANSWER_MILLISECONDS = 100;
+/** How long the kernel may take to note a task that has gone, in microseconds: some, unless the machine itself stands still. */
+const NOTING_MICROSECONDS = 1000;
 /** The kernel's names have 15 bytes (TASK_COMM_LEN). */
 const COMM_BYTES = 16;
 /** More tasks than this are forgotten, all at once, and asked for again. */
@@ -73,6 +76,9 @@ export class KernelTasks {
     if (living !== undefined) return Number(living);
     if (now !== this.#tableRead) {
       this.#tableRead = now;
+      // A task that ends is noted when its processor turns to another one (kernel/trace/trace_sched_switch.c), just
+      // behind the moment at which its parent can let its id go: until then the table has whoever had the id before.
+      sleepMicroseconds(NOTING_MICROSECONDS);
       this.#processes = textOf(this.#table);
     }
     const ended = new RegExp(`^${tid} (\\d+)$`, 'm').exec(this.#processes)?.[1];
