@@ -22,6 +22,7 @@ const needs = [
   ['xz', 'xz-utils'],
   ['dwz', 'dwz'],
   ['eu-readelf', 'elfutils'],
+  ['musl-gcc', 'musl-tools'],
 ];
 
 /** What goes with the release's python, whose version is in the names. */

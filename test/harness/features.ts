@@ -43,6 +43,7 @@ const programs = [
   'dwz',
   'eu-readelf',
   'perf',
+  'musl-gcc',
 ] as const;
 
 /** Every name that {@link feature} knows. */
