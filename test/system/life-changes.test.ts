@@ -22,6 +22,7 @@ import {
   stepMethods,
   surePlaces,
   tryCount,
+  unlessRefused,
   type Place,
 } from './methods-support.ts';
 
@@ -99,9 +100,8 @@ class Changes {
     const isCompared = this.#watched.has(place) && this.#random.below(3) === 0;
     if (!isCompared && this.#random.below(3) === 0) {
       // What records has longer programs, and stays in them longer.
-      const probe = await session
-        .add(`${place.definition} a=%di:u64 b=%sp:u64`)
-        .catch(() => undefined);
+      const adding = session.add(`${place.definition} a=%di:u64 b=%sp:u64`);
+      const probe = await unlessRefused(adding, place, NO_ROOM);
       if (probe === undefined) return void this.refused++;
       return { probe, place };
     }

@@ -138,8 +138,17 @@ export async function tryCount(
   place: Place,
   expected: RegExp,
 ): Promise<AddedProbe | undefined> {
+  return unlessRefused(addCount(session, place), place, expected);
+}
+
+/** A probe that is being added at a place; undefined where it is refused for an expected reason. */
+export async function unlessRefused(
+  adding: Promise<AddedProbe>,
+  place: Place,
+  expected: RegExp,
+): Promise<AddedProbe | undefined> {
   try {
-    return await addCount(session, place);
+    return await adding;
   } catch (error) {
     if (!(error instanceof TraplineError) || error.code !== 'refused') throw error;
     assert.match(error.hint ?? '', expected, place.definition);
