@@ -74,7 +74,9 @@ class MadeSegment {
     this.#layout = formatSegment(this.#buffer, shape);
     const table = new DescriptorTable();
     table.set(0, { name: 'probe_libc:malloc', layout: TWO_ARGUMENTS, address: 0x7f52_c872_4930n });
-    this.reader = new SegmentReader({ buffer: this.#buffer, shape, table });
+    const part = (offset: number, length: number): DataView =>
+      new DataView(this.#buffer, offset, length);
+    this.reader = new SegmentReader({ part, shape, table });
     claimContexts(this.#buffer, this.#layout);
     const first = readClockPair();
     const until = monotonicNanoseconds() + 2_000_000n;

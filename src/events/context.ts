@@ -40,12 +40,11 @@ export class ContextReader {
   #released = false;
 
   constructor(
-    buffer: ArrayBufferLike,
+    { buffer, byteOffset: contextOffset }: DataView,
     layout: SegmentLayout,
     index: number,
     table: DescriptorTable,
   ) {
-    const contextOffset = layout.contextsOffset + index * layout.contextStride;
     const words = (layout.consumerCapacity * CONSUMER_COUNTER_BYTES) / 8;
     this.index = index;
     this.ring = new RingReader({ buffer, contextOffset, ...layout }, table);

@@ -22,7 +22,7 @@ export class RecordIndex {
   /** Positions of the chunks, in bytes. */
   chunkPosition: Float64Array = new Float64Array(16);
 
-  constructor(capacity = 4096) {
+  constructor(capacity = 256) {
     this.#resize(capacity);
   }
 

@@ -3,7 +3,6 @@
  * The shape is ours, never read back from the segment; everything else in it is the target's word.
  */
 
-import { TraplineError } from '../base/errors.ts';
 import { PAGE_BYTES } from '../base/page.ts';
 import { ContextReader } from './context.ts';
 import type { DescriptorTable } from './descriptor.ts';
@@ -58,8 +57,12 @@ export type TaskTranslation = (
 
 /** How a segment is read. */
 export interface SegmentReaderOptions {
-  /** The mapping; at least as long as the shape asks. The caller keeps it mapped. */
-  readonly buffer: ArrayBufferLike;
+  /**
+   * Gives a part of the mapping, from an offset on, never past what the shape asks. Asked once for what all contexts share,
+   * and once for each context that is claimed: a view of all of a large segment would make V8 collect garbage. The caller
+   * keeps it mapped.
+   */
+  readonly part: SegmentPart;
   readonly shape: SegmentShape;
   readonly table: DescriptorTable;
   /** How long an uncommitted record may hold back the records of others; 100 if absent. */
@@ -71,6 +74,9 @@ export interface SegmentReaderOptions {
   /** Needed where the target is in another pid namespace. */
   readonly translate?: TaskTranslation;
 }
+
+/** A view of `length` bytes of a segment from `offset` on; both are multiples of 8. */
+export type SegmentPart = (offset: number, length: number) => DataView;
 
 /** Takes the committed records of one ring; the bytes may be read until it returns. */
 export type RecordSink = (context: ContextReader, index: RecordIndex) => void;
@@ -95,17 +101,6 @@ export function formatSegment(buffer: ArrayBufferLike, shape: SegmentShape): Seg
   return layout;
 }
 
-function checkedLayout(buffer: ArrayBufferLike, shape: SegmentShape): SegmentLayout {
-  const layout = layoutSegment(shape);
-  if (buffer.byteLength < layout.totalBytes) {
-    throw new TraplineError({
-      code: 'internal',
-      message: `the segment has ${buffer.byteLength} bytes of ${layout.totalBytes}`,
-    });
-  }
-  return layout;
-}
-
 /** Reads one segment. Not for use by two readers at once: it moves the rings' tails. */
 export class SegmentReader {
   readonly layout: SegmentLayout;
@@ -115,18 +110,19 @@ export class SegmentReader {
   readonly #shared: BigUint64Array;
   readonly #contexts: ContextReader[] = [];
   readonly #index = new RecordIndex();
-  readonly #recorded = new Float64Array(65_536);
+  /** By event id, as many as were described. */
+  #recorded = new Float64Array(0);
   #allDead = false;
 
-  /** @throws TraplineError `internal` when the buffer is shorter than the shape asks. */
   constructor(options: SegmentReaderOptions) {
-    const { buffer, shape, table } = options;
-    this.layout = checkedLayout(buffer, shape);
+    const { part, shape, table } = options;
+    this.layout = layoutSegment(shape);
     this.table = table;
     this.#options = options;
-    this.#header = new BigUint64Array(buffer, 0, PAGE_BYTES / 8);
+    const { buffer, byteOffset } = part(0, this.layout.contextsOffset);
+    this.#header = new BigUint64Array(buffer, byteOffset, PAGE_BYTES / 8);
     const sharedWords = (shape.consumerCapacity * SHARED_COUNTER_BYTES) / 8;
-    this.#shared = new BigUint64Array(buffer, PAGE_BYTES, sharedWords);
+    this.#shared = new BigUint64Array(buffer, byteOffset + PAGE_BYTES, sharedWords);
   }
 
   /** The contexts that were claimed so far, by index. */
@@ -140,6 +136,7 @@ export class SegmentReader {
    */
   drain(sink: RecordSink, nowMilliseconds: number): void {
     this.discover();
+    if (this.table.end > this.#recorded.length) this.#growRecorded();
     const { holdMilliseconds = 100, abandonMilliseconds = 1000 } = this.#options;
     for (const context of this.#contexts) {
       context.refresh(nowMilliseconds, this.#options);
@@ -153,7 +150,7 @@ export class SegmentReader {
       });
       for (let entry = 0; entry < this.#index.count; entry++) {
         const id = this.#index.event[entry]! & 0xffff; // entry < count
-        this.#recorded[id]!++; // 65,536 entries: every u16 is inside
+        this.#recorded[id]!++; // described, or it were not in the index
       }
       sink(context, this.#index);
       context.ring.release();
@@ -228,7 +225,15 @@ export class SegmentReader {
     const claimed = Number(Atomics.load(this.#header, SegmentHeader.claimed / 8));
     const count = Math.min(claimed, this.layout.contextCount);
     for (let index = this.#contexts.length; index < count; index++) {
-      this.#contexts.push(new ContextReader(this.#options.buffer, this.layout, index, this.table));
+      const { contextsOffset, contextStride } = this.layout;
+      const part = this.#options.part(contextsOffset + index * contextStride, contextStride);
+      this.#contexts.push(new ContextReader(part, this.layout, index, this.table));
     }
+  }
+
+  #growRecorded(): void {
+    const recorded = new Float64Array(this.table.end);
+    recorded.set(this.#recorded);
+    this.#recorded = recorded;
   }
 }

@@ -105,5 +105,5 @@ function isLed({ pid }: Target): boolean {
 }
 
 function announcementsOf({ jump: { memory } }: Target): Announcements | undefined {
-  return memory && new Announcements(memory.mapping.view);
+  return memory && new Announcements(memory.mapping.firstPage);
 }

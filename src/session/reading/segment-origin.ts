@@ -3,10 +3,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 
 import { address, type Address } from '../../base/brand.ts';
+import { PAGE_BYTES } from '../../base/page.ts';
 import { Announcements, type Announcement } from '../../events/announcements.ts';
 import { accountFor, type ConsumerAccount } from '../../events/account.ts';
 import { DescriptorTable } from '../../events/descriptor.ts';
-import { layoutSegment, SegmentHeader } from '../../events/layout.ts';
+import { SegmentHeader } from '../../events/layout.ts';
 import { SegmentReader, type SegmentLoss } from '../../events/segment.ts';
 import { wakeAll } from '../../sys/futex.ts';
 import { viewMemory } from '../../sys/mapping.ts';
@@ -30,14 +31,15 @@ export class SegmentOrigin implements EventOrigin {
 
   constructor(handle: SegmentHandle) {
     const { address: at, shape } = handle;
-    const buffer = viewMemory(address(at), layoutSegment(shape).totalBytes);
+    const part = (offset: number, length: number): DataView =>
+      new DataView(viewMemory(address(at + BigInt(offset)), length));
     const tasks = handle.samePidNamespace ? undefined : new NamespaceTasks(handle.pid);
     this.#pid = handle.pid;
     this.#address = address(at);
     this.#tasks = tasks;
-    this.#announcements = new Announcements(buffer);
+    this.#announcements = new Announcements(viewMemory(address(at), PAGE_BYTES));
     this.reader = new SegmentReader({
-      buffer,
+      part,
       shape,
       table: this.#table,
       taskName,

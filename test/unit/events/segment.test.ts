@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { TraplineError } from '../../../src/base/errors.ts';
 import { PAGE_BYTES } from '../../../src/base/page.ts';
 import { accountFor, isExact } from '../../../src/events/account.ts';
 import { DescriptorTable } from '../../../src/events/descriptor.ts';
@@ -14,7 +13,7 @@ import {
   layoutRecord,
 } from '../../../src/events/layout.ts';
 import { SegmentReader } from '../../../src/events/segment.ts';
-import { PAIR, TaskWriter, makeSegment } from './writer.ts';
+import { PAIR, partsOf, TaskWriter, makeSegment } from './writer.ts';
 
 const RING = 4096;
 
@@ -53,11 +52,34 @@ describe('a segment', () => {
     }
   });
 
-  it('refuses a mapping that is too short, and layouts that are impossible', () => {
+  it('is looked at in parts: a context when it is claimed, nothing behind the last', () => {
+    const { buffer, layout } = makeSegment(3, RING);
+    const asked: [number, number][] = [];
+    const shape = { contextCount: 3, consumerCapacity: 16, ringBytes: RING };
+    const reader = new SegmentReader({
+      part: (offset, length) => {
+        asked.push([offset, length]);
+        return partsOf(buffer)(offset, length);
+      },
+      shape,
+      table: new DescriptorTable(),
+    });
+    const { contextsOffset, contextStride, totalBytes } = layout;
+    assert.deepEqual(asked.splice(0), [[0, contextsOffset]]);
+    new TaskWriter(buffer, layout, 0).claim(7, 6, 'first');
+    new TaskWriter(buffer, layout, 1).claim(8, 6, 'second');
+    for (let time = 0; time < 2; time++) reader.discover();
+    assert.deepEqual(asked.splice(0), [
+      [contextsOffset, contextStride],
+      [contextsOffset + contextStride, contextStride],
+    ]);
+    new BigUint64Array(buffer, SegmentHeader.claimed, 1)[0] = 2n ** 64n - 1n;
+    reader.discover();
+    assert.deepEqual(asked, [[totalBytes - contextStride, contextStride]]);
+  });
+
+  it('refuses layouts that are impossible', () => {
     const table = new DescriptorTable();
-    const shape = { contextCount: 1, consumerCapacity: 1, ringBytes: RING };
-    const buffer = new ArrayBuffer(RING);
-    assert.throws(() => new SegmentReader({ buffer, shape, table }), TraplineError);
     const descriptor = { name: 'a:b', address: 0n, layout: { ...PAIR, fixedBytes: 20 } };
     assert.throws(() => table.set(0, descriptor), RangeError);
     assert.throws(() => table.set(65_536, { ...descriptor, layout: PAIR }), RangeError);
@@ -105,7 +127,7 @@ describe('a segment', () => {
     let asked = 0;
     const shape = { contextCount: 2, consumerCapacity: 16, ringBytes: RING };
     const taskName = (): string => `name${asked++}`;
-    const reader = new SegmentReader({ buffer, shape, table, taskName });
+    const reader = new SegmentReader({ part: partsOf(buffer), shape, table, taskName });
     const seen: (string | undefined)[] = [];
     for (let now = 0; now <= 250; now += 10) {
       reader.drain(() => undefined, now);

@@ -13,7 +13,12 @@ import {
   type SegmentLayout,
 } from '../../../src/events/layout.ts';
 import { DescriptorTable } from '../../../src/events/descriptor.ts';
-import { SegmentReader, formatSegment } from '../../../src/events/segment.ts';
+import { SegmentReader, formatSegment, type SegmentPart } from '../../../src/events/segment.ts';
+
+/** A segment that lies in one buffer, in parts as its reader asks for them. */
+export function partsOf(buffer: ArrayBufferLike): SegmentPart {
+  return (offset, length) => new DataView(buffer, offset, length);
+}
 
 /** One context's writer, as the one task that owns it. */
 export class TaskWriter {
@@ -146,7 +151,7 @@ export function makeSegment(
     table.set(id, { name: `group:event${id}`, layout: record, address: 0x5500_0000_1000n });
   }
   const reader = new SegmentReader({
-    buffer,
+    part: partsOf(buffer),
     shape,
     table,
     holdMilliseconds,

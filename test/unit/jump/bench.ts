@@ -11,6 +11,7 @@ import type { TraceEvent } from '../../../src/events/event.ts';
 import { layoutSegment } from '../../../src/events/layout.ts';
 import { EventMerger } from '../../../src/events/merge.ts';
 import { SegmentReader, formatSegment } from '../../../src/events/segment.ts';
+import { partsOf } from '../events/writer.ts';
 import { layoutOf, type Program } from '../../../src/probe/program.ts';
 import type { EventClock } from '../../../src/sys/clock.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
@@ -125,7 +126,7 @@ export function makeBench(
   if (behind !== undefined) {
     table.set(2, { name: 'group:behind', layout: layoutOf(behind), address: base + At.site });
   }
-  const reader = new SegmentReader({ buffer, shape: SHAPE, table });
+  const reader = new SegmentReader({ part: partsOf(buffer), shape: SHAPE, table });
   const stateBytes = Buffer.alloc(STATE_WORDS * 8);
   const state = mapRegion(memoryAt + (1n << 23n) + (1n << 20n), 4096);
   const merger = new EventMerger({ clock: CLOCK, now: () => 0n });
