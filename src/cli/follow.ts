@@ -39,6 +39,8 @@ export interface Surroundings {
   readonly ending: Ending;
   readonly messages: Messages;
   readonly paint: Painter;
+  /** Tells of what has been found meanwhile and not been told: before the sums. */
+  readonly tellRest: () => void;
   /** Sends a signal: `process.kill` fits. */
   readonly kill: (pid: number, signal: NodeJS.Signals) => unknown;
 }
@@ -72,6 +74,7 @@ export async function follow(
   await showing;
   if (failure !== undefined) throw failure.error;
   if (ending.reason?.kind === 'failed') await session.ended; // rejected: throws why
+  around.tellRest();
   if (options.quiet !== true) messages.lines(renderSummary(summary, paint));
   return command === undefined ? ExitStatus.good : await commandStatus(session, request, around);
 }

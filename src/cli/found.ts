@@ -37,20 +37,26 @@ export class FoundProcesses implements Disposable {
   }
 
   #tellSoon(): void {
-    if (this.#timer !== undefined) return;
-    this.#tell();
+    if (this.#timer !== undefined || !this.#tell()) return;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#tell();
+      this.#tellSoon();
     }, INTERVAL_MILLISECONDS).unref();
   }
 
-  [Symbol.dispose](): void {
+  /** Tells of those of which nobody was told yet. */
+  tellRest(): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#tell();
   }
 
-  #tell(): void {
+  [Symbol.dispose](): void {
+    this.tellRest();
+  }
+
+  /** @returns whether there was something */
+  #tell(): boolean {
     const [found, problems] = [this.#found, this.#problems];
     this.#found = [];
     this.#problems = [];
@@ -61,6 +67,7 @@ export class FoundProcesses implements Disposable {
       ...(more > 0 ? [`and ${counted(more, 'problem')} more of that kind`] : []),
     ];
     if (lines.length > 0) this.#messages.lines(lines.map((line) => notice(line, this.#paint)));
+    return lines.length > 0;
   }
 }
 

@@ -38,6 +38,7 @@ export async function trace(request: TraceRequest): Promise<number> {
     ending,
     messages,
     paint,
+    tellRest: () => found.tellRest(),
     kill: (pid: number, signal: NodeJS.Signals) => process.kill(pid, signal),
   };
   if (path === undefined) return await follow(request, session, around);

@@ -95,6 +95,9 @@ async function run(
       },
     },
     paint: PLAIN,
+    tellRest: () => {
+      text += 'the rest\n';
+    },
     kill: (pid, signal) => killed.push(`${pid} ${signal}`),
   }).catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))));
   return { result, stops: session.stops, text, killed };
@@ -119,14 +122,14 @@ test('each way to end stops the session once', async () => {
   for (const [name, options, act] of ways) {
     const { result, stops, text, killed } = await run(options, act);
     assert.deepEqual([result, stops], [0, 1], name);
-    assert.match(text, /^bill: /m, name);
+    assert.match(text, /^the rest\n[^]*^bill: /m, name);
     assert.deepEqual(killed, [], name);
   }
 });
 
-test('-q says nothing', async () => {
+test('-q says nothing but what could not be done', async () => {
   const { text, result } = await run({ quiet: true }, (session) => session.end(undefined));
-  assert.equal(text, '');
+  assert.equal(text, 'the rest\n');
   assert.equal(result, 0);
 });
 
