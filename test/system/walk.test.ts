@@ -116,7 +116,6 @@ test('two sessions find the same processes at the same time, and either may end 
     await using first = await countAll(program);
     await using second = await countAll(program);
     const targets = await Promise.all(Array.from({ length: 6 }, () => parked(program)));
-    const before = targets.map(({ pid }) => targetOnly(pid).changedCode.length);
     await Promise.all([holds(first, ...targets), holds(second, ...targets)]);
     let expected = 0;
     for (const target of targets) expected += await calls(target, 5);
@@ -125,8 +124,7 @@ test('two sessions find the same processes at the same time, and either may end 
     for (const target of targets) expected += await calls(target, 5);
     assert.equal(await hitsOf(second), expected);
     assertExact(await second.stop());
-    for (const [at, target] of targets.entries()) {
-      assert.ok((before[at] ?? 0) <= 1);
+    for (const target of targets) {
       assert.deepEqual(targetOnly(target.pid).changedCode, []);
       await target[Symbol.asyncDispose]();
     }
