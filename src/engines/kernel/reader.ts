@@ -148,11 +148,24 @@ export class KernelReader implements RecordSource {
   ): void {
     const cursor = this.#cursor;
     cursor.open(this.#page, bytes);
-    while (cursor.next()) this.#record(batch, number, processor, poll.milliseconds);
+    while (cursor.next()) this.#meet(poll.milliseconds);
+    this.#tasks.settle(poll.milliseconds);
+    cursor.open(this.#page, bytes);
+    while (cursor.next()) this.#record(batch, number, processor);
     this.#endRun(batch);
   }
 
-  #record(batch: EventBatch, number: number, processor: number, now: number): void {
+  /** Before a page's records are taken: whose they are. */
+  #meet(now: number): void {
+    const page = this.#page;
+    const { offset, length } = this.#cursor;
+    const end = offset + length;
+    const format = this.#formatOf(read32(page, offset, end) & 0xffff);
+    if (format?.comm !== undefined)
+      this.#tasks.meet(read32(page, offset + COMMON_PID_OFFSET, end), now);
+  }
+
+  #record(batch: EventBatch, number: number, processor: number): void {
     const page = this.#page;
     const { offset, length, timeLow, timeHigh } = this.#cursor;
     const end = offset + length;
@@ -170,7 +183,7 @@ export class KernelReader implements RecordSource {
     const location = read32(page, offset + format.comm, end);
     const name = offset + (location & 0xffff);
     const inside = Math.max(0, Math.min(location >>> 16, end - name) - 1);
-    const task = this.#tasks.identify(tid, page, name, lengthOf(page, name, inside), now);
+    const task = this.#tasks.identify(tid, page, name, lengthOf(page, name, inside));
     if (task.pid === this.#ring.without) return;
     this.#count(consumer);
     const texts = this.#textsAt(consumer, timeLow, timeHigh);
