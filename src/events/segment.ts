@@ -148,10 +148,7 @@ export class SegmentReader {
         abandonMilliseconds,
         dead,
       });
-      for (let entry = 0; entry < this.#index.count; entry++) {
-        const id = this.#index.event[entry]! & 0xffff; // entry < count
-        this.#recorded[id]!++; // described, or it were not in the index
-      }
+      this.#countRecorded();
       sink(context, this.#index);
       context.ring.release();
       if (context.finishRelease()) context.ring.reset();
@@ -228,6 +225,15 @@ export class SegmentReader {
       const { contextsOffset, contextStride } = this.layout;
       const part = this.#options.part(contextsOffset + index * contextStride, contextStride);
       this.#contexts.push(new ContextReader(part, this.layout, index, this.table));
+    }
+  }
+
+  #countRecorded(): void {
+    const recorded = this.#recorded;
+    const { count, event } = this.#index;
+    for (let entry = 0; entry < count; entry++) {
+      const id = event[entry]! & 0xffff; // entry < count
+      recorded[id]!++; // described, or it were not in the index
     }
   }
 
