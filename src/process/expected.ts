@@ -1,7 +1,7 @@
 /** Children of this thread that are not held, or not any more, and whose end somebody waits for. */
 
 import type { Tid } from '../base/brand.ts';
-import { isEnd, takeEnd, waitFor, type WaitStatus } from '../sys/wait.ts';
+import type { WaitStatus } from '../sys/wait.ts';
 
 const answers = new Map<Tid, (status: WaitStatus) => void>();
 
@@ -25,11 +25,4 @@ export function answerExpected(tid: Tid, status: WaitStatus): boolean {
   const answer = answers.get(tid);
   answer?.(status);
   return answer !== undefined;
-}
-
-/** As `waitFor` with `poll`, of a task that is not held; an end that somebody expects is told to him. */
-export function pollTask(tid: Tid): WaitStatus | undefined {
-  const status = waitFor(tid, { poll: true, keepsEnd: true });
-  if (isEnd(status) && !answerExpected(tid, status)) takeEnd(tid);
-  return status;
 }

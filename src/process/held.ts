@@ -121,7 +121,7 @@ export class HeldTasks {
   take(status: WaitStatus): void {
     if (status.kind === 'none') return;
     const tid = brandTid(status.tid);
-    if (status.kind === 'stopped' && releaseIfLingering(tid)) return;
+    if (status.kind === 'stopped' && releaseIfLingering(tid, status)) return;
     if (this.#table.processOf(tid) === undefined && answerExpected(tid, status)) return;
     if (status.kind !== 'stopped') this.#takeEnd(tid, status);
     else ignoreGone(() => this.#answer(tid, status));

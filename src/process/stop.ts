@@ -69,7 +69,7 @@ export class StoppedProcess implements Disposable {
    * somebody else traces it, or a task could not be stopped in time. No task is held then.
    */
   static stop(pid: Pid, options: StopOptions = {}): StoppedProcess {
-    releaseLingering();
+    releaseLingering(poll);
     const began = performance.now();
     const deadline = began + (options.patience ?? DEFAULT_PATIENCE);
     const turns = new Turns();
@@ -200,7 +200,7 @@ class StopAttempt {
       if (held.stateOf(tid) !== undefined) this.#awaited.delete(tid);
     }
     while (this.#awaited.size > 0 && performance.now() < deadline) {
-      for (const tid of this.#awaited.keys()) if (tryRelease(tid)) this.#awaited.delete(tid);
+      for (const tid of this.#awaited.keys()) if (tryRelease(tid, poll)) this.#awaited.delete(tid);
       if (this.#awaited.size > 0) sleepMicroseconds(500);
     }
     for (const tid of this.#awaited.keys()) linger(tid);
@@ -242,7 +242,7 @@ class StopAttempt {
     for (let pause = 10; this.#awaited.size > 0; pause = Math.min(pause * 2, 500)) {
       let progress = false;
       for (const [tid, pid] of this.#awaited) {
-        const status = held.poll(tid);
+        const status = poll(tid);
         if (status === undefined) continue;
         progress = true;
         const task = settle(pid, tid, status);
@@ -260,6 +260,11 @@ class StopAttempt {
     const [first] = this.#awaited.keys();
     return first === undefined ? undefined : { tid: first, state: readTaskState(first) ?? '?' };
   }
+}
+
+/** Ends are told to whoever waits for them. */
+function poll(tid: Tid): WaitStatus | undefined {
+  return held.poll(tid);
 }
 
 /** What a wait status makes of a task that we want stopped inside get_signal. */
@@ -297,7 +302,7 @@ function releaseAll(tasks: readonly StoppedTask[]): void {
     if (held.endStop(tid) || detach(tid)) continue;
     // Killed, or left running by a batch that failed: ptrace still owes it a wait.
     ignoreGone(() => interrupt(tid));
-    if (!tryRelease(tid)) linger(tid);
+    if (!tryRelease(tid, poll)) linger(tid);
   }
 }
 

@@ -10,6 +10,7 @@ const TURN_PATIENCE = 1000;
  * lasts as long as it takes until each has had a processor.
  */
 const SESSION_PATIENCE = 10_000;
+
 /** Whether a refusal may be over in a moment: somebody else's turn, for which a process has one tracer at a time. */
 export class Turns {
   readonly #began = performance.now();

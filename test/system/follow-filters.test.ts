@@ -11,6 +11,7 @@ import {
   type Session,
   type TaskFilter,
 } from '../../src/index.ts';
+import { withholdsRights } from '../../src/process/rights.ts';
 import { startTarget } from '../harness/target.ts';
 import { countFollowed, EVENT, followedAlone, followedProgram } from './follow-support.ts';
 import { assertExact, eventOf } from './jump-support.ts';
@@ -69,6 +70,7 @@ def calls(n):
 for n in (3, 4):
     child = os.fork()
     if child == 0:
+        if n == 3: print('holds', 'memfd:trapline' in open('/proc/self/maps').read(), flush=True)
         calls(n)
         if n == 4:
             grand = os.fork()
@@ -98,6 +100,11 @@ calls(50)
     { probes: [{ definition: probe, action: 'count', tasks: { accepts } }], follow: true },
   );
   guarded.send('go');
+  // Nothing at all is left, but where it has to tell of programs that would lose their rights.
+  assert.equal(
+    await guarded.waitForLine(/^holds/, 60_000),
+    withholdsRights() ? 'holds True' : 'holds False',
+  );
   await guarded.waitForLine('done', 60_000);
   assert.ok(seen.size >= 3);
   assert.equal(await hitsOf(session), 50);

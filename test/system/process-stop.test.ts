@@ -3,15 +3,18 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { pid as brandPid } from '../../src/base/brand.ts';
+import { pid as brandPid, type Tid } from '../../src/base/brand.ts';
 import { TraplineError } from '../../src/base/errors.ts';
-import { releaseLingering } from '../../src/process/lingering.ts';
+import { held } from '../../src/process/held.ts';
+import { releaseLingering, type PollTask } from '../../src/process/lingering.ts';
 import { StoppedProcess } from '../../src/process/stop.ts';
 import { listTasks, readTaskStatus } from '../../src/process/tasks.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { tracedTasks } from '../harness/leaks.ts';
 import { startTarget } from '../harness/target.ts';
 import { assertAlive, assertEndsWell, startBlocked } from './process-support.ts';
+
+const poll: PollTask = (tid: Tid) => held.poll(tid);
 
 test('every task stops, and none notices', async () => {
   await using target = await startBlocked();
@@ -116,7 +119,7 @@ test('a parent in vfork makes it busy, and is let go when it stops', async () =>
   );
   assert.ok(performance.now() - before < 1500);
   assert.deepEqual(tracedTasks(target.pid), []);
-  assert.equal(releaseLingering(), 0);
+  assert.equal(releaseLingering(poll), 0);
   target.send('x');
   assert.equal((await target.exited).status, 7);
 });
@@ -146,6 +149,6 @@ test('a target that is killed while it is stopped ends, and is waited for', asyn
     assert.ok(first !== undefined);
   }
   const deadline = performance.now() + 5000;
-  while (releaseLingering() > 0 && performance.now() < deadline);
+  while (releaseLingering(poll) > 0 && performance.now() < deadline);
   assert.equal((await target.exited).signal, 'SIGKILL');
 });

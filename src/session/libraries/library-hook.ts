@@ -86,7 +86,7 @@ function findLinker(
   return undefined;
 }
 
-/** The target's stack holds it: any 64 bits may come. */
+/** The target's stack holds it: whatever 64 bits it holds may come. */
 function asAddress(value: bigint): Address {
   return address(BigInt.asUintN(47, value));
 }
