@@ -24,12 +24,7 @@ if (types.status !== 0) process.exit(types.status ?? 1);
 
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: [
-    'src/index.ts',
-    'src/cli/main.ts',
-    'src/session/tracer-worker.ts',
-    'src/session/bell-worker.ts',
-  ],
+  entryPoints: ['src/index.ts', 'src/cli/main.ts', 'src/session/tracer-worker.ts'],
   outbase: 'src',
   outdir: 'dist',
   // What two entries share is in one file, and what is imported when it is needed is in its own.

@@ -8,6 +8,7 @@ const F_GETFL = 3;
 const F_SETFL = 4;
 /** O_RDONLY, O_WRONLY and O_RDWR are numbers, not bits. */
 const O_ACCMODE = 3;
+const O_CLOEXEC = 0o2_000_000;
 
 /** fcntl(2) with a number. */
 export const fcntl: (fd: number, command: number, argument: number) => number = bind(
@@ -16,6 +17,23 @@ export const fcntl: (fd: number, command: number, argument: number) => number = 
 
 /** close(2). Node keeps a list of what a thread opened through it, and warns when it closes anything else. */
 export const close: (descriptor: number) => number = bind('int close(int descriptor)');
+
+const pipe2: (descriptors: Uint8Array, flags: number) => number = bind(
+  'int pipe2(void *descriptors, int flags)',
+);
+
+/** Makes a pipe that commands do not inherit. The caller owns both ends. @throws TraplineError `system`. */
+export function makePipe(): { readonly reading: number; readonly writing: number } {
+  const descriptors = Buffer.alloc(8);
+  check(pipe2(descriptors, O_CLOEXEC), 'make a pipe');
+  return { reading: descriptors.readInt32LE(0), writing: descriptors.readInt32LE(4) };
+}
+
+/** Has whoever writes to a descriptor, or reads from it, never wait. @throws TraplineError `system`. */
+export function neverWait(descriptor: number): void {
+  const flags = check(fcntl(descriptor, F_GETFL, 0), 'read the flags of a descriptor');
+  check(fcntl(descriptor, F_SETFL, flags | constants.O_NONBLOCK), 'make a descriptor never wait');
+}
 
 /** A descriptor of ours that a command is to inherit. Disposing it closes what was opened for that. */
 export interface Inherited extends Disposable {

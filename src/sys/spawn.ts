@@ -11,8 +11,8 @@ import { pid as brandPid, type Pid } from '../base/brand.ts';
 import { DisposableStack } from '../base/dispose.ts';
 import { TraplineError } from '../base/errors.ts';
 import { addCommand } from './commands.ts';
-import { addressOf, bind, check, systemError, type Pointer } from './call.ts';
-import { close, inherit } from './descriptor.ts';
+import { addressOf, bind, systemError, type Pointer } from './call.ts';
+import { close, inherit, makePipe } from './descriptor.ts';
 
 const SETPGROUP = 2;
 const SETSIGDEF = 4;
@@ -58,11 +58,6 @@ const attributesMask: (attributes: Uint8Array, signals: Pointer) => number = bin
   'int posix_spawnattr_setsigmask(void *attributes, void *signals)',
 );
 
-const pipe2: (descriptors: Uint8Array, flags: number) => number = bind(
-  'int pipe2(void *descriptors, int flags)',
-);
-
-const O_CLOEXEC = 0o2_000_000;
 /** The shell's descriptor of the pipe that holds it. */
 const GATE = 3;
 
@@ -95,9 +90,7 @@ export function spawnHeld(command: readonly string[], options: SpawnOptions = {}
   const [name = '', ...words] = command;
   const program = findCommand(name, environment['PATH'], options.directory);
   const script = `read -r trapline_gate <&${GATE}; exec "$0" "$@" ${GATE}<&-`;
-  const descriptors = Buffer.alloc(8);
-  check(pipe2(descriptors, O_CLOEXEC), 'make a pipe');
-  const [readEnd, writeEnd] = [descriptors.readInt32LE(0), descriptors.readInt32LE(4)];
+  const { reading: readEnd, writing: writeEnd } = makePipe();
   let isHeld = true;
   const release = (): void => {
     if (isHeld) close(writeEnd);

@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { Bell } from '../bell.ts';
+import { Bell } from '../bell/bell.ts';
 import type { AnnouncedTasks, Collector } from '../reading/collector.ts';
 import type { SourceHandle } from '../protocol.ts';
 import type { TracerClient } from '../tracer-client.ts';
@@ -46,11 +46,12 @@ export class Answering {
   watch(sources: readonly SourceHandle[]): void {
     const segments = sources.filter((source) => source.kind === 'segment');
     if (segments.length === 0 || this.#hasEnded) return;
-    this.#bell ??= new Bell(
-      () => this.#ring(),
-      (error) => this.#listener.failed(error),
-    );
-    this.#bell.watch(segments);
+    try {
+      this.#bell ??= new Bell(() => this.#ring());
+      this.#bell.watch(segments);
+    } catch (error) {
+      this.#listener.failed(error);
+    }
     // What was announced before the bell could know of it.
     this.#ring();
   }
