@@ -27,10 +27,11 @@ export async function measureLatency(rounds: number): Promise<Row[]> {
     await firstEvent(first, 'a program of 2 MB of text that runs', large, 'f0000', goal);
     const list = await timeFirstEvent(['malloc@libc.so.6 size=%di:u64', '--', '/bin/ls', '/']);
     first.add('`malloc` in `ls`, started by us (1.4 MB of libc)', 'ms', list, goal);
-    for (const count of [1, 100]) await comeAndGo(stops, large, count);
+    for (const count of [1, 100]) await comeAndGo(stops, large, count, true);
+    await comeAndGo(stops, large, 1, false);
     if (round >= MOST_LONG_ROUNDS) continue;
     await nodeEvent(first, node);
-    await comeAndGo(stops, large, LARGE_FUNCTIONS);
+    await comeAndGo(stops, large, LARGE_FUNCTIONS, true);
   }
   return [...first.finish(), ...stops.finish()];
 }
@@ -78,11 +79,12 @@ async function timeNode(): Promise<number> {
   return performance.now() - began;
 }
 
-/** Probes so many functions of a fresh process, and takes them out again. */
-async function comeAndGo(rows: Rows, file: string, count: number): Promise<void> {
+/** Probes so many functions of a fresh process, and takes them out again: in a new thread, or that of the last time. */
+async function comeAndGo(rows: Rows, file: string, count: number, isNew: boolean): Promise<void> {
   await using program = await MeasuredTarget.start(file);
   const glob = count === 1 ? 'f0000' : count === 100 ? 'f00??' : 'f????';
-  const { attach } = await library();
+  const { attach, endIdle } = await library();
+  if (isNew) await endIdle();
   const began = performance.now();
   await using session = await attach({ pids: [program.pid] }, { probes: [`${glob}@${file}`] });
   const attached = performance.now();
@@ -93,7 +95,8 @@ async function comeAndGo(rows: Rows, file: string, count: number): Promise<void>
   const after = await session.stop();
   const left = performance.now();
   if (after.kept.length > 0) throw new Error(`something stayed: ${after.kept.join(', ')}`);
-  const name = count === 1 ? 'one site' : `${count.toLocaleString('en')} sites`;
+  const sitesName = count === 1 ? 'one site' : `${count.toLocaleString('en')} sites`;
+  const name = isNew ? sitesName : `${sitesName}, in the thread of the last session`;
   const goal = count === 1 ? atMost(5) : undefined;
   rows.add(`${name}: attach`, 'ms', attached - began);
   rows.add(`${name}: target stopped meanwhile`, 'ms', before.stoppedNanoseconds / 1e6, goal);

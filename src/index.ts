@@ -2,7 +2,7 @@
 
 export { TraplineError } from './base/errors.ts';
 export type { ErrorCode, ErrorDetails, SourcePosition } from './base/errors.ts';
-export { attach, prepare, spawn } from './session/open.ts';
+export { attach, endIdle, prepare, spawn } from './session/open.ts';
 export { Session } from './session/session.ts';
 export { explain } from './session/reports/explained.ts';
 export { listFunctions } from './session/files/list.ts';

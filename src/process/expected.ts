@@ -20,6 +20,11 @@ export function isExpected(tid: Tid): boolean {
   return answers.has(tid);
 }
 
+/** Whether anybody is expected. */
+export function expectsAnybody(): boolean {
+  return answers.size > 0;
+}
+
 /** Has what a child has told answered. @returns false when nobody expects it */
 export function answerExpected(tid: Tid, status: WaitStatus): boolean {
   const answer = answers.get(tid);

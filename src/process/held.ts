@@ -13,6 +13,7 @@
 
 import { tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
 import { debugLog } from '../base/debug.ts';
+import { ensure } from '../base/errors.ts';
 import {
   detach,
   getEventMessage,
@@ -46,12 +47,17 @@ const log = debugLog('process');
 const BIRTHS: ReadonlySet<number> = new Set([TraceEvent.fork, TraceEvent.vfork, TraceEvent.clone]);
 /** So many stops are answered before somebody else has a turn. */
 const BATCH = 64;
+
+function noTime(): number {
+  return 0;
+}
+
 /** The tasks that a thread holds: see {@link held}. */
 export class HeldTasks {
   /** Whether a new process waits, parked, before its first instruction. */
   parksNewborn: boolean = false;
   /** Asked what a process has used of the processor, while its end can still be looked at. */
-  beforeEnd: (pid: Pid) => number = () => 0;
+  beforeEnd: (pid: Pid) => number = noTime;
   readonly #table = new HeldTable();
   /** Tasks of which nobody has told, with the signal of their first stop: whoever made one tells in a moment. */
   readonly #untold = new Map<Tid, number>();
@@ -61,6 +67,15 @@ export class HeldTasks {
   /** Whether no task is held. */
   get isEmpty(): boolean {
     return this.#table.isEmpty && this.#untold.size === 0;
+  }
+
+  /** Nobody is held, and whoever held is gone: the next one begins as the first did. */
+  renew(): void {
+    ensure(this.isEmpty, 'nobody is held any more');
+    this.parksNewborn = false;
+    this.beforeEnd = noTime;
+    this.#events = [];
+    this.#isReleasing = false;
   }
 
   get(pid: Pid): HeldProcess | undefined {

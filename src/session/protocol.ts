@@ -244,6 +244,15 @@ export interface TracerMethods {
   explain(definition: string, request: ExplainRequest): readonly Explanation[];
 }
 
+/** What is asked of the tracer's thread: what its tracer is, and for another tracer. */
+export interface ThreadMethods extends TracerMethods {
+  /**
+   * Puts a new tracer in the place of one that has nothing to do any more.
+   * @returns false where something of it is left that only the thread's end lets go
+   */
+  renew(): boolean;
+}
+
 /** What the tracer's thread is given. */
 export interface TracerData {
   /** The table of `sys/commands.ts`. */
@@ -255,7 +264,7 @@ export interface TracerData {
 /** A request as it is posted. */
 export interface RequestMessage {
   readonly id: number;
-  readonly method: keyof TracerMethods;
+  readonly method: keyof ThreadMethods;
   readonly arguments: readonly unknown[];
 }
 

@@ -13,9 +13,12 @@ import {
 import { ensure, TraplineError } from '../base/errors.ts';
 import { enableKillSwitch } from '../sys/call.ts';
 import { shareCommands } from '../sys/commands.ts';
+import { expectsAnybody } from '../process/expected.ts';
+import { held } from '../process/held.ts';
 import { TRACER_NAME } from '../process/permission.ts';
 import { Waker } from '../process/waker.ts';
 import { nameThread } from '../sys/signals.ts';
+import { waitForAny } from '../sys/wait.ts';
 import type { NoticeMessage, ReplyMessage, RequestMessage, TracerData } from './protocol.ts';
 import { Tracer } from './tracer.ts';
 
@@ -26,9 +29,7 @@ nameThread(TRACER_NAME);
 const { commands, wake } = workerData as TracerData; // given by TracerClient
 shareCommands(commands);
 const waker = new Waker(wake);
-const tracer = new Tracer(waker, (notice) => {
-  port.postMessage({ notice } satisfies NoticeMessage);
-});
+let tracer = newTracer(port);
 
 port.on('message', (request: RequestMessage) => {
   reply(port, request);
@@ -42,16 +43,34 @@ port.on('message', (request: RequestMessage) => {
   tracer.endTurn();
 });
 
-function reply(to: MessagePort, { id, method, arguments: parameters }: RequestMessage): void {
-  to.postMessage(answer(id, method, parameters));
+function newTracer(to: MessagePort): Tracer {
+  return new Tracer(waker, (notice) => to.postMessage({ notice } satisfies NoticeMessage));
+}
+
+/** See ThreadMethods. */
+function renew(to: MessagePort): boolean {
+  if (!tracer.hasEnded || !isUntouched()) return false;
+  held.renew();
+  nameThread(TRACER_NAME);
+  tracer = newTracer(to);
+  return true;
+}
+
+/** Whether nobody is left who is traced by this thread, or was started by it, and no answer is owed to anybody. */
+function isUntouched(): boolean {
+  return held.isEmpty && !expectsAnybody() && waitForAny({ poll: true })?.kind === 'none';
+}
+
+function reply(to: MessagePort, request: RequestMessage): void {
+  to.postMessage(answer(to, request));
 }
 
 function answer(
-  id: number,
-  method: RequestMessage['method'],
-  parameters: readonly unknown[],
+  to: MessagePort,
+  { id, method, arguments: parameters }: RequestMessage,
 ): ReplyMessage {
   try {
+    if (method === 'renew') return { id, value: renew(to) };
     // The client's types have held both sides together: see TracerClient.call.
     const run = tracer[method] as (...given: readonly unknown[]) => unknown;
     return { id, value: run.apply(tracer, [...parameters]) };

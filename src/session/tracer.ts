@@ -64,6 +64,11 @@ export class Tracer extends Inspector implements TracerMethods {
     return this.#follower?.isHolding === true;
   }
 
+  /** Whether no session is here, or none any more. */
+  get hasEnded(): boolean {
+    return this.#session === undefined && this.#follower === undefined;
+  }
+
   /** Waits until a task that is held has something to tell, or the thread is woken. */
   attend(): void {
     this.#follower?.attend();
@@ -252,7 +257,7 @@ export class Tracer extends Inspector implements TracerMethods {
   close(): void {
     this.#session?.close();
     this.#session = undefined;
-    // Who could not be let go is when the thread ends, which it is about to.
+    // Who could not be let go is when the thread ends: then it serves no other session.
     this.#follower = undefined;
     this.#followed = undefined;
     this.#waker.end();

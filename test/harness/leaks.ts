@@ -14,6 +14,8 @@ import {
   readlinkSync,
 } from 'node:fs';
 
+import { endIdle } from '../../src/index.ts';
+
 /** What {@link snapshot} saw. Lines are made to be compared and read. */
 export interface Snapshot {
   readonly pid: number;
@@ -43,8 +45,17 @@ export interface CleanOptions {
   readonly ran?: boolean;
 }
 
-/** Looks at ourselves and at one target, which should be quiet while it is looked at. */
-export function snapshot(pid: number): Snapshot {
+/**
+ * Looks at ourselves and at one target, which should be quiet while it is looked at. Threads that we keep for the next
+ * session are ended before: they have descriptors.
+ */
+export async function snapshot(pid: number): Promise<Snapshot> {
+  await endIdle();
+  return lookAt(pid);
+}
+
+/** As {@link snapshot}, for who looks at the target, our mappings or our tracees alone. */
+export function lookAt(pid: number): Snapshot {
   const maps = lines(`/proc/${pid}/maps`);
   return {
     pid,
@@ -61,9 +72,9 @@ export function snapshot(pid: number): Snapshot {
 }
 
 /** A snapshot in which no task stands in a signal's handler, if there is such a moment: it blocks its own signal. */
-export function calmSnapshot(pid: number): Snapshot {
-  let found = snapshot(pid);
-  for (let left = 200; left > 0 && found.tasks.some(hasBlocked); left--) found = snapshot(pid);
+export async function calmSnapshot(pid: number): Promise<Snapshot> {
+  let found = await snapshot(pid);
+  for (let left = 200; left > 0 && found.tasks.some(hasBlocked); left--) found = lookAt(pid);
   return found;
 }
 

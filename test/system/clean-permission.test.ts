@@ -12,7 +12,7 @@ import {
 } from '../../src/index.ts';
 import { compileFixture, requireProgram } from '../harness/fixtures.ts';
 import { feature, skipUnless } from '../harness/features.ts';
-import { assertClean, snapshot, tracedTasks } from '../harness/leaks.ts';
+import { assertClean, lookAt, snapshot, tracedTasks } from '../harness/leaks.ts';
 import { startTarget } from '../harness/target.ts';
 import { selfCheck, startSelfCheck } from './cli-support.ts';
 
@@ -40,7 +40,7 @@ test('a process that does not exist', async () => {
 test('a process that somebody else debugs: busy, and by whom', async (context) => {
   if (skipUnless(context, 'gdb', 'unprivileged-ptrace')) return;
   await using target = await startSelfCheck(true, 1);
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const gdb = spawn(requireProgram('gdb'), ['-nx', '-q', '-p', String(target.pid)], {
     stdio: ['pipe', 'pipe', 'ignore'],
   });
@@ -56,7 +56,7 @@ test('a process that somebody else debugs: busy, and by whom', async (context) =
   await assert.rejects(clean([target.pid]), { code: 'busy' });
   gdb.stdin.end('detach\nquit\n');
   await ended;
-  assertClean({ ...before, ownDescriptors: [] }, { ...snapshot(target.pid), ownDescriptors: [] });
+  assertClean({ ...before, ownDescriptors: [] }, { ...lookAt(target.pid), ownDescriptors: [] });
   // Let go by the debugger, it can be probed.
   await using session = await attach({ pids: [target.pid] }, { probes: [`work_step@${path}`] });
   assert.deepEqual((await session.stop()).kept, []);

@@ -100,9 +100,9 @@ export async function step(target: Target, rounds: number): Promise<Record<strin
  * @returns what `work` returned.
  */
 export async function leavingClean<T>(target: Target, work: () => Promise<T>): Promise<T> {
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const result = await work();
-  assertClean(before, snapshot(target.pid), { ran: true });
+  assertClean(before, await snapshot(target.pid), { ran: true });
   target.send('quit');
   const end = await target.waitForLine(/^(ok|bad)/, 30_000);
   assert.match(end, /^ok/);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 
 import { spawn, TraplineError } from '../../src/index.ts';
 import { isLong } from '../harness/features.ts';
-import { snapshot } from '../harness/leaks.ts';
+import { lookAt } from '../harness/leaks.ts';
 import { selfCheck } from './cli-support.ts';
 
 /** Of one run, in milliseconds. */
@@ -38,6 +38,6 @@ for (const follow of [false, true]) {
       over.abort();
       await changing;
     }
-    assert.deepEqual(snapshot(process.pid).tracees, []);
+    assert.deepEqual(lookAt(process.pid).tracees, []);
   });
 }

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { attach } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
-import { snapshot } from '../harness/leaks.ts';
+import { lookAt, snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { assertExact, eventOf, leavingClean } from './jump-support.ts';
 
@@ -78,9 +78,9 @@ test('a probe that one of two targets can not have is in neither', async () => {
   await using one = await startCopies(library());
   await using two = await startCopies(library('-Dpart_step=other_step'), 'other_step');
   for (const target of [one, two]) await target.waitForLine(/^ready/);
-  const before = snapshot(one.pid);
+  const before = await snapshot(one.pid);
   await using session = await attach({ pids: [one.pid, two.pid] });
   await assert.rejects(session.add('part_step@libcopies.so'), { code: 'no-symbol' });
-  assert.deepEqual(snapshot(one.pid).changedCode, before.changedCode);
+  assert.deepEqual(lookAt(one.pid).changedCode, before.changedCode);
   assert.deepEqual(session.probes, []);
 });

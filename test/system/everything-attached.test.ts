@@ -83,10 +83,10 @@ for (const worker of WORKERS) {
       target.send(worker.work);
       await target.waitForLine(worker.done, 60_000);
       const answer = target.lines.slice(begin);
-      const before = calmSnapshot(target.pid);
+      const before = await calmSnapshot(target.pid);
       const [count, hits] = await duringWork(target, worker);
       assert.ok(hits > 1000, `${hits} hits`);
-      assertClean(before, calmSnapshot(target.pid), { ran: true });
+      assertClean(before, await calmSnapshot(target.pid), { ran: true });
       const said = target.lines.slice(begin + answer.length);
       assert.deepEqual(said, Array.from({ length: count }, () => answer).flat());
       assert.deepEqual(target.errors, []);

@@ -107,9 +107,9 @@ export async function leavingClean<T>(
   work: () => Promise<T>,
   quit: () => void = () => target.send('quit'),
 ): Promise<T> {
-  const before = calmSnapshot(target.pid);
+  const before = await calmSnapshot(target.pid);
   const result = await work();
-  assertClean(before, calmSnapshot(target.pid), { ran: true });
+  assertClean(before, await calmSnapshot(target.pid), { ran: true });
   quit();
   const end = await target.waitForLine(/^(ok|bad)/, 60_000);
   assert.match(end, /^ok/);

@@ -115,7 +115,7 @@ async function churn({ threads, pause = 0, options }: Churn): Promise<{
   const path = compileFixture({ sources: ['thread-churn.c'] });
   await using target = await startTarget(path, [`${threads}`, '8', '10', 'wait', `${pause}`]);
   await target.waitForLine('ready');
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   await using session = await attach(
     { pids: [target.pid] },
     { ...options, probes: ['churn_work@thread-churn thread=%di:u64 n=%si:u64 tid=%dx:u32'] },
@@ -131,7 +131,7 @@ async function churn({ threads, pause = 0, options }: Churn): Promise<{
   const summary = await session.stop();
   await events.done;
   await session[Symbol.asyncDispose]();
-  assertClean(before, snapshot(target.pid), { ran: true });
+  assertClean(before, await snapshot(target.pid), { ran: true });
   assertExact(summary);
   const { hits, recorded, missed } = eventOf(summary, 'churn_work');
   assert.equal(hits, countOf(counts, 'churn_work'));

@@ -63,9 +63,9 @@ export async function leavingKernelClean<T>(
   engine: Engine,
   work: () => Promise<T>,
 ): Promise<T> {
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const result = await work();
-  const after = snapshot(target.pid);
+  const after = await snapshot(target.pid);
   const mappings = after.mappings.filter((line) => !/\[uprobes(?:-trampoline)?\]$/.test(line));
   assertClean(before, { ...after, mappings }, { ran: true });
   if (engine === 'kernel') assert.deepEqual(heldBy(process.pid), []);

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { clean } from '../../src/index.ts';
 import { isLong } from '../harness/features.ts';
 import { killSweep, type SweepOptions } from '../harness/kill-sweep.ts';
-import { assertClean, snapshot, tracedTasks, type Snapshot } from '../harness/leaks.ts';
+import { assertClean, lookAt, type Snapshot, tracedTasks } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 
 /** The compiled session that is killed. */
@@ -26,7 +26,7 @@ export function firstCall(stride: number): number {
 
 /** A snapshot without our own side: other runs of a sweep start programs meanwhile. */
 export function targetOnly(pid: number): Snapshot {
-  return { ...snapshot(pid), ownDescriptors: [], ownMappings: [], tracees: [] };
+  return { ...lookAt(pid), ownDescriptors: [], ownMappings: [], tracees: [] };
 }
 
 /** Another process with a session on a target, that stays until it is killed or told `quit`. */
@@ -67,7 +67,7 @@ export function assertNothingHeld(pid: number): void {
   for (const name of readdirSync(`/proc/${pid}/fd`)) {
     assert.doesNotMatch(readlinkSync(`/proc/${pid}/fd/${name}`), /memfd:trapline-/);
   }
-  assert.deepEqual(snapshot(pid).changedCode, []);
+  assert.deepEqual(lookAt(pid).changedCode, []);
   assert.deepEqual(tracedTasks(pid), []);
 }
 

@@ -5,7 +5,7 @@ import { inspect } from 'node:util';
 
 import { attach, TraplineError, type Session } from '../../src/index.ts';
 import { isLong } from '../harness/features.ts';
-import { snapshot } from '../harness/leaks.ts';
+import { lookAt } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { selfCheck, startSelfCheck } from './cli-support.ts';
 
@@ -35,7 +35,7 @@ async function readAll(session: Session): Promise<number> {
 
 /** Our own side, as it was before: the target's is gone with it. */
 function ownSide(): unknown {
-  const { ownDescriptors, ownMappings, tracees } = snapshot(process.pid);
+  const { ownDescriptors, ownMappings, tracees } = lookAt(process.pid);
   return {
     ownDescriptors: ownDescriptors.filter(
       (line) => !/pipe|socket|eventpoll|eventfd|dev.null/.test(line),

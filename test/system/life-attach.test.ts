@@ -32,6 +32,12 @@ const EVERY = isLong() ? 250 : 2;
  * what the engine compiles and the tests' own lists.
  */
 const HEAP_BOUND = isLong() ? 8 << 20 : 2 << 20;
+/**
+ * Of mappings and of resident memory over the second half: what V8 and libc find room for grows with the first sessions, and
+ * in steps. A thread that ended with each would leave four or five of the one and 100 KiB of the other a time.
+ */
+const MAPPINGS_BOUND = isLong() ? 400 : 40;
+const RESIDENT_BOUND = isLong() ? 64 << 20 : 16 << 20;
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void; // what the flag exposes
@@ -44,6 +50,8 @@ interface Footprint {
   readonly ourDescriptors: number;
   readonly threads: number;
   readonly heap: number;
+  readonly allMappings: number;
+  readonly resident: number;
 }
 
 async function footprint({ pid }: Target): Promise<Footprint> {
@@ -52,14 +60,17 @@ async function footprint({ pid }: Target): Promise<Footprint> {
     collect();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  const { heapUsed, external } = process.memoryUsage();
+  const { heapUsed, external, rss } = process.memoryUsage();
+  const mappings = linesOf('/proc/self/maps');
   return {
     targetMappings: linesOf(`/proc/${pid}/maps`).length,
     targetDescriptors: readdirSync(`/proc/${pid}/fd`).length,
-    ourMappings: linesOf('/proc/self/maps').filter((line) => line.includes('/memfd:')).length,
+    ourMappings: mappings.filter((line) => line.includes('/memfd:')).length,
     ourDescriptors: readdirSync('/proc/self/fd').length,
     threads: readdirSync('/proc/self/task').length,
     heap: heapUsed + external,
+    allMappings: mappings.length,
+    resident: rss,
   };
 }
 
@@ -72,11 +83,17 @@ function assertSteady(footprints: readonly Footprint[]): void {
   const [first, ...later] = footprints.slice(footprints.length >> 1);
   assert.ok(first !== undefined && later.length > 1);
   for (const one of later) {
-    const { heap: before, ...counts } = first;
-    const { heap: now, ...others } = one;
+    const { heap: heapBefore, allMappings: mappingsBefore, resident: before, ...counts } = first;
+    const { heap, allMappings, resident, ...others } = one;
     assert.deepEqual(others, counts);
-    assert.ok(now < before + HEAP_BOUND, `our memory went from ${before} to ${now} bytes`);
+    assertBelow('our heap', heapBefore, heap, HEAP_BOUND);
+    assertBelow('our mappings', mappingsBefore, allMappings, MAPPINGS_BOUND);
+    assertBelow('our resident memory', before, resident, RESIDENT_BOUND);
   }
+}
+
+function assertBelow(what: string, before: number, now: number, bound: number): void {
+  assert.ok(now < before + bound, `${what} went from ${before} to ${now}`);
 }
 
 test(
@@ -115,7 +132,11 @@ test(
       target.send('pause');
       assert.match(await target.waitForLine(/^(paused|bad)/, 60_000), /^paused/);
       context.diagnostic(`${times} times, ${events} events`);
-      context.diagnostic(footprints.map(({ heap }) => Math.round(heap / 1024)).join(' '));
+      for (const { heap, allMappings, resident } of footprints) {
+        context.diagnostic(
+          `heap ${heap >> 10} KiB, resident ${resident >> 10}, ${allMappings} mappings`,
+        );
+      }
       assertSteady(footprints);
       assert.equal((await status([target.pid]))[0]?.mappedBytes, 0);
     });

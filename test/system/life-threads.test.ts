@@ -211,7 +211,7 @@ const STAGES = ['attach', 'add', 'remove', 'stop'] as const;
 
 test('exit_group of another thread while we attach, change or leave', async (context) => {
   const rounds = isLong() ? 60 : 2;
-  const before = snapshot(process.pid);
+  const before = await snapshot(process.pid);
   let gone = 0;
   for (let round = 0; round < rounds * STAGES.length; round++) {
     const stage = STAGES[round % STAGES.length];
@@ -238,7 +238,7 @@ test('exit_group of another thread while we attach, change or leave', async (con
     assert.deepEqual(await target.waitForEnd(), { status: 7, signal: undefined });
   }
   context.diagnostic(`${gone} of ${rounds * STAGES.length} were told that there is no process`);
-  const after = snapshot(process.pid);
+  const after = await snapshot(process.pid);
   assert.deepEqual(after.ownMappings, before.ownMappings);
   assert.deepEqual(after.tracees, []);
   assert.ok(readdirSync('/proc/self/fd').length <= before.ownDescriptors.length + 2);

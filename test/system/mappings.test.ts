@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { attach, clean, explain, status, type Session } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
-import { snapshot } from '../harness/leaks.ts';
+import { lookAt, snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { assertExact, eventOf, until } from './jump-support.ts';
 import { startSession } from './kill-support.ts';
@@ -55,7 +55,7 @@ async function stopsClean(session: Session, target: Target, expected: number): P
   const summary = await session.stop();
   assertExact(summary);
   assert.equal(eventOf(summary, 'plugin_step').hits, expected);
-  assert.deepEqual(snapshot(target.pid).changedCode, []);
+  assert.deepEqual(lookAt(target.pid).changedCode, []);
   target.send('quit');
   await target.waitForLine('ok');
 }
@@ -96,7 +96,7 @@ test('another file over it: nobody writes there, whatever is added, removed or l
   await isProbedAt(session, await say(target, 'map'));
   await say(target, 'call 10');
   await say(target, 'cover');
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const [held] = await status([target.pid]);
   assert.deepEqual(
     held?.sites.map(({ found }) => found),
@@ -112,7 +112,7 @@ test('another file over it: nobody writes there, whatever is added, removed or l
   await say(target, 'call 5');
   assert.equal(await hits(session), 15);
   assert.deepEqual(
-    snapshot(target.pid).changedCode.filter((line) => !line.includes('libplugin')),
+    lookAt(target.pid).changedCode.filter((line) => !line.includes('libplugin')),
     before.changedCode,
   );
   await stopsClean(session, target, 15);
@@ -127,7 +127,7 @@ test('what a dead session left where another file lies now is cleaned without a 
   await say(target, 'cover');
   const [report] = await clean([target.pid]);
   assert.deepEqual(report?.kept, []);
-  assert.deepEqual(snapshot(target.pid).changedCode, []);
+  assert.deepEqual(lookAt(target.pid).changedCode, []);
   target.send('quit');
   await target.waitForLine('ok');
 });
@@ -150,7 +150,7 @@ test('a shared mapping is refused: a jump would be in the file', async () => {
     return true;
   });
   await say(target, 'call 10');
-  assert.deepEqual(snapshot(target.pid).changedCode, []);
+  assert.deepEqual(lookAt(target.pid).changedCode, []);
   target.send('quit');
   await target.waitForLine('ok');
 });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { attach, clean } from '../../src/index.ts';
-import { assertClean, snapshot } from '../harness/leaks.ts';
+import { assertClean, lookAt } from '../harness/leaks.ts';
 import type { Target } from '../harness/target.ts';
 import {
   assertInStub,
@@ -46,7 +46,7 @@ for (const [how, out] of Object.entries(waysOut)) {
       await call(target, 2);
       assertInStub(target, 'live');
       await session.remove(probe);
-      assert.deepEqual(snapshot(target.pid).changedCode, []);
+      assert.deepEqual(lookAt(target.pid).changedCode, []);
       await comeOut(target, out);
       const summary = await session.stop();
       assertExact(summary);
@@ -63,7 +63,7 @@ for (const [how, out] of Object.entries(waysOut)) {
     await call(target, 2);
     const { kept } = await session.stop();
     assert.match(kept.join(), /^the stubs of process \d+ stay/);
-    assert.deepEqual(snapshot(target.pid).changedCode, []);
+    assert.deepEqual(lookAt(target.pid).changedCode, []);
     await comeOut(target, out);
     assert.deepEqual((await clean([target.pid]))[0]?.kept, []);
     assertNothingHeld(target.pid);

@@ -21,7 +21,7 @@ const PROBE = 'sandboxed_step@sandboxed count=%di:u64';
 test('a filter that lets everything through is read, and the process probed', async (t) => {
   if (skipUnless(t, 'gcc', 'root')) return;
   await using target = await start('allow');
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   {
     await using session = await attach({ pids: [target.pid] }, { probes: [PROBE] });
     for await (const event of session) {
@@ -29,7 +29,7 @@ test('a filter that lets everything through is read, and the process probed', as
       break;
     }
   }
-  assertClean(before, snapshot(target.pid), { ran: true });
+  assertClean(before, await snapshot(target.pid), { ran: true });
 });
 
 test('a filter that kills for a call of stubs is refused by the name of the call', async (t) => {
@@ -40,14 +40,14 @@ test('a filter that kills for a call of stubs is refused by the name of the call
     ['memfd_create', 319],
   ] as const) {
     await using target = await start('kill', String(number));
-    const before = snapshot(target.pid);
+    const before = await snapshot(target.pid);
     await assert.rejects(attach({ pids: [target.pid] }, { probes: [PROBE] }), (error: unknown) => {
       assert.ok(error instanceof TraplineError, String(error));
       assert.equal(error.code, 'not-permitted');
       assert.match(error.message, new RegExp(`does not let ${name} through`));
       return true;
     });
-    assertClean(before, snapshot(target.pid), { ran: true });
+    assertClean(before, await snapshot(target.pid), { ran: true });
     assert.equal(target.running, true);
   }
 });

@@ -47,7 +47,7 @@ async function start(program: string, ready: RegExp): Promise<Target> {
 test('a file by its path, a link to it, its name, a library by less than its name', async () => {
   const { program, library } = earlyProgram();
   await using target = await start(program, / 42 42$/);
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const folder = dirname(program);
   const wanted = await placeOf(target, `main@'${program}'`);
   for (const file of [
@@ -66,7 +66,7 @@ test('a file by its path, a link to it, its name, a library by less than its nam
   for (const file of ['libc', 'libc.so', '/lib/x86_64-linux-gnu/libc.so.6']) {
     assert.equal(await placeOf(target, `malloc@${file}`), malloc, file);
   }
-  assertClean(before, snapshot(target.pid));
+  assertClean(before, await snapshot(target.pid));
 });
 
 test('a file offset and an offset in a function name the same place as the function', async () => {
@@ -132,9 +132,9 @@ test('an IFUNC is its chosen implementation, by the target’s own words or by o
   await using target = await start(earlyProgram().program, / 42 42$/);
   const chosen = await placeOf(target, 'early_twice@libearly');
   assert.equal(chosen, await placeOf(target, 'twice_vector@libearly'));
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   assert.deepEqual(await valuesOfOneLine(target), [43]);
-  assertClean(before, snapshot(target.pid), { ran: true });
+  assertClean(before, await snapshot(target.pid), { ran: true });
 });
 
 /** The arguments of the chosen function while the target answers one line. */

@@ -19,7 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { skipUnless } from '../harness/features.ts';
 import { requireProgram } from '../harness/fixtures.ts';
-import { assertClean, snapshot } from '../harness/leaks.ts';
+import { assertClean, lookAt, snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { Running, run, selfCheck } from './cli-support.ts';
 import { inFolder, librariesOf, parseEvents, type TracedEvent } from './real-support.ts';
@@ -32,12 +32,12 @@ async function firstEvents(
   definition: string,
   count = 20,
 ): Promise<readonly TracedEvent[]> {
-  const before = snapshot(pid);
+  const before = await snapshot(pid);
   const words = ['-p', String(pid), '--format', 'json', '-n', String(count), definition];
   const { status, out, err } = await run('trace', ...words);
   assert.equal(status, 0, err);
   assert.doesNotMatch(err, /^kept:/m);
-  assertClean(before, snapshot(pid), { ran: true });
+  assertClean(before, await snapshot(pid), { ran: true });
   const events = parseEvents(out);
   assert.equal(events.length, count, err);
   return events;
@@ -168,7 +168,7 @@ test('--all finds every process that maps the file, and never ourselves', async 
     await using three = await startTarget(program, PACED);
     const targets = [one, two, three];
     for (const target of targets) await target.waitForLine('ready');
-    const before = targets.map(({ pid }) => snapshot(pid));
+    const before = targets.map(({ pid }) => lookAt(pid));
     await using running = new Running([
       'trace',
       '--all',
@@ -191,7 +191,7 @@ test('--all finds every process that maps the file, and never ourselves', async 
     targets.forEach(({ pid }, at) => {
       const old = before[at];
       assert.ok(old !== undefined);
-      assertClean(old, snapshot(pid), { ran: true });
+      assertClean(old, lookAt(pid), { ran: true });
     });
   });
 });
@@ -235,7 +235,7 @@ test('--perf-map follows no link and waits for no pipe that somebody left in /tm
   await inFolder(async (folder) => {
     await using target = await startTarget(selfCheck(), ['1', '1000', 'paused']);
     await target.waitForLine('ready');
-    const before = snapshot(target.pid);
+    const before = await snapshot(target.pid);
     const map = `/tmp/perf-${target.pid}.map`;
     const victim = join(folder, 'victim');
     writeFileSync(victim, 'precious');
@@ -257,7 +257,7 @@ test('--perf-map follows no link and waits for no pipe that somebody left in /tm
       }
       assert.equal(readFileSync(victim, 'utf8'), 'precious');
       assert.equal(existsSync(join(folder, 'new')), false);
-      assertClean(before, snapshot(target.pid));
+      assertClean(before, await snapshot(target.pid));
     }
   });
 });

@@ -67,7 +67,7 @@ test('zsh: zfree of a shell that runs, between two of its commands', async (cont
   // What is done for the first time asks for memory that it keeps.
   const work = 'for i in {1..20}; do x=$i$i; unset x; done';
   await command(work);
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const counts: number[] = [];
   for (let round = 0; round < 2; round++) {
     await using running = new Running(['trace', '-p', String(target.pid), 'zfree@zsh block=%di']);
@@ -84,7 +84,7 @@ test('zsh: zfree of a shell that runs, between two of its commands', async (cont
   assert.ok(counts[0] !== undefined && counts[0] >= 20, String(counts));
   assert.equal(counts[1], counts[0], 'the same work, the same calls');
   await command(work);
-  assertClean(before, snapshot(target.pid), { ran: true });
+  assertClean(before, await snapshot(target.pid), { ran: true });
 });
 
 test('ls: malloc of libc, from the first call on, as often as gdb sees it', (context) => {

@@ -47,7 +47,7 @@ test('redis under load: each command is an event, with its name', async (context
     const socket = createConnection(path);
     await once(socket, 'connect');
     await talk(socket, ['SET trapline 1', 'GET trapline'], 3);
-    const before = snapshot(target.pid);
+    const before = await snapshot(target.pid);
     {
       await using session = await attach(
         { pids: [target.pid] },
@@ -76,7 +76,7 @@ test('redis under load: each command is an event, with its name', async (context
       assert.equal(events.count('probe_redis_server:processCommand'), hits);
     }
     assert.match(await talk(socket, ['GET key49'], 2), /x{600}/);
-    assertClean(before, snapshot(target.pid), { ran: true });
+    assertClean(before, await snapshot(target.pid), { ran: true });
     socket.destroy();
   });
 });
@@ -131,7 +131,7 @@ test('TLS: what a program says, before it is encrypted', async (context) => {
     writeFileSync(script, TLS_PROGRAM);
     await using target = await startTarget(requireProgram('python3'), [script, folder]);
     await target.waitForLine('ready', 60_000);
-    const before = snapshot(target.pid);
+    const before = await snapshot(target.pid);
     const said: { text: string; length: number; tid: number }[] = [];
     {
       await using session = await attach(
@@ -158,6 +158,6 @@ test('TLS: what a program says, before it is encrypted', async (context) => {
     assert.equal(said.length, 600);
     for (const { text, length } of said) assert.equal(length, text.length);
     assert.equal(new Set(said.map(({ tid }) => tid)).size, 2);
-    assertClean(before, snapshot(target.pid), { ran: true });
+    assertClean(before, await snapshot(target.pid), { ran: true });
   });
 });

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { attach, type Session, type TaskFilter } from '../../src/index.ts';
 import { StoppedProcess } from '../../src/process/stop.ts';
 import { compileFixture } from '../harness/fixtures.ts';
-import { assertClean, snapshot } from '../harness/leaks.ts';
+import { assertClean, lookAt, snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 import { selfCheck } from './cli-support.ts';
 import { assertExact, countOf, difference, eventOf, step, until } from './jump-support.ts';
@@ -92,7 +92,7 @@ test('task filters: who does not pass is not touched', async () => {
       { executable: program, comm: 'prog*', accepts: ({ pid }) => pid === one.pid },
     ];
     for (const filter of filters) {
-      const before = snapshot(two.pid);
+      const before = await snapshot(two.pid);
       await using session = await countAll(program, filter);
       await using three = await parked(program);
       const other = await session.add({ definition: `leaf@${program}`, action: 'count' });
@@ -101,7 +101,7 @@ test('task filters: who does not pass is not touched', async () => {
       assert.deepEqual(pids, [[one.pid], [one.pid, two.pid, three.pid]]);
       await session.remove(other);
       await session.stop();
-      assert.deepEqual(snapshot(two.pid).changedCode, before.changedCode);
+      assert.deepEqual(lookAt(two.pid).changedCode, before.changedCode);
     }
     const before = targetOnly(two.pid);
     await using session = await countAll(program, { pids: [one.pid] });
@@ -160,7 +160,7 @@ test('of processes that have ended nothing stays with us but their counts', asyn
   await inFolder(async (folder) => {
     const program = programIn(folder);
     await using session = await countAll(program);
-    const before = snapshot(process.pid).ownMappings;
+    const before = lookAt(process.pid).ownMappings;
     let expected = 0;
     for (let round = 0; round < 5; round++) {
       const targets = await Promise.all(Array.from({ length: 4 }, () => parked(program)));
@@ -169,7 +169,7 @@ test('of processes that have ended nothing stays with us but their counts', asyn
       await Promise.all(targets.map((target) => target[Symbol.asyncDispose]()));
     }
     await until('all memory given back', () => {
-      return snapshot(process.pid).ownMappings.length === before.length;
+      return lookAt(process.pid).ownMappings.length === before.length;
     });
     assert.equal(await hitsOf(session), expected);
     const summary = await session.stop();
@@ -195,7 +195,7 @@ test('events of processes that end before they are read are delivered', async ()
     }
     await until(
       'all memory given back',
-      () => !snapshot(process.pid).ownMappings.some((line) => line.includes('session')),
+      () => !lookAt(process.pid).ownMappings.some((line) => line.includes('session')),
     );
     assert.deepEqual(seen, expected);
     await session.stop();

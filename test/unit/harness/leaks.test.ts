@@ -10,18 +10,18 @@ import { startTarget, type Target } from '../../harness/target.ts';
 test('nothing changed is clean, whether it ran or stood still', async (t) => {
   if (skipUnless(t, 'gcc')) return;
   await using target = await pausedSelfCheck();
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   assert.ok(before.mappings.length > 10);
-  assertClean(before, snapshot(target.pid));
+  assertClean(before, await snapshot(target.pid));
   target.send('step 100');
   await target.waitForLine('stepped');
-  assertClean(before, snapshot(target.pid), { ran: true });
+  assertClean(before, await snapshot(target.pid), { ran: true });
 });
 
 test('one changed byte of code is found and shown', async (t) => {
   if (skipUnless(t, 'gcc')) return;
   await using target = await pausedSelfCheck();
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const maps = readFileSync(`/proc/${target.pid}/maps`, 'utf8');
   const code = /^(\w+)-\w+ r-xp (\w+) .*self-check$/m.exec(maps);
   assert.ok(code?.[1] !== undefined && code[2] !== undefined);
@@ -30,7 +30,7 @@ test('one changed byte of code is found and shown', async (t) => {
   const old = Buffer.alloc(1);
   readSync(memory, old, 0, 1, at);
   writeSync(memory, Buffer.from([(old[0] ?? 0) ^ 0xff]), 0, 1, at);
-  const all = differences(before, snapshot(target.pid));
+  const all = differences(before, await snapshot(target.pid));
   const found = all.filter((line) => line.startsWith('code'));
   writeSync(memory, old, 0, 1, at);
   closeSync(memory);
@@ -39,21 +39,21 @@ test('one changed byte of code is found and shown', async (t) => {
     found[0] ?? '',
     new RegExp(`self-check\\+0x${(Number(`0x${code[2]}`) + 5).toString(16)}: file`),
   );
-  assertClean(before, snapshot(target.pid));
+  assertClean(before, await snapshot(target.pid));
 });
 
 test('a descriptor of ours that stays open is found', async () => {
   await using target = await quietShell();
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const descriptor = openSync('/dev/null', 'r');
-  const found = differences(before, snapshot(target.pid));
+  const found = differences(before, await snapshot(target.pid));
   closeSync(descriptor);
   assert.deepEqual(found, ['our descriptor is new: /dev/null']);
 });
 
 test('new mappings, descriptors, tracers and masks of a target are found', async () => {
   await using target = await quietShell();
-  const before = snapshot(target.pid);
+  const before = await snapshot(target.pid);
   const after = {
     ...before,
     mappings: [...before.mappings, '7000-8000 r-xp 00000000 00:01 7 /memfd:trapline-control'],
