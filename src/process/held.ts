@@ -48,16 +48,12 @@ const BIRTHS: ReadonlySet<number> = new Set([TraceEvent.fork, TraceEvent.vfork, 
 /** So many stops are answered before somebody else has a turn. */
 const BATCH = 64;
 
-function noTime(): number {
-  return 0;
-}
-
 /** The tasks that a thread holds: see {@link held}. */
 export class HeldTasks {
   /** Whether a new process waits, parked, before its first instruction. */
   parksNewborn: boolean = false;
   /** Asked what a process has used of the processor, while its end can still be looked at. */
-  beforeEnd: (pid: Pid) => number = noTime;
+  beforeEnd: ((pid: Pid) => number) | undefined;
   readonly #table = new HeldTable();
   /** Tasks of which nobody has told, with the signal of their first stop: whoever made one tells in a moment. */
   readonly #untold = new Map<Tid, number>();
@@ -73,7 +69,7 @@ export class HeldTasks {
   renew(): void {
     ensure(this.isEmpty, 'nobody is held any more');
     this.parksNewborn = false;
-    this.beforeEnd = noTime;
+    this.beforeEnd = undefined;
     this.#events = [];
     this.#isReleasing = false;
   }
@@ -301,7 +297,7 @@ export class HeldTasks {
   #takeEnd(tid: Tid, status: EndStatus): void {
     const process = this.#table.processOf(tid);
     const isLast = process !== undefined && Number(tid) === Number(process.pid);
-    const nanoseconds = isLast ? this.beforeEnd(process.pid) : 0;
+    const nanoseconds = isLast ? (this.beforeEnd?.(process.pid) ?? 0) : 0;
     takeEnd(tid);
     this.#close(tid, status, nanoseconds);
   }
