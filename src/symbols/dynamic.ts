@@ -55,6 +55,9 @@ const DT = {
 } as const;
 
 const SYMBOL_BYTES = 24;
+/** Elf64_Rela, and where the high half of its r_info is: the symbol. */
+const RELOCATION_BYTES = 24;
+const RELOCATION_SYMBOL = 12;
 
 interface Entries {
   readonly single: ReadonlyMap<number, number>;
@@ -75,7 +78,15 @@ export function readDynamic(elf: ElfFile): Dynamic | undefined {
     offset === undefined
       ? undefined
       : elfReader(strings, `${elf.name} dynamic strings`, offset).cstring();
-  const count = symbolCount(elf, single);
+  const relocations = sizedTable(elf, single, DT.rela, DT.relaSize, 'relocations');
+  const linkageRelocations = sizedTable(
+    elf,
+    single,
+    DT.jumpRelocations,
+    DT.jumpRelocationsSize,
+    'relocations of the linkage table',
+  );
+  const count = symbolCount(elf, single, [relocations, linkageRelocations]);
   return {
     needed: needed.map((offset) =>
       elfReader(strings, `${elf.name} dynamic strings`, offset).cstring(),
@@ -90,15 +101,9 @@ export function readDynamic(elf: ElfFile): Dynamic | undefined {
     strings,
     versionIndexes: versionIndexes(elf, single, count),
     versionDefinitions: chained(elf, single, DT.versionDefinitions, DT.versionDefinitionCount),
-    relocations: sizedTable(elf, single, DT.rela, DT.relaSize, 'relocations'),
+    relocations,
     hasPackedRelocations: single.has(DT.packedRelocations),
-    linkageRelocations: sizedTable(
-      elf,
-      single,
-      DT.jumpRelocations,
-      DT.jumpRelocationsSize,
-      'relocations of the linkage table',
-    ),
+    linkageRelocations,
   };
 }
 
@@ -176,7 +181,11 @@ function restOfSegment(elf: ElfFile, address: number, what: string): Uint8Array 
 }
 
 /** No tag gives the number of symbols: ld.so never needs it, the hash tables imply it. */
-function symbolCount(elf: ElfFile, single: ReadonlyMap<number, number>): number {
+function symbolCount(
+  elf: ElfFile,
+  single: ReadonlyMap<number, number>,
+  relocations: readonly Uint8Array[],
+): number {
   if (single.get(DT.symtab) === undefined) return 0;
   const entrySize = single.get(DT.symbolEntrySize) ?? SYMBOL_BYTES;
   if (entrySize !== SYMBOL_BYTES) {
@@ -189,16 +198,29 @@ function symbolCount(elf: ElfFile, single: ReadonlyMap<number, number>): number 
     return reader.u32();
   }
   const gnuHash = single.get(DT.gnuHash);
-  if (gnuHash !== undefined) return gnuHashCount(elf, gnuHash);
+  const hashed = gnuHash === undefined ? undefined : gnuHashCount(elf, gnuHash);
+  if (hashed !== undefined) return hashed;
   const section = elf.sections.find(({ type }) => type === SHT.dynsym);
-  return section === undefined ? 0 : Math.floor(section.size / SYMBOL_BYTES);
+  if (section !== undefined) return Math.floor(section.size / SYMBOL_BYTES);
+  return Math.max(0, ...relocations.map(symbolsNamed));
+}
+
+/** The symbol after the last one that relocations name (Elf64_Rela, gABI, chapter 4, "Relocation"). */
+function symbolsNamed(relocations: Uint8Array): number {
+  const view = new DataView(relocations.buffer, relocations.byteOffset, relocations.byteLength);
+  let count = 0;
+  for (let at = 0; at + RELOCATION_BYTES <= relocations.byteLength; at += RELOCATION_BYTES) {
+    count = Math.max(count, view.getUint32(at + RELOCATION_SYMBOL, true) + 1);
+  }
+  return count;
 }
 
 /**
  * The symbol after the last one that the GNU hash table knows: the chain of the bucket that begins
  * highest runs to the end of the table, where the lowest bit of a hash is set.
+ * @returns undefined where it knows none: ld says then that those it knows begin at 1, however many it does not know
  */
-function gnuHashCount(elf: ElfFile, address: number): number {
+function gnuHashCount(elf: ElfFile, address: number): number | undefined {
   const source = `${elf.name} GNU hash table`;
   const reader = elfReader(restOfSegment(elf, address, 'GNU hash table'), source);
   const buckets = reader.u32();
@@ -211,7 +233,7 @@ function gnuHashCount(elf: ElfFile, address: number): number {
   for (let at = 0; at < table.byteLength; at += 4) {
     highest = Math.max(highest, view.getUint32(at, true));
   }
-  if (highest < firstSymbol) return firstSymbol;
+  if (highest < firstSymbol) return undefined;
   reader.skip((highest - firstSymbol) * 4); // to the last chain: the hashes lie in order of symbols
   let count = highest + 1;
   while ((reader.u32() & 1) === 0) count++;

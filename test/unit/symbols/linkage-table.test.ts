@@ -4,11 +4,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { fileOffset } from '../../../src/base/brand.ts';
+import { readDynamic } from '../../../src/symbols/dynamic.ts';
 import { functionBounds } from '../../../src/symbols/function-bounds.ts';
 import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
 import { skipUnless } from '../../harness/features.ts';
 import { systemFiles } from '../../harness/system-files.ts';
-import { compile, filtDemangler, openElf, run } from './fixtures.ts';
+import { compile, filtDemangler, openElf, run, withoutSectionHeaders } from './fixtures.ts';
 
 const SOURCE = `
 #include <stdlib.h>
@@ -32,6 +33,22 @@ const LAYOUTS: readonly (readonly string[])[] = [
   ['-O0', '-pie', '-fPIE', '-Wl,-z,now'],
   ['-O0', '-pie', '-fPIE', '-Wl,-z,lazy'],
   ['-O0', '-shared', '-fPIC'],
+];
+
+/** It exports nothing, as the address of none is taken: the GNU hash table knows no symbol. */
+const PLAIN_SOURCE = `
+#include <stdlib.h>
+#include <string.h>
+int main(int argc, char **argv) {
+  char *copy = strdup(argv[0]);
+  free(copy);
+  free(malloc(argc));
+}
+`;
+const PLAIN_LAYOUTS: readonly (readonly string[])[] = [
+  ['-O0', '-no-pie', '-Wl,--hash-style=gnu'],
+  ['-O0', '-no-pie', '-Wl,--hash-style=both'],
+  ['-O0', '-no-pie', '-Wl,--hash-style=gnu', '-Wl,-z,now'],
 ];
 
 /** Name → address, as objdump labels the entries. */
@@ -90,6 +107,17 @@ test('entries of every layout have the names that objdump gives them', (t) => {
     );
     assert.deepEqual(table.find('strdup'), []);
     assert.deepEqual(table.find('nothing@plt'), []);
+  }
+});
+
+test('entries of a program that exports nothing have names, with a table of sections or without', (t) => {
+  if (skipUnless(t, 'gcc', 'objdump')) return;
+  for (const options of PLAIN_LAYOUTS) {
+    const path = compile('plain.c', PLAIN_SOURCE, options);
+    assert.ok(compare(path) >= 3, options.join(' '));
+    // Without section headers the relocations tell how many symbols there are.
+    const symbols = readDynamic(withoutSectionHeaders(path))?.symbols.byteLength;
+    assert.equal(symbols, readDynamic(openElf(path))?.symbols.byteLength);
   }
 });
 
