@@ -13,7 +13,7 @@ import {
   followedAlone,
   followedProgram,
 } from './follow-support.ts';
-import { countOf, withFolder } from './real-support.ts';
+import { countOf, main, runPlain, withFolder } from './real-support.ts';
 
 const { program, library, probe } = followedProgram();
 
@@ -41,6 +41,16 @@ test('a script: its interpreter is what runs', () => {
     ]);
     assertCounted(ran);
   });
+});
+
+test('addresses have names though the program, and its child, ended long before they were read', () => {
+  const short = compileFixture({ sources: ['short-lived.c'], flags: ['-O1'] });
+  const definition = `take@${short} what=%di:symbol`;
+  const ran = runPlain(process.execPath, [main, 'trace', '-q', definition, '--', short]);
+  assert.equal(ran.status, 0, ran.err);
+  const names = Array.from(ran.out.matchAll(/what=(\S+)/g), ([, name]) => name);
+  assert.equal(names.length, 2, ran.out);
+  for (const name of names) assert.match(name ?? '', /^given\+0x0\/0x[0-9a-f]+$/);
 });
 
 test('a 32-bit program runs on unharmed, and that is said', () => {

@@ -22,6 +22,7 @@ import { SymbolTable } from '../../symbols/symbol-table.ts';
 import { tidOffset } from '../../symbols/thread-id.ts';
 import { DebugFiles, type FilePlace } from './debug-files.ts';
 import { waysToDeleted } from './deleted-files.ts';
+import { LastMappings } from './last-mappings.ts';
 import { isSameFile, leadsTo } from './same-file.ts';
 
 const log = debugLog('session');
@@ -107,6 +108,8 @@ export class MappedFile {
 
 /** Reads files once and answers the jump engine's questions about them. */
 export class FileCache implements TargetFiles {
+  /** What processes mapped last. */
+  readonly mappings: LastMappings = new LastMappings();
   readonly #files = new Map<string, { readonly file: MappedFile; readonly content: FileContent }>();
   readonly #debugFiles = new DebugFiles();
 

@@ -5,21 +5,26 @@ import { debugLog } from '../../base/debug.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { mapsIfReadable } from '../../engines/jump/spaces.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
+import { ownPid } from '../../sys/signals.ts';
 import { isFile, type FileCache } from './files.ts';
 
 const log = debugLog('session');
 
 /**
  * Names addresses as the kernel's `%pS` does: `malloc+0x10/0x1a2`.
- * @returns one for each address; undefined where no function is known there, or the process has ended.
+ * @returns one for each address; undefined where no function is known there, or the process has ended and what it mapped
+ * is not known.
  */
 export function symbolize(
   pid: Pid,
   addresses: readonly Address[],
   files: FileCache,
 ): (string | undefined)[] {
-  const maps = mapsIfReadable(pid);
-  return addresses.map((at) => nameAt(pid, at, maps, files));
+  const now = mapsIfReadable(pid);
+  const hasEnded = now.length === 0;
+  const maps = hasEnded ? files.mappings.of(pid) : now;
+  // Where it has ended its files are those that we can reach.
+  return addresses.map((at) => nameAt(hasEnded ? ownPid() : pid, at, maps, files));
 }
 
 function nameAt(

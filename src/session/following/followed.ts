@@ -63,6 +63,10 @@ export class FollowedTargets implements FollowedSession {
     };
   }
 
+  born(pid: Pid, parent: Pid): void {
+    this.#parts.engine.announced?.bear(pid, parent);
+  }
+
   started(pid: Pid): void {
     this.#parts.engine.announced?.listen(pid);
     this.#tell(pid);

@@ -37,6 +37,8 @@ export interface FollowedSession extends ExecSession, SpaceSession {
   workFor(pid: Pid, probes: readonly number[] | undefined): StartWork;
   /** A child that was forked keeps only some probes. @returns whether it has none left */
   keepOnly(pid: Pid, source: number, probes: readonly number[]): boolean;
+  /** A process was forked. */
+  born(pid: Pid, parent: Pid): void;
   /** A program has started up: who reads is to know of its events. */
   started(pid: Pid): void;
 }
@@ -221,6 +223,7 @@ export class Follower {
     switch (event.kind) {
       case 'born':
         this.#spaces.bear(event);
+        if (event.parent !== undefined) this.#session.born(pid, event.parent.pid);
         return;
       case 'waiting':
         this.#askOfChild(process);

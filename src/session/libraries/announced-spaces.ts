@@ -2,6 +2,7 @@
 
 import type { Pid } from '../../base/brand.ts';
 import { Announcements } from '../../events/announcements.ts';
+import { mapsIfReadable } from '../../engines/jump/spaces.ts';
 import { held } from '../../process/held.ts';
 import { withholdsRights } from '../../process/rights.ts';
 import type { ExecFunction } from '../../symbols/exec-functions.ts';
@@ -36,6 +37,7 @@ export class AnnouncedSpaces {
   sync(process: WalkedProcess): boolean {
     const space = this.#targets.spaceOf(process);
     space?.served.sync(process.maps);
+    if (space !== undefined) this.#files.mappings.note(process.pid, () => process.maps);
     return space !== undefined;
   }
 
@@ -43,6 +45,11 @@ export class AnnouncedSpaces {
   spacesOf(source: number): readonly Pid[] {
     const target = this.#targets.get(source);
     return target === undefined ? [] : [target.pid, ...target.jump.children()];
+  }
+
+  /** A process was forked that is held. */
+  bear(child: Pid, parent: Pid): void {
+    this.#files.mappings.inherit(child, parent);
   }
 
   /** A program that is led is a target for the sake of what it may load later. @returns whether it can tell of that */
@@ -57,6 +64,7 @@ export class AnnouncedSpaces {
   listen(pid: Pid): void {
     const target = this.#targets.of(pid);
     if (target !== undefined) announcementsOf(target)?.open();
+    this.#files.mappings.note(pid, () => mapsIfReadable(pid));
   }
 
   /**

@@ -57,6 +57,7 @@ export function addToSpace(
   const { target, pid, served } = space;
   // Read once: there may be hundreds of definitions.
   const maps = readProcessMaps(pid);
+  context.files.mappings.note(pid, () => maps);
   if (pid === target.pid && context.isInherited({ pid, maps })) {
     for (const { id } of additions) served.note(id, maps);
     return [];
