@@ -12,8 +12,9 @@ import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { StoppedProcess } from '../../process/stop.ts';
 import type { ControlBlock } from './block.ts';
 
-const COUNTER_BYTES = 2;
-const MOST = 0xffff;
+/** `short`, at an even offset, never below zero: what is not so is no counter (kernel/events/uprobes.c, update_ref_ctr). */
+export const COUNTER_BYTES = 2;
+const MOST = 0x7fff;
 
 /** Raises the counters of sites that have one and are not counted there yet. The caller writes the rows. */
 export function raiseCounters(
@@ -64,9 +65,9 @@ function changeCounter(
   if (mapping?.inode !== inode || !mapping.writable || mapping.shared) return false;
   const bytes = stopped.read(at, COUNTER_BYTES);
   const view = new DataView(bytes.buffer, bytes.byteOffset, COUNTER_BYTES);
-  const value = view.getUint16(0, true) + by;
+  const value = view.getInt16(0, true) + by;
   if (value < 0 || value > MOST) return false;
-  view.setUint16(0, value, true);
+  view.setInt16(0, value, true);
   stopped.write(at, bytes);
   return true;
 }

@@ -1,8 +1,10 @@
 /** What one target is asked for on behalf of a probe, and what became of it. */
 
-import { hex, type Address } from '../../base/brand.ts';
+import { hex, type Address, type FileOffset, type Pid } from '../../base/brand.ts';
 import { ensure } from '../../base/errors.ts';
+import { COUNTER_BYTES } from '../../engines/jump/counters.ts';
 import { UNMAPPED, type ConsumerRequest } from '../../engines/jump/prepare.ts';
+import { MemoryReader } from '../../engines/jump/spaces.ts';
 import { layoutOf } from '../../probe/program.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import { CONSUMER_CAPACITY } from '../options.ts';
@@ -28,6 +30,7 @@ export function requestsAt(
     const { address, file } = place;
     const plan = planOf(place);
     const counter = reference === undefined ? undefined : file.counterIn(maps, reference);
+    const noCounter = reference === undefined ? undefined : whyNoCounter(pid, reference, counter);
     const refuse = (reason: string): void => addition.refuse(pid, place, reason);
     const known = target.consumers.get(keyOf(addition, address));
     if (plan.kind === 'refused') refuse(plan.reason);
@@ -35,9 +38,10 @@ export function requestsAt(
       // A stub's counter behind the last one would lie in a ring.
       const limit = `a session can have ${CONSUMER_CAPACITY} places in one process`;
       refuse(`${limit}, removed ones included: begin another session`);
-    } else if (reference !== undefined && counter === undefined) {
-      const where = `the counter's offset ${hex(reference)} is in no writable data of the file`;
-      refuse(`${where}: leave (${hex(reference)}) away if the code behind it runs without`);
+    } else if (noCounter !== undefined) {
+      refuse(
+        `${noCounter}: leave (${hex(reference ?? 0)}) away if the code behind it runs without`,
+      );
     } else {
       const consumer = known ?? target.nextConsumer++;
       const at = { plan, address, file: file.identity, counter };
@@ -45,6 +49,21 @@ export function requestsAt(
     }
   }
   return requests;
+}
+
+/** @returns what keeps the kernel, and us, from taking a place of a file for a counter */
+function whyNoCounter(
+  pid: Pid,
+  reference: FileOffset,
+  counter: Address | undefined,
+): string | undefined {
+  const where = `the counter's offset ${hex(reference)}`;
+  if (reference % COUNTER_BYTES !== 0) return `${where} is odd, and a counter has two bytes`;
+  if (counter === undefined) return `${where} is in no writable data of the file`;
+  using reader = new MemoryReader(pid);
+  const bytes = reader.read(counter, COUNTER_BYTES);
+  const value = new DataView(bytes.buffer, bytes.byteOffset).getInt16(0, true);
+  return value < 0 ? `at ${where} is ${value}, and no counter is below zero` : undefined;
 }
 
 /** Notes what became of the consumers that a target was asked to add. */
