@@ -40,6 +40,27 @@ export function allLandingPads(elf: ElfFile): LandingPads {
   });
 }
 
+/** Bytes of a function, as addresses, whose exceptions land in it. */
+export interface CaughtRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The ranges of the function around `functionStart` whose exceptions it catches; none where its table can't be read. */
+export function caughtRanges(elf: ElfFile, functionStart: FileOffset): CaughtRange[] {
+  try {
+    const address = elf.loads.addressOf(functionStart);
+    const frame = address < 0 ? undefined : unwindTables(elf).find(address);
+    if (frame?.languageData === undefined) return [];
+    const sites = sitesOf(elf, frame, frame.languageData);
+    return sites.filter(({ pad }) => pad !== undefined);
+  } catch (error) {
+    // Who asks for landing pads is told: nothing is probed there then.
+    if (!(error instanceof TraplineError) || error.code !== 'bad-elf') throw error;
+    return [];
+  }
+}
+
 /** A damaged table is an answer here, "unknown", and not a reason to give the file up. */
 function orUnknown(read: () => LandingPads): LandingPads {
   try {
@@ -57,7 +78,8 @@ function collect(elf: ElfFile, frames: readonly FrameDescription[]): LandingPads
       return { kind: 'unknown', reason: `${elf.name}: an exception table is found at run time` };
     }
     if (frame.languageData === undefined) continue;
-    for (const address of padsOf(elf, frame, frame.languageData)) {
+    for (const { pad: address } of sitesOf(elf, frame, frame.languageData)) {
+      if (address === undefined) continue;
       const offset = elf.loads.offsetOf(address);
       if (offset < 0) {
         const reason = `${elf.name}: a landing pad at 0x${address.toString(16)} is not in the file`;
@@ -69,8 +91,12 @@ function collect(elf: ElfFile, frames: readonly FrameDescription[]): LandingPads
   return { kind: 'known', pads: [...pads].sort((a, b) => a - b).map((pad) => fileOffset(pad)) };
 }
 
-/** Addresses of the landing pads in one exception table. */
-function padsOf(elf: ElfFile, frame: FrameDescription, table: number): number[] {
+/** A row of an exception table: what is thrown in these bytes lands at an address, or passes. */
+interface CallSite extends CaughtRange {
+  readonly pad: number | undefined;
+}
+
+function sitesOf(elf: ElfFile, frame: FrameDescription, table: number): CallSite[] {
   const source = `${elf.name} exception table at 0x${table.toString(16)}`;
   const segment = elf.loads.segmentOf(table);
   const bytes =
@@ -88,13 +114,13 @@ function padsOf(elf: ElfFile, frame: FrameDescription, table: number): number[] 
   if (reader.u8() !== OMIT) reader.uleb();
   const siteEncoding = reader.u8();
   const end = Number(reader.uleb()) + reader.offset;
-  const pads: number[] = [];
+  const sites: CallSite[] = [];
   while (reader.offset < end) {
-    readLength(reader, siteEncoding);
-    readLength(reader, siteEncoding);
+    const start = frame.start + readLength(reader, siteEncoding);
+    const length = readLength(reader, siteEncoding);
     const pad = readLength(reader, siteEncoding);
     reader.uleb();
-    if (pad !== 0) pads.push(padBase + pad);
+    sites.push({ start, end: start + length, pad: pad === 0 ? undefined : padBase + pad });
   }
-  return pads;
+  return sites;
 }

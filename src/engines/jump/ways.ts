@@ -7,6 +7,7 @@ import { neverGoesOn, type Flow } from '../../x64/decode.ts';
 import type { Listing } from '../../x64/listing.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { isFiller, isNop, type CodePlace, type FileCode } from './file-code.ts';
+import { FaultHandlers } from './fault-handlers.ts';
 import type { KnownLanding, LandingProof } from './landing-proof.ts';
 import { JUMP_BYTES } from './patches.ts';
 
@@ -67,10 +68,12 @@ export type Judgement = Way | string;
 export class WayJudge {
   readonly #code: FileCode;
   readonly #proof: LandingProof;
+  readonly #faults: FaultHandlers;
 
   constructor(code: FileCode, proof: LandingProof) {
     this.#code = code;
     this.#proof = proof;
+    this.#faults = new FaultHandlers(code);
   }
 
   /** A place with the instructions of which the five bytes from it on have a part. */
@@ -105,7 +108,10 @@ export class WayJudge {
     // Near, but not at home: what can be moved a little can be moved to any place in reach.
     const near = address(at + 0x10_0000n);
     const relocated = relocate(this.bytes(offset, length), at, near);
-    const reason = relocated.kind === 'refused' ? relocated.reason : undefined;
+    const reason =
+      relocated.kind === 'refused'
+        ? relocated.reason
+        : this.#faults.whyStay(place, this.bytes(offset, length));
     moved.set(length, reason);
     return reason;
   }
