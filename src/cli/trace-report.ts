@@ -24,17 +24,23 @@ export function renderAttached(attached: Attached, paint: Painter = PLAIN): stri
   const { targets, probes } = attached;
   const places = new Set(probes.flatMap(({ sites }) => sites.map(placeOf))).size;
   const pids = new Set(probes.flatMap(({ sites }) => sites.map(({ pid }) => pid)));
-  const only = targets.length === 1 ? targets[0] : undefined;
-  const where =
-    only !== undefined
-      ? processName(only)
-      : pids.has(0)
-        ? 'every process'
-        : counted(pids.size, 'process');
+  const where = whereabouts(targets, pids);
   if (places === 0) return [notice(waitingFor(targets, where), paint)];
   const stops = attached.stops.stops > 0 ? `, ${renderStops(attached.stops)}` : '';
   const several = probes.flatMap((probe) => renderMatches(probe, paint));
   return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several];
+}
+
+/** @param pids of the probes' sites */
+function whereabouts(targets: readonly TargetInfo[], pids: ReadonlySet<number>): string {
+  const [only] = targets;
+  const isOne = only !== undefined && targets.length === 1;
+  if (targets.length > 0 && pids.size === 1 && pids.has(0)) {
+    const who = isOne ? `${processName(only)} has` : `the ${targets.length} processes have`;
+    return `what ${who} not mapped yet`;
+  }
+  if (isOne) return processName(only);
+  return pids.has(0) ? 'every process' : counted(pids.size, 'process');
 }
 
 function waitingFor({ length }: readonly TargetInfo[], where: string): string {

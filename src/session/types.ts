@@ -70,7 +70,7 @@ export interface SpawnOptions extends SessionOptions {
 
 /** One place that was made a probe in one target. */
 export interface ProbedSite {
-  /** 0 for every process: `all` with the kernel engine. */
+  /** 0 for every process: with the kernel engine `all`, and a file that no target maps yet. */
   readonly pid: number;
   readonly event: string;
   /** The function's name as people read it, with an offset: `zfree`, `ns::f(int)+0x8`; else the file offset. */

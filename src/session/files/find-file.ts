@@ -54,6 +54,16 @@ export function findFile(name: string, places: SearchPlaces = usualPlaces()): st
   });
 }
 
+/** As {@link findFile}; undefined where no program and no library is called so. */
+export function findIfThere(name: string): string | undefined {
+  try {
+    return findFile(name);
+  } catch (error) {
+    if (!(error instanceof TraplineError) || error.code !== 'no-file') throw error;
+    return undefined;
+  }
+}
+
 function foldersOf(list: string | undefined): string[] {
   return (list ?? '').split(delimiter).filter((folder) => folder !== '');
 }

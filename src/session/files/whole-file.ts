@@ -2,7 +2,7 @@
 
 import { closeSync, constants, openSync } from 'node:fs';
 
-import { address, type Address } from '../../base/brand.ts';
+import { address, type Address, type Pid } from '../../base/brand.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
 import { pageDown } from '../../base/page.ts';
 import { asMapping, findMapping, readMaps, type MemoryMapping } from '../../process/maps.ts';
@@ -13,11 +13,13 @@ import type { FileCache } from './files.ts';
 
 /**
  * The mappings that a process would have that loaded a file where its own addresses say.
+ * @param path for us
+ * @param pid a process that sees the file
  * @throws TraplineError `no-file`, `bad-elf`, `unsupported`.
  */
-export function mappingsOf(path: string, files: FileCache): MemoryMapping[] {
+export function mappingsOf(path: string, files: FileCache, pid: Pid = ownPid()): MemoryMapping[] {
   const first = identify(path);
-  const { elf } = files.open(ownPid(), first);
+  const { elf } = files.open(pid, first);
   return elf.executableSegments().map((segment) => ({
     ...first,
     executable: true,

@@ -1,9 +1,8 @@
 /** Probes whose file no target maps yet. */
 
-import { TraplineError } from '../../base/errors.ts';
 import { ownPid } from '../../sys/signals.ts';
 import type { FileCache } from '../files/files.ts';
-import { findFile } from '../files/find-file.ts';
+import { findIfThere } from '../files/find-file.ts';
 import { planPlaces } from './plans.ts';
 import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
 import { modelOf } from '../files/whole-file.ts';
@@ -17,13 +16,8 @@ import { modelOf } from '../files/whole-file.ts';
 export function expectInFile(addition: ProbeAddition, files: FileCache): boolean {
   const { location } = addition.definition;
   if (!('file' in location)) return false;
-  let path: string;
-  try {
-    path = findFile(location.file);
-  } catch (error) {
-    if (!(error instanceof TraplineError) || error.code !== 'no-file') throw error;
-    return false;
-  }
+  const path = findIfThere(location.file);
+  if (path === undefined) return false;
   const places = addition.expect(ownPid(), modelOf(path, files).maps);
   const planOf = planPlaces(places);
   for (const place of places) {

@@ -114,6 +114,18 @@ test('a single function is one line', () => {
   ]);
 });
 
+test('a probe in a file that no target maps yet says so', () => {
+  const probes = [{ ...one, sites: [{ ...site, pid: 0, method: 'uprobe' as const }] }]; // the literal
+  const quiet = { ...bill, stops: 0 };
+  assert.deepEqual(renderAttached({ targets: [target], probes, stops: quiet }), [
+    'trapline: 1 probe in what zsh (12) has not mapped yet',
+  ]);
+  const targets = [target, { ...target, pid: 13 }];
+  assert.deepEqual(renderAttached({ targets, probes, stops: quiet }), [
+    'trapline: 1 probe in what the 2 processes have not mapped yet',
+  ]);
+});
+
 function refuse(name: string, reason: string): AddedProbe['refused'][number] {
   return { pid: 12, name, file: '/bin/zsh', reason };
 }
