@@ -202,7 +202,7 @@ test('what the kernel can not have is refused in words', async (t) => {
     [['-p', pid, 'red_zone_middle@self-check'], 1, /below the stack pointer/],
     [['-p', pid, 'work_step@self-check a=%zz'], 2, /Invalid register name\n.*\n *\^/],
     [['-p', pid, '--perf-map', PROBE], 2, /perf-map/],
-    [['--all', 'f@/no/such/file'], 1, /\/no\/such\/file can't be probed/],
+    [['--all', 'f@/no/such/file'], 1, /Failed to find the given file\n.*\n {4}\^/],
   ];
   await leavingKernelClean(target, 'kernel', async () => {
     for (const [words, expected, text] of cases) {

@@ -94,6 +94,33 @@ test('the file that the process sees by that path, not the one that we see', asy
   assert.equal(status, 0, err);
 });
 
+for (const engine of ENGINES) {
+  test(`${engine}: what is wrong with a file is shown at its name, or at the offset`, async (t) => {
+    if (skipEngine(t, engine)) return;
+    using library = new OwnFixture(EARLY);
+    const { path } = library;
+    const cases: readonly (readonly [string, string, string, string])[] = [
+      ['p:g/e /usr:0x1000 %di', 'Not a regular file', '/usr:', '/usr is a folder'],
+      ['/dev/null:0x1000', 'Not a regular file', '/dev', '/dev/null is a device'],
+      ['p:g/e /no/such:0x10', 'Failed to find the given file', '/no', 'there is no /no/such'],
+      ["f@'/no such'", 'Failed to find the given file', '/no', 'there is no /no such'],
+      [`${path}:0x999999`, 'the offset 0x999999 of ', '0x999999', 'within the code'],
+    ];
+    await using target = await waitingShell('');
+    for (const selection of [['--all'], ['-p', String(target.pid)]]) {
+      for (const [probe, what, under, why] of cases) {
+        const { status, err } = await run('trace', '--engine', engine, ...selection, probe);
+        const [message = '', text = '', caret = '', hint = ''] = err.split('\n');
+        assert.equal(status, 1, err);
+        assert.ok(message.startsWith(`trapline: ${what}`), err);
+        assert.equal(text, `  ${probe}`);
+        assert.equal(caret, `${' '.repeat(2 + probe.lastIndexOf(under))}^`, err);
+        assert.ok(hint.includes(why), err);
+      }
+    }
+  });
+}
+
 test('what is not in a file that nobody maps yet is refused', async (t) => {
   if (skipUnless(t, 'root', 'tracefs')) return;
   using library = new OwnFixture(EARLY);

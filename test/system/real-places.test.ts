@@ -199,7 +199,7 @@ test('--all finds every process that maps the file, and never ourselves', async 
 test('--all of a file that nobody maps', async () => {
   const { status, err } = await run('trace', '--all', 'main@/no/such/file');
   assert.notEqual(status, 0);
-  assert.match(err, /can't be probed: ENOENT/);
+  assert.match(err, /Failed to find the given file\n  main@\/no\/such\/file\n {7}\^\n/);
 });
 
 test('--perf-map names the stubs while they are there', async () => {

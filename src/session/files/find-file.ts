@@ -46,7 +46,7 @@ export function findFile(name: string, places: SearchPlaces = usualPlaces()): st
   const program = places.programs.map((folder) => join(folder, name)).find(isExecutable);
   const found = program ?? findLibrary(name, places.libraries);
   if (found !== undefined) return found;
-  if (isFile(name)) return name;
+  if (isFileAt(name)) return name;
   throw new TraplineError({
     code: 'no-file',
     message: `no program and no library is called '${name}'`,
@@ -69,7 +69,7 @@ function foldersOf(list: string | undefined): string[] {
 }
 
 function findLibrary(name: string, folders: readonly string[]): string | undefined {
-  const whole = folders.map((folder) => join(folder, name)).find(isFile);
+  const whole = folders.map((folder) => join(folder, name)).find(isFileAt);
   if (whole !== undefined) return whole;
   for (const folder of folders) {
     const versions = namesIn(folder).filter((file) => file.startsWith(`${name}.so`));
@@ -77,7 +77,7 @@ function findLibrary(name: string, folders: readonly string[]): string | undefin
     const [best] = versions.toSorted(
       (one, other) => one.length - other.length || (one < other ? -1 : 1),
     );
-    if (best !== undefined && isFile(join(folder, best))) return join(folder, best);
+    if (best !== undefined && isFileAt(join(folder, best))) return join(folder, best);
   }
   return undefined;
 }
@@ -118,7 +118,8 @@ function namesIn(folder: string): string[] {
   }
 }
 
-function isFile(path: string): boolean {
+/** Whether a path leads us to a regular file. */
+export function isFileAt(path: string): boolean {
   try {
     return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
   } catch {
@@ -127,7 +128,7 @@ function isFile(path: string): boolean {
 }
 
 function isExecutable(path: string): boolean {
-  if (!isFile(path)) return false;
+  if (!isFileAt(path)) return false;
   try {
     accessSync(path, constants.X_OK);
     return true;

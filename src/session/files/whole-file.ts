@@ -1,6 +1,6 @@
 /** A file without a process: as if it were mapped, so that what is said of it is resolved in the same way. */
 
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, statSync, type Stats } from 'node:fs';
 
 import { address, type Address, type Pid } from '../../base/brand.ts';
 import { messageOf, TraplineError } from '../../base/errors.ts';
@@ -70,10 +70,10 @@ export function modelOf(path: string, files: FileCache): ModelOfFile {
 function identify(path: string): MemoryMapping {
   const fd = open(path);
   try {
-    if (identifyFile(fd).bytes === 0) throw notThere(path, 'it is empty');
+    if (identifyFile(fd).bytes === 0) throw unfit(path, 'it is empty');
     using probe = mapMemory(1, { fd, protection: Protection.read });
     const mapping = findMapping(readMaps(ownPid()), probe.address);
-    if (mapping === undefined) throw notThere(path, 'it can not be mapped');
+    if (mapping === undefined) throw unfit(path, 'it can not be mapped');
     return mapping;
   } finally {
     closeSync(fd);
@@ -82,12 +82,28 @@ function identify(path: string): MemoryMapping {
 
 function open(path: string): number {
   try {
+    // Asked first: opening something else than a file could wait for ever, or do something.
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found === undefined) throw refused('Failed to find the given file', `there is no ${path}`);
+    if (!found.isFile()) {
+      throw refused('Not a regular file', `${path} is ${kindOf(found)}`);
+    }
     return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw notThere(path, messageOf(error));
+    throw error instanceof TraplineError ? error : unfit(path, messageOf(error));
   }
 }
 
-function notThere(path: string, why: string): TraplineError {
+function kindOf(found: Stats): string {
+  if (found.isDirectory()) return 'a folder';
+  return found.isFIFO() ? 'a pipe' : found.isSocket() ? 'a socket' : 'a device';
+}
+
+/** In the kernel's words, and what they say of this file. */
+function refused(message: string, hint: string): TraplineError {
+  return new TraplineError({ code: 'no-file', message, hint });
+}
+
+function unfit(path: string, why: string): TraplineError {
   return new TraplineError({ code: 'no-file', message: `${path} can't be probed: ${why}` });
 }

@@ -3,6 +3,7 @@
 import { ownPid } from '../../sys/signals.ts';
 import type { FileCache } from '../files/files.ts';
 import { findIfThere } from '../files/find-file.ts';
+import { aboutFile } from './about-file.ts';
 import { planPlaces } from './plans.ts';
 import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
 import { modelOf } from '../files/whole-file.ts';
@@ -18,7 +19,8 @@ export function expectInFile(addition: ProbeAddition, files: FileCache): boolean
   if (!('file' in location)) return false;
   const path = findIfThere(location.file);
   if (path === undefined) return false;
-  const places = addition.expect(ownPid(), modelOf(path, files).maps);
+  const { maps } = aboutFile(addition.definition, () => modelOf(path, files));
+  const places = addition.expect(ownPid(), maps);
   const planOf = planPlaces(places);
   for (const place of places) {
     const plan = planOf(place);

@@ -1,6 +1,6 @@
 /** Where the kernel engine puts a probe: at places of files, whoever maps them. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 
 import { address, type FileOffset, type Pid } from '../../base/brand.ts';
@@ -10,9 +10,10 @@ import type { MemoryMapping } from '../../process/maps.ts';
 import { visibleTask } from '../../process/tasks.ts';
 import { ownPid } from '../../sys/signals.ts';
 import type { FileCache, MappedFile } from '../files/files.ts';
-import { findIfThere } from '../files/find-file.ts';
+import { findIfThere, isFileAt } from '../files/find-file.ts';
 import { mappingsOf } from '../files/whole-file.ts';
 import { mappingMatcher } from '../targets/selection.ts';
+import { aboutFile } from './about-file.ts';
 import type { PlaceRegistry, ResolvedPlace } from './place-registry.ts';
 import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probing.ts';
 
@@ -91,7 +92,8 @@ export class KernelPlaces {
     if (path === undefined) return undefined;
     const theirs = pids
       .map((pid) => ({ pid, path: `/proc/${visibleTask(pid)}/root${resolve(path)}` }))
-      .filter((way) => existsSync(way.path));
+      .filter((way) => isFileAt(way.path))
+      .map((way) => (isSame(way.path, path) ? { ...way, path } : way));
     const ways = theirs.length > 0 ? theirs : [{ pid: ownPid(), path }];
     return gather(this.#at(addition, ways, new Set()));
   }
@@ -99,7 +101,7 @@ export class KernelPlaces {
   /** In files that paths lead to, each once. */
   #at(addition: ProbeAddition, ways: readonly FileWay[], known: Set<string>): FoundPlaces[] {
     return ways.flatMap(({ pid, path }) => {
-      const maps = mappingsOf(path, this.#files, pid);
+      const maps = aboutFile(addition.definition, () => mappingsOf(path, this.#files, pid));
       const keys = maps.map(keyOf);
       if (keys.every((key) => known.has(key))) return [];
       for (const key of keys) known.add(key);
@@ -128,6 +130,14 @@ export function refuseNop(file: MappedFile, offset: FileOffset): string | undefi
     .some(({ offset: start, size }) => offset > start && offset < start + size);
   if (!isInside && file.symbols.at(offset)?.offset === offset) return undefined;
   return 'the kernel would make a call of this nop of five bytes, which writes below the stack pointer, where the function may keep data (the red zone)';
+}
+
+/** Whether two paths lead to the same file. */
+function isSame(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((path) =>
+    statSync(path, { bigint: true, throwIfNoEntry: false }),
+  );
+  return a !== undefined && a.ino === b?.ino && a.dev === b.dev;
 }
 
 function keyOf({ device, inode }: MemoryMapping): string {

@@ -6,6 +6,7 @@ import type { Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { readProcessMaps } from '../../engines/jump/spaces.ts';
 import type { ProbeDefinition } from '../../probe/definition.ts';
+import { placeColumns } from '../../probe/place-columns.ts';
 import { readTaskStatus } from '../../process/tasks.ts';
 
 /** The most names of files that an error lists. */
@@ -21,7 +22,7 @@ export function notMapped(
   untold?: string,
 ): TraplineError {
   const file = 'file' in location ? location.file : text;
-  const position = { text, column: Math.max(0, text.lastIndexOf(file)) };
+  const position = { text, column: placeColumns(text).file };
   if (pids.length === 0) {
     return new TraplineError({
       code: 'no-file',

@@ -14,7 +14,13 @@ import { ProbeEvents } from './probe-events.ts';
 import type { ConsumerHandle, WantedProbe } from '../protocol.ts';
 import { filtersOf, refuseLater } from './requested.ts';
 import { groupReasons } from './refusals.ts';
-import { filesMeant, namePlaces, notShown, type UnresolvedPlace } from './resolve.ts';
+import {
+  filesMeant,
+  namePlaces,
+  notShown,
+  type NamedPlace,
+  type UnresolvedPlace,
+} from './resolve.ts';
 import type { AddedProbe, ProbedSite, RefusedSite } from '../types.ts';
 
 /** What an engine knows of a consumer that is in. */
@@ -97,9 +103,14 @@ export class ProbeAddition {
    * @throws TraplineError as {@link resolve}.
    */
   expect(pid: Pid, maps: readonly MemoryMapping[]): readonly ResolvedPlace[] {
-    if (this.register(pid, maps).length === 0) return [];
+    const files = this.register(pid, maps);
+    if (files.length === 0) return [];
     const places = this.#registry.placesIn(pid, maps).get(this) ?? [];
-    this.#expected = places.length;
+    this.#expected = this.#compare(
+      EVERY_PROCESS,
+      this.#registry.placesOf(this, files, pid),
+      places,
+    );
     return places;
   }
 
@@ -162,10 +173,15 @@ export class ProbeAddition {
    */
   locate(pid: Pid, files: readonly MappedFile[], found: readonly ResolvedPlace[]): void {
     this.#isMapped = true;
-    const named = this.#registry.placesOf(this, files, pid);
+    this.#compare(pid, this.#registry.placesOf(this, files, pid), found);
+  }
+
+  /** Refuses what is not among the places that were found. @returns how many places there are */
+  #compare(pid: number, named: readonly NamedPlace[], found: readonly ResolvedPlace[]): number {
     for (const place of notShown(this.definition, named, found)) {
       this.refuse(pid, place, place.reason);
     }
+    return named.length;
   }
 
   /** What is to be done at its places. @param tids tasks whose hits act; all if undefined */

@@ -4,6 +4,7 @@ import { fileOffset, hex, type Address, type FileOffset, type Pid } from '../../
 import { TraplineError } from '../../base/errors.ts';
 import { compileGlob } from '../../base/glob.ts';
 import type { ProbeDefinition } from '../../probe/definition.ts';
+import { placeColumns } from '../../probe/place-columns.ts';
 import type { FunctionLocation, ProbeLocation } from '../../probe/location.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
 import type { FunctionSymbol } from '../../symbols/function-symbol.ts';
@@ -89,7 +90,7 @@ export function namePlaces(
  * @throws TraplineError `refused` for an offset.
  */
 export function notShown(
-  { location }: ProbeDefinition,
+  { location, text }: ProbeDefinition,
   named: readonly NamedPlace[],
   found: readonly NamedPlace[],
 ): UnresolvedPlace[] {
@@ -101,15 +102,16 @@ export function notShown(
   }
   const missing = named.filter(({ file, offset }) => shown.get(file)?.has(offset) !== true);
   const [first] = missing;
-  if (first !== undefined && location.kind !== 'function') throw notExecutable(first);
+  if (first !== undefined && location.kind !== 'function') throw notExecutable(first, text);
   return missing.map(({ file, name }) => ({ file, name, reason: 'it is not mapped executable' }));
 }
 
-function notExecutable({ file, offset }: NamedPlace): TraplineError {
+function notExecutable({ file, offset }: NamedPlace, text: string): TraplineError {
   return new TraplineError({
     code: 'refused',
     message: `the offset ${hex(offset)} of ${file.path} is not mapped executable`,
     hint: 'It has to be a file offset (not an address) within the code: `readelf -lW FILE` shows where that is.',
+    position: { text, column: placeColumns(text).offset },
   });
 }
 

@@ -21,6 +21,7 @@ import { ownPid } from '../../sys/signals.ts';
 import type { FileCache, MappedFile } from '../files/files.ts';
 import { findFile } from '../files/find-file.ts';
 import { hitMeter, machineFeatures } from '../own-machine.ts';
+import { aboutFile } from '../probes/about-file.ts';
 import { planPlaces } from '../probes/plans.ts';
 import { PlaceRegistry, type ResolvedPlace } from '../probes/place-registry.ts';
 import { filesMeant, namePlaces, notShown, type UnresolvedPlace } from '../probes/resolve.ts';
@@ -97,7 +98,8 @@ function viewOf(pid: Pid): View {
 }
 
 /** The file alone, at addresses that a process might have. */
-function viewOfFile({ location, text }: ProbeDefinition, files: FileCache): View {
+function viewOfFile(definition: ProbeDefinition, files: FileCache): View {
+  const { location, text } = definition;
   if (location.kind === 'address') return viewOf(brandPid(location.pid));
   if (location.kind === 'inode') {
     throw new TraplineError({
@@ -106,7 +108,8 @@ function viewOfFile({ location, text }: ProbeDefinition, files: FileCache): View
       hint: 'Say with -p which process maps it.',
     });
   }
-  const { maps, base } = modelOf(findFile(location.file), files);
+  const { file } = location;
+  const { maps, base } = aboutFile(definition, () => modelOf(findFile(file), files));
   return { pid: ownPid(), maps, block: ControlBlock.empty(), base };
 }
 

@@ -1,0 +1,24 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { placeColumns } from '../../../src/probe/place-columns.ts';
+
+test('where the file and the offset stand in a definition', () => {
+  const cases: readonly (readonly [string, string, string])[] = [
+    ['zfree@/bin/zsh %di', '/bin', '/bin'],
+    ['zfree+0x8@/bin/zsh', '/bin', '0x8'],
+    ["f@'/no such'", '/no', '/no'],
+    ['memcpy@GLIBC_2.14@libc.so.6', 'libc', 'libc'],
+    ['/bin/zsh:0x1000(0x20)', '/bin', '0x1000'],
+    ['p:g/e /a:b@c:0x10 %di', '/a:b', '0x10'],
+    ['  1234:0x55d0', '1234', '0x55d0'],
+    ['fe:01:77:0x55d0', 'fe:', '0x55d0'],
+  ];
+  for (const [text, file, offset] of cases) {
+    assert.deepEqual(
+      placeColumns(text),
+      { file: text.indexOf(file), offset: text.indexOf(offset) },
+      text,
+    );
+  }
+});
