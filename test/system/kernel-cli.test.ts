@@ -316,8 +316,14 @@ test('whoever is not root is told what is needed', async (t) => {
   const words = [...nobody, process.execPath, MAIN, 'trace', '--engine', 'kernel', '--all', PROBE];
   const { status, stderr } = spawnSync('setpriv', words, { encoding: 'utf8', timeout: 60_000 });
   assert.equal(status, 1, stderr);
-  assert.match(stderr, /may not write .*uprobe_events|needs tracefs/);
+  assert.match(stderr, /may not write .*uprobe_events: tracefs is there, and not for this user/);
   assert.match(stderr, /sudo/);
+  assert.doesNotMatch(stderr, /mount/i);
+  const doctor = spawnSync('setpriv', [...nobody, process.execPath, MAIN, 'doctor'], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  assert.match(doctor.stdout, /kernel engine .*: tracefs is there, and not for this user to write/);
 });
 
 test('a session that can not begin leaves nothing', async (t) => {

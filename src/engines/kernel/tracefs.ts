@@ -33,21 +33,45 @@ export interface LoggedError {
   readonly column: number;
 }
 
-/** Where tracefs is mounted; undefined where it isn't, or has no uprobes. */
-function findTracefs(): string | undefined {
-  return MOUNT_POINTS.find((folder) => existsSync(join(folder, 'uprobe_events')));
+/** What we may do with a tracefs: define probes, see those that there are, or not even look into its folder. */
+export type TracefsAccess = 'writable' | 'readable' | 'closed';
+
+/** Where tracefs is. */
+export interface FoundTracefs {
+  readonly folder: string;
+  readonly access: TracefsAccess;
+}
+
+/** Looks for tracefs; undefined where it isn't mounted, or has no uprobes. */
+export function findTracefs(): FoundTracefs | undefined {
+  const seen = MOUNT_POINTS.find((folder) => existsSync(join(folder, 'uprobe_events')));
+  if (seen !== undefined) return { folder: seen, access: accessOf(join(seen, 'uprobe_events')) };
+  // The kernel mounts it for root alone (mode 0700): the table of mounts tells others that it is there.
+  const mounts = readText('/proc/self/mounts').split('\n');
+  const folder = MOUNT_POINTS.find(
+    (point) => mounts.some((line) => line.split(' ')[1] === point) && !may(point, constants.X_OK),
+  );
+  return folder === undefined ? undefined : { folder, access: 'closed' };
+}
+
+function accessOf(events: string): TracefsAccess {
+  if (may(events, constants.W_OK)) return 'writable';
+  return may(events, constants.R_OK) ? 'readable' : 'closed';
+}
+
+function may(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Where tracefs is, if we may change it; undefined if not. */
 export function usableTracefs(): string | undefined {
-  const folder = findTracefs();
-  if (folder === undefined) return undefined;
-  try {
-    accessSync(join(folder, 'uprobe_events'), constants.W_OK);
-    return folder;
-  } catch {
-    return undefined; // for root only
-  }
+  const found = findTracefs();
+  return found?.access === 'writable' ? found.folder : undefined;
 }
 
 /**
@@ -56,18 +80,19 @@ export function usableTracefs(): string | undefined {
  * @throws TraplineError `unsupported` where it isn't, `not-permitted` where it is not for us.
  */
 export function requireTracefs(pidNamespace: string): string {
-  const folder = findTracefs();
-  if (folder === undefined) {
+  const found = findTracefs();
+  if (found === undefined) {
     throw new TraplineError({
       code: 'unsupported',
       message: 'the kernel engine needs tracefs with uprobes, and there is none',
       hint: `${MOUNT_HINT} (a kernel with CONFIG_UPROBE_EVENTS; in a container it must be passed in).`,
     });
   }
-  if (usableTracefs() === undefined) {
+  const { folder, access } = found;
+  if (access !== 'writable') {
     throw new TraplineError({
       code: 'not-permitted',
-      message: `the kernel engine may not write ${folder}/uprobe_events`,
+      message: `the kernel engine may not write ${folder}/uprobe_events: tracefs is there, and not for this user`,
       hint: 'It is for root: use sudo; or do without: --engine jump needs no privilege.',
     });
   }

@@ -11,6 +11,7 @@ import {
 import { arch, release } from 'node:os';
 
 import { messageOf } from '../../base/errors.ts';
+import { findTracefs, type TracefsAccess } from '../../engines/kernel/tracefs.ts';
 import { currentClockSource } from '../../sys/clock.ts';
 import { processorFlags } from '../../sys/processor.ts';
 import { readDistribution, type Distribution } from '../files/debug-advice.ts';
@@ -40,7 +41,7 @@ export interface SystemFacts {
   readonly selinuxEnforces: boolean;
   /** Why koffi can't be loaded, if so. */
   readonly foreignCalls: string | undefined;
-  readonly tracefs: 'writable' | 'readable' | 'closed' | 'absent';
+  readonly tracefs: TracefsAccess | 'absent';
   /** Lines of `uprobe_events`. */
   readonly kernelProbes: readonly string[];
   readonly fuse: 'usable' | 'closed' | 'absent';
@@ -50,16 +51,13 @@ export interface SystemFacts {
   readonly distribution: Distribution | undefined;
 }
 
-const TRACEFS = ['/sys/kernel/tracing', '/sys/kernel/debug/tracing'];
 /** uapi/linux/auxvec.h. */
 const AT_HWCAP2 = 26n;
 
 /** Reads everything, as it is now. */
 export async function readFacts(): Promise<SystemFacts> {
   const status = textOf('/proc/self/status') ?? '';
-  const events = TRACEFS.map((folder) => `${folder}/uprobe_events`).find((path) =>
-    existsSync(path),
-  );
+  const tracefs = findTracefs();
   return {
     architecture: arch(),
     kernel: release(),
@@ -76,8 +74,8 @@ export async function readFacts(): Promise<SystemFacts> {
     container: containerHints(),
     selinuxEnforces: textOf('/sys/fs/selinux/enforce') === '1',
     foreignCalls: await tryForeignCalls(),
-    tracefs: events === undefined ? 'absent' : accessOf(events),
-    kernelProbes: (events === undefined ? undefined : textOf(events))?.split('\n') ?? [],
+    tracefs: tracefs?.access ?? 'absent',
+    kernelProbes: (tracefs && textOf(`${tracefs.folder}/uprobe_events`))?.split('\n') ?? [],
     fuse: fuseState(),
     perfParanoid: numberOf('/proc/sys/kernel/perf_event_paranoid'),
     debugFolders: [`${DEBUG_FOLDER}/.build-id`, ...debuginfodCaches()].filter(holdsSomething),
@@ -107,11 +105,6 @@ function containerHints(): string[] {
   const words = /docker|kubepods|containerd|lxc|libpod/.exec(textOf('/proc/1/cgroup') ?? '');
   const named = process.env['container'];
   return [...files, ...(words?.slice(0, 1) ?? []), ...(named === undefined ? [] : [named])];
-}
-
-function accessOf(path: string): 'writable' | 'readable' | 'closed' {
-  if (may(path, constants.W_OK)) return 'writable';
-  return may(path, constants.R_OK) ? 'readable' : 'closed';
 }
 
 function fuseState(): SystemFacts['fuse'] {

@@ -255,7 +255,7 @@ function judgeTracefs({ tracefs, pidNamespace }: SystemFacts): Finding {
       return {
         topic,
         state,
-        found: '--engine kernel can not be used: tracefs is not for this user to write',
+        found: '--engine kernel can not be used: tracefs is there, and not for this user to write',
         advice: root,
       };
     case 'writable':
