@@ -219,8 +219,8 @@ export class KernelEngine implements SessionEngine {
         refuse(one, `a session can have ${CONSUMER_CAPACITY} places, removed ones included`);
       } else {
         const consumer = this.#nextConsumer++;
-        const { reference } = addition.definition;
-        const where = { path: file.way, offset, reference, kind: standInFor(code) };
+        const { reference, text } = addition.definition;
+        const where = { path: file.way, offset, reference, text, kind: standInFor(code) };
         requests.set({ ...where, program, probe: addition.id, consumer }, one);
       }
     }

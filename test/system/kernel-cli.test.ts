@@ -196,12 +196,17 @@ test('what the kernel can not have is refused in words', async (t) => {
   using fixture = new OwnFixture({ sources: ['self-check.c'] });
   await using target = await started(fixture.path, true);
   const pid = String(target.pid);
+  const arrays = Array.from({ length: 6 }, () => '+0(%di):u64[64]').join(' ');
+  // The kernel takes six, and eight bytes of ours are too many: the caret is under the last.
+  const tooBig = /Event too big .*\n {4}leaf@self-check .*\n {100}\^\n {4}8 bytes .* Trapline's own/;
   const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
     [['-p', pid, 'work_stap@self-check'], 1, /work_step/],
     [['-p', pid, 'work_step+1@self-check'], 1, /not the start of an instruction|outside/],
     [['-p', pid, 'red_zone_middle@self-check'], 1, /below the stack pointer/],
     [['-p', pid, 'work_step@self-check a=%zz'], 2, /Invalid register name\n.*\n *\^/],
     [['-p', pid, '--perf-map', PROBE], 2, /perf-map/],
+    [['-p', pid, `${PROBE} ${'%di '.repeat(125)}`], 1, /Trapline needs 2 of them for itself/],
+    [['-p', pid, `leaf@self-check ${arrays}`], 1, tooBig],
     [['--all', 'f@/no/such/file'], 1, /Failed to find the given file\n.*\n {4}\^/],
   ];
   await leavingKernelClean(target, 'kernel', async () => {

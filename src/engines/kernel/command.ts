@@ -22,6 +22,8 @@ export interface EventPlan {
    * filter looks at is: the kernel filters by fields of the event.
    */
   readonly fetched: readonly ProgramArgument[];
+  /** Those of them that nobody asked for: pointers on the way to others. */
+  readonly own: readonly ProgramArgument[];
   /** By argument, the pointers on the way to it. */
   readonly guards: ReadonlyMap<string, readonly Guard[]>;
 }
@@ -67,7 +69,8 @@ export function planEvent(program: Program): EventPlan {
   const guards = new Map(
     [...given, ...fetched.values()].map(({ name, fetch }) => [name, plan.guard(fetch)] as const),
   );
-  return { program, site, comm, fetched: [...fetched.values(), ...plan.fetched], guards };
+  const own = plan.fetched;
+  return { program, site, comm, fetched: [...fetched.values(), ...own], own, guards };
 }
 
 /** What is added to addresses on the way to a value (fetch_insn.offset, an int). */
@@ -76,7 +79,7 @@ function offsetsOf(fetch: Fetch): bigint[] {
 }
 
 /** Why the kernel can't have a program; undefined where it can. */
-export function refusePlan({ program, fetched }: EventPlan): string | undefined {
+export function refusePlan({ program, comm, fetched, own }: EventPlan): string | undefined {
   const values = program.filter === undefined ? [] : valuesOf(program.filter);
   if (values.some((value) => value.kind === 'argument' && value.argument.fetch.kind === 'text')) {
     return 'the kernel can not filter by a constant text';
@@ -87,9 +90,14 @@ export function refusePlan({ program, fetched }: EventPlan): string | undefined 
   if (far !== undefined) {
     return `the kernel keeps 32 bits of the offset of a dereference, and would read ${far.name} from elsewhere`;
   }
-  const most = MAX_ARGUMENTS - 2;
-  if (fetched.length <= most) return undefined;
-  return `the kernel has room for ${most} arguments, those between included that pointers lead through; these are ${fetched.length}`;
+  // Which place it was, and whose task.
+  const ours = comm === undefined ? 1 : 2;
+  if (ours + fetched.length <= MAX_ARGUMENTS) return undefined;
+  const pointers = own.length === 0 ? '' : `, and ${own.length} are pointers on the way to them`;
+  return (
+    `the kernel has room for ${MAX_ARGUMENTS} arguments of an event, and Trapline needs ${ours} of them for itself ` +
+    `(which place it was, the task's name): these are ${fetched.length - own.length}${pointers}`
+  );
 }
 
 /** A place of a file, as a command names it. */

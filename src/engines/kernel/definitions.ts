@@ -7,6 +7,7 @@ import { TraplineError } from '../../base/errors.ts';
 import { printCommand, printEventFilter, type EventPlan } from './command.ts';
 import { parseFormat, type KernelFormat } from './format.ts';
 import type { TracingInstance } from './instance.ts';
+import { refusedCommand } from './refusal.ts';
 import { attempt, lastError, NOT_SUPPORTED, writeCommand } from './tracefs.ts';
 
 /** A place as it is defined. */
@@ -16,6 +17,8 @@ export interface DefinedPlace {
   readonly offset: FileOffset;
   /** Of the counter in the file that is to be raised meanwhile. */
   readonly reference: FileOffset | undefined;
+  /** The definition as it was written, for messages; none for a place of our own. */
+  readonly text?: string;
 }
 
 /** A place of an event with its number, by which records tell it from the event's others. */
@@ -49,7 +52,8 @@ export class EventDefinitions {
       return undefined;
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
-      return this.#said('the kernel says', command) ?? reasonOf(error);
+      const said = lastError(this.#tracefs, command);
+      return said === undefined ? reasonOf(error) : refusedCommand(said, command, plan, place.text);
     } finally {
       if (file !== undefined) closeSync(file);
     }
@@ -82,17 +86,12 @@ export class EventDefinitions {
       instance.write(this.#file(event, 'filter'), text);
     } catch (error) {
       if (!(error instanceof TraplineError)) throw error;
-      const message = this.#said('the kernel says of the filter', text);
-      if (message === undefined) throw error;
+      // It has terms of ours, and no column of it is one that somebody wrote.
+      const said = lastError(this.#tracefs, text);
+      if (said === undefined) throw error;
+      const message = `the kernel says of the filter: ${said.message}`;
       throw new TraplineError({ code: 'refused', message, cause: error });
     }
-  }
-
-  /** The kernel's own words about a command, and where in it; undefined where it has none. */
-  #said(introduction: string, command: string): string | undefined {
-    const said = lastError(this.#tracefs, command);
-    if (said === undefined) return undefined;
-    return `${introduction}: ${said.message}\n  ${command}\n  ${' '.repeat(said.column)}^`;
   }
 
   #file(event: string, name: string): string {

@@ -15,6 +15,7 @@ import {
 } from '../../../src/engines/kernel/command.ts';
 import { refuseInstruction, standInFor } from '../../../src/engines/kernel/instruction.ts';
 import { parseFormat } from '../../../src/engines/kernel/format.ts';
+import { refusedCommand } from '../../../src/engines/kernel/refusal.ts';
 import { isOwnerAlive, ownName, parseName } from '../../../src/engines/kernel/session-name.ts';
 import { findError } from '../../../src/engines/kernel/tracefs.ts';
 import { isExact } from '../../../src/events/account.ts';
@@ -114,7 +115,39 @@ test('filters are in the kernel’s words, what they look at is fetched', () => 
 test('more arguments than the kernel has room for are refused', () => {
   const most = Array.from({ length: 126 }, () => '%di').join(' ');
   assert.equal(refusePlan(planEvent(programOf(most))), undefined);
-  assert.match(refusePlan(planEvent(programOf(`${most} %di`))) ?? '', /room for 126/);
+  const reason = refusePlan(planEvent(programOf(`${most} %di`))) ?? '';
+  assert.match(
+    reason,
+    /room for 128 .*, and Trapline needs 2 of them for itself .*: these are 127$/,
+  );
+  const counting = planEvent(programOf(`${most} %di`, 'count'));
+  assert.equal(refusePlan(counting), undefined);
+  const deep = planEvent(programOf(`${most} +0(+0(%di))`.replace('%di ', '')));
+  assert.match(refusePlan(deep) ?? '', /these are 126, and 2 are pointers on the way to them$/);
+});
+
+test('what the kernel says of a command is told of the words that somebody wrote', () => {
+  const text = 'p:x/y /bin/zsh:0x10 +0(%si):u64[64] who=$arg1 +0(+0(%di))';
+  const { arguments: given } = parseDefinition(text);
+  const plan = planEvent({ arguments: given, filter: undefined, action: 'record' });
+  const names = { group: 'g', event: 'e' };
+  const command = printCommand(names, place('/proc/self/fd/7', 0x10), plan, 7);
+  const told = (word: string, message = 'No'): string =>
+    refusedCommand({ message, column: command.indexOf(word) }, command, plan, text);
+  const under = (word: string): string =>
+    `the kernel says: No\n  ${text}\n  ${' '.repeat(text.indexOf(word))}^`;
+  assert.equal(told('/proc'), under('/bin'));
+  assert.equal(told('0x10'), under('0x10'));
+  assert.equal(told('0(%si)'), under('+0(%si)'));
+  assert.equal(told('%di '), under('who='));
+  assert.equal(told('arg3='), under('+0(+0'));
+  for (const word of ['p:g', 'trapline_site', 'trapline_comm', 'trapline_via1']) {
+    assert.equal(told(word), 'the kernel says: No', word);
+  }
+  assert.match(
+    told('arg3=', 'Event too big (too many fields?)'),
+    /\^\n {2}24 bytes of the event's room are Trapline's own: for which place it was, the task's name, the pointers/,
+  );
 });
 
 function refuse(text: string): string | undefined {
