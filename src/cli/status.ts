@@ -19,8 +19,8 @@ import { processName } from './process-name.ts';
 import { counted } from './summary.ts';
 import { waitingFor } from './waiting.ts';
 
-/** Refused places of one session that are shown of a process. */
-const MOST_REFUSED = 20;
+/** Probes, and refused places, of one session that are shown of a process. */
+const MOST_SHOWN = 20;
 
 /** Shows the state of the given processes, or of all that may be read, on standard output. */
 export async function showStatus(
@@ -81,7 +81,7 @@ function renderProcess(each: ProcessStatus, now: number, paint: Painter): string
   return [
     `${name}: ${places}, ${size}${punsOf(each)}`,
     ...broken,
-    ...sessions.flatMap((session) => sessionLines(session, each.pid, now, paint)),
+    ...sessions.flatMap((session) => sessionLines(session, each, now, paint)),
     ...(rows.length === 0 ? [] : renderTable(COLUMNS, rows, style)),
   ];
 }
@@ -135,12 +135,23 @@ function renderKernel({ name, pid, alive, places }: KernelStatus, paint: Painter
   return `${paint.bold('kernel')}: ${counted(places, 'place')}, session ${name} of process ${pid}, ${state}`;
 }
 
-function sessionLines(session: HeldSession, pid: number, now: number, paint: Painter): string[] {
-  const { owner } = session;
+function sessionLines(
+  session: HeldSession,
+  { pid, sites }: ProcessStatus,
+  now: number,
+  paint: Painter,
+): string[] {
+  const { owner, tracer } = session;
   const state = session.alive ? paint.green('alive') : paint.yellow('dead');
   const age = formatDuration(Math.max(0, now - session.began) * 1e9);
   const whose = owner === undefined ? '' : ` of process ${owner.pid} (${printable(owner.command)})`;
-  const refused = (owner?.probes ?? []).flatMap((probe) =>
+  const probes = owner?.probes ?? [];
+  const programs = sites.flatMap((site) => site.programs);
+  const here = new Set(programs.filter((one) => one.tracer === tracer).map(({ probe }) => probe));
+  const listed = probes
+    .filter(({ id }) => here.has(id))
+    .map(({ listing }) => `    ${printable(listing)}`);
+  const refused = probes.flatMap((probe) =>
     probe.refused
       .filter((place) => place.pid === pid || place.pid === 0)
       .map(
@@ -148,14 +159,18 @@ function sessionLines(session: HeldSession, pid: number, now: number, paint: Pai
           `    ${paint.yellow('refused')} ${printable(name)}: ${printable(reason)}`,
       ),
   );
-  const programs = counted(session.programs, 'program');
+  const count = counted(session.programs, 'program');
   return [
-    `  session of tracer ${session.tracer}${whose}, ${state}, began ${age} ago, ${programs}`,
-    ...refused.slice(0, MOST_REFUSED),
-    ...(refused.length > MOST_REFUSED
-      ? [`    and ${refused.length - MOST_REFUSED} more refused`]
-      : []),
+    `  session of tracer ${tracer}${whose}, ${state}, began ${age} ago, ${count}`,
+    ...firstOf(listed, 'more'),
+    ...firstOf(refused, 'more refused'),
   ];
+}
+
+/** @param rest what the lines are that are left out */
+function firstOf(lines: readonly string[], rest: string): string[] {
+  const left = lines.length - MOST_SHOWN;
+  return [...lines.slice(0, MOST_SHOWN), ...(left > 0 ? [`    and ${left} ${rest}`] : [])];
 }
 
 function toJson(each: ProcessStatus): string {

@@ -10,7 +10,7 @@ import { parseCommand, printCommand } from './command.ts';
 import { parseFilter, printFilter } from './filter-text.ts';
 import type { FilterTree } from './filter.ts';
 import { parseLocation, printLocation, type ProbeLocation } from './location.ts';
-import { generateEventName, type EventShape, type JoinProblem } from './names.ts';
+import { generateEventName, type EventName, type EventShape, type JoinProblem } from './names.ts';
 import { fitsRecord, MAX_STRING_BYTES, type ProgramArgument } from './program.ts';
 import { refusal } from './refusals.ts';
 import { tokenize, type DefinitionTokens } from './tokens.ts';
@@ -162,10 +162,11 @@ export function joinRefusal({ text }: ProbeDefinition, problem: JoinProblem): Tr
  * A definition as the kernel's `uprobe_events` lists it: `p:uprobes/p_zsh_0x4245c0 /bin/zsh:0x…45c0
  * arg1=%di`. What the kernel's language has no form for (functions, files by name) stands as it was
  * written, a filter is left out.
+ * @param name of its event, where a session has given it another than would be generated
  */
-export function listDefinition(definition: ProbeDefinition): string {
+export function listDefinition(definition: ProbeDefinition, name?: EventName): string {
   const { location, text, reference } = definition;
-  const generated = generateEventName(location);
+  const generated = name ?? generateEventName(location);
   const group = definition.group ?? generated.group;
   const event = definition.event ?? generated.event;
   const tokens = tokenize(text);

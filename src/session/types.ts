@@ -96,7 +96,14 @@ export interface RefusedSite {
 /** What became of a {@link ProbeRequest}. */
 export interface AddedProbe {
   readonly id: number;
+  /** As it was asked for. */
   readonly definition: string;
+  /**
+   * As the kernel's `uprobe_events` lists it, filters left out: `p:uprobes/p_zsh_0x4245c0 /bin/zsh:0x00000000004245c0
+   * arg1=%di`. A function, or a file that is no path, stands as it was written; a glob whose functions have
+   * events of their own is named by its pattern.
+   */
+  readonly listing: string;
   readonly action: 'record' | 'count';
   /** The event filter of the request, if it had one beside the definition's own. */
   readonly filter?: string;

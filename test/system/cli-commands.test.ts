@@ -106,7 +106,10 @@ test('status sees a session, and clean leaves it alone', async () => {
     const tracer = new RegExp(`session of tracer (\\d+) ${owner}, alive`).exec(out)?.[1];
     const tracerStatus = readFileSync(`/proc/${tracer}/status`, 'utf8');
     assert.match(tracerStatus, new RegExp(`^Tgid:\\s*${running.child.pid}$`, 'm'));
-    assert.match(out, /work_step/);
+    assert.match(out, /^ {4}p:probe_self_check\w*\/work_step work_step@\S+/m);
+    const [line = ''] = (await run('status', '-p', pid, '--json')).out.split('\n');
+    const shown: unknown = JSON.parse(line);
+    assert.match(JSON.stringify(shown), /"listing":"p:probe_self_check\w*\/work_step work_step@/);
     const cleaned = await run('clean', '-p', pid);
     assert.equal(cleaned.status, 0, cleaned.err);
     assert.match((await run('status', '-p', pid)).out, /, alive/);

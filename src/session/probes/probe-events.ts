@@ -45,6 +45,13 @@ export class ProbeEvents {
     return `${group}:${event}`;
   }
 
+  /** The event of all its places; undefined where it has several, or none yet that nobody named. */
+  get single(): EventName | undefined {
+    const names = new Set(this.#events.values());
+    const [first] = names;
+    return this.#named?.name ?? (names.size === 1 ? first : undefined);
+  }
+
   /** Gives the names back. */
   release(): void {
     if (this.#named !== undefined) this.#names.release(this.#named.name, this.#named.shape);

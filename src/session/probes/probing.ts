@@ -2,7 +2,7 @@
 
 import { pid as brandPid, type Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
-import { parseDefinition, type ProbeDefinition } from '../../probe/definition.ts';
+import { listDefinition, parseDefinition, type ProbeDefinition } from '../../probe/definition.ts';
 import type { ProgramFilter } from '../../probe/filter.ts';
 import type { EventNames } from '../../probe/names.ts';
 import type { Program } from '../../probe/program.ts';
@@ -266,6 +266,7 @@ export class ProbeAddition {
     return {
       id: this.id,
       definition: this.definition.text,
+      listing: listDefinition(this.definition, this.#events.single),
       action,
       ...(filter === undefined ? {} : { filter }),
       sites: this.#sites,

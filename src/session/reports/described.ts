@@ -9,7 +9,7 @@ import type { DescribedProbe, HeldSession } from './held.ts';
 import type { RefusedSite } from '../types.ts';
 
 /** More than thousands of probes take. */
-const MOST_BYTES = 32 << 20;
+const MOST_BYTES = 64 << 20;
 /** So often it is read again that was written meanwhile. */
 const ATTEMPTS = 3;
 
@@ -84,12 +84,14 @@ export function parseDescription(text: string): SessionDescription | undefined {
 
 function asProbe(value: unknown): DescribedProbe | undefined {
   if (!isRecord(value)) return undefined;
-  const { id, definition, action, filter, costNanoseconds, refused } = value;
+  const { id, definition, listing, action, filter, costNanoseconds, refused } = value;
   if (typeof id !== 'number' || typeof definition !== 'string') return undefined;
+  if (typeof listing !== 'string') return undefined;
   const places = Array.isArray(refused) ? refused.map((place) => asRefused(place)) : [];
   return {
     id,
     definition,
+    listing,
     action: action === 'count' ? 'count' : 'record',
     ...(typeof filter === 'string' ? { filter } : {}),
     ...(typeof costNanoseconds === 'number' ? { costNanoseconds } : {}),

@@ -15,7 +15,7 @@ import type { AddedProbe } from '../types.ts';
 /** Of the file in memory. */
 export const DESCRIPTION_NAME = 'trapline-description';
 /** Grows with every change of what is written. */
-export const DESCRIPTION_VERSION = 1;
+export const DESCRIPTION_VERSION = 2;
 
 /** Changes are written this long after the first of them, in milliseconds. */
 const DELAY = 100;
@@ -117,11 +117,12 @@ export class Description implements Disposable {
     ftruncateSync(this.#fd, bytes.byteLength);
   }
 
-  #describe({ id, definition, action, filter, refused }: AddedProbe): DescribedProbe {
+  #describe({ id, definition, listing, action, filter, refused }: AddedProbe): DescribedProbe {
     const costNanoseconds = this.#costs.get(id);
     return {
       id,
       definition,
+      listing,
       action,
       ...(filter === undefined ? {} : { filter }),
       ...(costNanoseconds === undefined ? {} : { costNanoseconds }),

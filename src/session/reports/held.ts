@@ -8,7 +8,10 @@ import type { RefusedSite } from '../types.ts';
 export interface DescribedProbe {
   /** Its number in the session. */
   readonly id: number;
+  /** As it was asked for. */
   readonly definition: string;
+  /** As the kernel's `uprobe_events` lists it: see {@link AddedProbe.listing}. */
+  readonly listing: string;
   readonly action: 'record' | 'count';
   readonly filter?: string;
   /** Measured: nanoseconds that one hit costs its task; absent while nobody has measured it. */

@@ -128,6 +128,7 @@ const held: ProcessStatus = {
           {
             id: 1,
             definition: 'zfree@zsh',
+            listing: 'p:probe_zsh/zfree zfree@zsh',
             action: 'count',
             filter: 'common_pid != 7',
             costNanoseconds: 1.5,
@@ -164,6 +165,7 @@ test('status as a page', () => {
   assert.deepEqual(renderStatus([held], 1005), [
     'zsh (12): 1 place, 5 KiB mapped, 4 KiB of it in 1 mapping for puns',
     '  session of tracer 20 of process 19 (trapline trace), alive, began 5 s ago, 1 program',
+    '    p:probe_zsh/zfree zfree@zsh',
     '    refused mid: nothing\\x07 fits',
     '  session of tracer 21, dead, began 1m 45s ago, 2 programs',
     '  place  address  state  method  in memory  session  probe                                    hits   a hit',

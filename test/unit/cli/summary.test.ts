@@ -102,6 +102,7 @@ const site = {
 const one: AddedProbe = {
   id: 0,
   definition: 'zfree@zsh',
+  listing: 'p:probe_zsh/zfree zfree@zsh',
   action: 'record',
   sites: [site],
   refused: [],

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { parseDefinition } from '../../../src/probe/definition.ts';
+import { listDefinition, parseDefinition } from '../../../src/probe/definition.ts';
 import { generateEventName } from '../../../src/probe/names.ts';
 import { refusalOf } from './support.ts';
 
@@ -56,6 +56,15 @@ test('the table of names', () => {
   for (const row of rows) {
     const [definition = '', event = '', group = ''] = row.map((cell) => codeIn(cell)[0] ?? '');
     assert.deepEqual(generateEventName(parseDefinition(definition).location), { group, event });
+  }
+});
+
+test('the table of listings', () => {
+  const rows = rowsOf('## How a probe is listed');
+  assert.ok(rows.length >= 5);
+  for (const row of rows) {
+    const [definition = '', listing] = row.map((cell) => codeIn(cell)[0] ?? '');
+    assert.equal(listDefinition(parseDefinition(definition)), listing);
   }
 });
 

@@ -62,3 +62,18 @@ test('the forms of seed 1', () => {
     'p:uprobes/p_130904_0x46420 130904:0x0000000000046420',
   );
 });
+
+test('functions, returns and filters in a listing', () => {
+  assert.equal(
+    listed(`f%return@'/opt/a b' $retval if arg1 > 1`),
+    "r:probe_a_b/f f@'/opt/a b' arg1=$retval",
+  );
+  assert.equal(
+    listed('r8:g/e  /bin/zsh:4096  x=%di if x == 1'),
+    'r:g/e /bin/zsh:0x0000000000001000 x=%di',
+  );
+  assert.equal(
+    listDefinition(parseDefinition('f@x %ax'), { group: 'probe_x', event: 'f_1' }),
+    'p:probe_x/f_1 f@x arg1=%ax',
+  );
+});

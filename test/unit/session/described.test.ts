@@ -16,12 +16,13 @@ const whole: SessionDescription = {
     {
       id: 1,
       definition: 'f@x a=%di',
+      listing: 'p:probe_x/f f@x a=%di',
       action: 'record',
       filter: 'a > 1',
       costNanoseconds: 8,
       refused: [{ pid: 4, name: 'g', file: '/x', reason: 'it is too short' }],
     },
-    { id: 2, definition: 'g@x', action: 'count', refused: [] },
+    { id: 2, definition: 'g@x', listing: 'p:probe_x/g g@x', action: 'count', refused: [] },
   ],
   end: 3,
 };
@@ -47,6 +48,7 @@ test('nothing that a stranger writes there is believed to have a form', () => {
       const read = parseDescription(JSON.stringify({ ...whole, probes }));
       for (const one of read?.probes ?? assert.fail()) {
         assert.equal(typeof one.definition, 'string');
+        assert.equal(typeof one.listing, 'string');
         for (const { reason } of one.refused) assert.equal(typeof reason, 'string');
       }
       parseDescription(probe);
