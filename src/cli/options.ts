@@ -2,6 +2,8 @@
 
 import { readFileSync } from 'node:fs';
 
+import type { Command } from 'commander';
+
 import { TraplineError } from '../base/errors.ts';
 import { parseDuration } from '../screen/numbers.ts';
 
@@ -63,6 +65,34 @@ function uidOf(name: string): number | undefined {
 /** A text of an option that may be given several times. */
 export function collect(text: string, earlier: readonly string[] = []): string[] {
   return [...earlier, text];
+}
+
+/** Options with these values collect what they are given. */
+const COLLECTING: ReadonlySet<unknown> = new Set([parsePids, parseUids, collect]);
+
+/**
+ * Refuses options that are given again with another value, and would silently replace the earlier one. What collects
+ * is left alone, and so is what is only said twice.
+ */
+export function refuseReplacing(command: Command): void {
+  const given = new Map<string, string>();
+  for (const option of command.options.filter(({ parseArg }) => !COLLECTING.has(parseArg))) {
+    const flag = option.long ?? option.flags;
+    command.on(`option:${option.name()}`, (value: unknown) => {
+      const now = typeof value === 'string' ? `${flag} ${value}` : flag;
+      const before = given.get(option.attributeName());
+      given.set(option.attributeName(), now);
+      if (before !== undefined && before !== now) throw replaced(before, now);
+    });
+  }
+}
+
+function replaced(before: string, now: string): TraplineError {
+  return new TraplineError({
+    code: 'usage',
+    message: `${now} after ${before}: only one of them can hold`,
+    hint: 'leave one of them out',
+  });
 }
 
 /** `-n COUNT`, from 1. */

@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import { TraplineError } from '../base/errors.ts';
 import { painterFor } from '../screen/colour.ts';
 import { writeAll } from './messages.ts';
-import { parsePids } from './options.ts';
+import { parsePids, refuseReplacing } from './options.ts';
 import { addTrace } from './trace-options.ts';
 
 /** What `list` takes. */
@@ -59,6 +59,7 @@ export function buildProgram(started: readonly string[] | undefined, finish: Fin
   addDoctor(program, finish);
   addStatus(program, finish);
   addClean(program, finish);
+  for (const command of program.commands) refuseReplacing(command);
   if (started !== undefined) {
     program.hook('preAction', (_, action) => {
       if (action.name() !== 'trace') throw noCommandHere(action.name());

@@ -27,8 +27,8 @@ export interface TraceOptions {
   readonly uid?: readonly number[];
   readonly tree?: readonly number[];
   readonly exclude?: readonly string[];
-  /** An event filter for all probes. */
-  readonly filter?: string;
+  /** Event filters for all probes. */
+  readonly filter?: readonly string[];
   /** A file of probes. */
   readonly probes?: string;
   readonly format: 'text' | 'json';
@@ -108,7 +108,7 @@ export function addTrace(
     .option('--follow', 'hold the targets: what they execute and fork has probes at once')
     .option('--no-follow', 'do not hold the COMMAND, which --follow does by default')
     .option('--exclude <glob>', 'functions that globs must not take (repeatable)', collect)
-    .option('--filter <expression>', "only these hits, as in the kernel's event filters")
+    .option('--filter <expression>', "only these hits: the kernel's filters (repeatable)", collect)
     .option('--probes <file>', 'probes of a file, one a line, followed as it changes')
     .option('--format <format>', 'text or json', parseFormat, 'text')
     .option('-o, --output <file>', 'write events there')

@@ -61,7 +61,7 @@ function requestOf({ options }: TraceRequest, definition: string): ProbeRequest 
     ...(tasks && { tasks }),
     action: options.count === true ? 'count' : 'record',
     ...(options.exclude && { exclude: options.exclude }),
-    ...(options.filter !== undefined && { filter: options.filter }),
+    ...(options.filter && { filter: options.filter }),
   };
 }
 

@@ -26,8 +26,11 @@ export interface ProbeRequest {
   readonly definition: string;
   /** Function names that a glob in the definition must not take, globs too. */
   readonly exclude?: readonly string[];
-  /** An event filter, beside the definition's own: `size > 4096 && common_pid != 7`; docs/probes.md has the grammar. */
-  readonly filter?: string;
+  /**
+   * Event filters, beside the definition's own: `size > 4096 && common_pid != 7`; docs/probes.md has the grammar. All
+   * of them have to hold.
+   */
+  readonly filter?: string | readonly string[];
   /** `record` (default) makes an event of each hit, `count` only counts it. */
   readonly action?: 'record' | 'count';
   /** Among the targets, the processes that get the probe: every one if absent. Not for the kernel engine. */
@@ -105,7 +108,7 @@ export interface AddedProbe {
    */
   readonly listing: string;
   readonly action: 'record' | 'count';
-  /** The event filter of the request, if it had one beside the definition's own. */
+  /** The event filter of the request, if it had one beside the definition's own; several joined by `&&`. */
   readonly filter?: string;
   readonly sites: readonly ProbedSite[];
   readonly refused: readonly RefusedSite[];

@@ -10,7 +10,7 @@ import { test } from 'node:test';
 import { attach, type EventValue, type ProbeRequest, type TraceEvent } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget, type Target } from '../harness/target.ts';
-import { Running } from './cli-support.ts';
+import { countOf as countIn, Running } from './cli-support.ts';
 import {
   assertExact,
   countOf,
@@ -136,6 +136,29 @@ test('filters: what they refuse is counted, and only that', async () => {
       );
     });
     assert.equal(reading.total, passing.length * 5);
+  });
+});
+
+test('several filters of a command all hold, beside the probe’s own', async () => {
+  await using target = await startValues();
+  await leavingClean(target, async () => {
+    const words = ['trace', '--duration', '20s', '-p', String(target.pid)];
+    for (const [filters, passes] of [
+      [['d == -2', 'name == "a name"'], true],
+      [['d == 2', 'name == "a name"'], false],
+      [['name == "a name"', 'd == 2'], false],
+      [['d == 2 || d == -2', 'name == "another" || cpu >= 0'], true],
+    ] as const) {
+      const given = filters.flatMap((filter) => ['--filter', filter]);
+      await using running = new Running([...words, ...given, filteredBy('d < 0')]);
+      await running.until('err', /1 probe in/);
+      target.send('go');
+      await target.waitForLine('round', 60_000);
+      running.child.kill('SIGINT');
+      const { err } = await running.result();
+      assert.equal(countIn(err, 'probe_values:taking', 'hits'), 1, err);
+      assert.equal(countIn(err, 'probe_values:taking', passes ? 'recorded' : 'filtered'), 1, err);
+    }
   });
 });
 

@@ -52,7 +52,7 @@ test('probes, consumers, hits and costs of two sessions, and whose they are', as
       { pids: [target.pid] },
       {
         probes: [
-          { definition: `work_step@${path} a=%di:s64`, filter: 'a < 0' },
+          { definition: `work_step@${path} a=%di:s64`, filter: ['a < 0', 'common_pid != 1'] },
           { definition: `leaf@${path}`, action: 'count' },
         ],
       },
@@ -74,7 +74,7 @@ test('probes, consumers, hits and costs of two sessions, and whose they are', as
         [
           `work_step@${path} a=%di:s64`,
           `p:${group}/work_step work_step@${path} a=%di:s64`,
-          'a < 0',
+          '(a < 0) && (common_pid != 1)',
         ],
         [`leaf@${path}`, `p:${group}/leaf leaf@${path}`, undefined],
       ],

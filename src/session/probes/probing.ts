@@ -12,7 +12,7 @@ import { notMapped } from './not-mapped.ts';
 import type { PlaceRegistry, ResolvedPlace } from './place-registry.ts';
 import { ProbeEvents } from './probe-events.ts';
 import type { ConsumerHandle, WantedProbe } from '../protocol.ts';
-import { filtersOf, refuseLater } from './requested.ts';
+import { filterText, filtersOf, refuseLater } from './requested.ts';
 import { groupReasons } from './refusals.ts';
 import {
   filesMeant,
@@ -262,7 +262,8 @@ export class ProbeAddition {
 
   /** What became of it so far. */
   get result(): AddedProbe {
-    const { action = 'record', filter } = this.#request;
+    const { action = 'record' } = this.#request;
+    const filter = filterText(this.#request.filter);
     return {
       id: this.id,
       definition: this.definition.text,

@@ -4,18 +4,31 @@ import { TraplineError } from '../../base/errors.ts';
 import type { ProbeDefinition } from '../../probe/definition.ts';
 import { parseFilter } from '../../probe/filter-text.ts';
 import type { ProgramFilter } from '../../probe/filter.ts';
+import type { ProbeRequest } from '../types.ts';
 
 /**
- * The filter of the definition and that of the request.
+ * The filter of the definition and those of the request, all of which are to hold.
  * @throws TraplineError `bad-definition`.
  */
 export function filtersOf(
   definition: ProbeDefinition,
-  filter: string | undefined,
+  asked: ProbeRequest['filter'],
 ): ProgramFilter[] {
   const own = definition.filter === undefined ? [] : [definition.filter];
-  if (filter === undefined) return own;
-  return [...own, parseFilter(filter, { text: filter, column: 0 }, definition.arguments)];
+  const others = textsOf(asked).map((text) =>
+    parseFilter(text, { text, column: 0 }, definition.arguments),
+  );
+  return [...own, ...others];
+}
+
+/** The filters of a request as one; undefined where there is none. */
+export function filterText(asked: ProbeRequest['filter']): string | undefined {
+  const texts = textsOf(asked);
+  return texts.length > 1 ? texts.map((text) => `(${text})`).join(' && ') : texts[0];
+}
+
+function textsOf(asked: ProbeRequest['filter']): readonly string[] {
+  return typeof asked === 'string' ? [asked] : (asked ?? []);
 }
 
 /** @throws TraplineError `unsupported` for what is understood, but can't be done yet by any engine. */

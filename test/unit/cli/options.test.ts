@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Command } from 'commander';
 import * as fc from 'fast-check';
 import { TraplineError } from '../../../src/base/errors.ts';
 import {
@@ -11,8 +12,9 @@ import {
   parseRingSize,
   parseSize,
   parseTime,
+  refuseReplacing,
 } from '../../../src/cli/options.ts';
-import { checked, type TraceOptions } from '../../../src/cli/trace-options.ts';
+import { addTrace, checked, type TraceOptions } from '../../../src/cli/trace-options.ts';
 import { splitWords } from '../../../src/cli/run.ts';
 
 /** Runs `parse`, which must refuse the text as a mistake of usage, and returns the column. */
@@ -121,6 +123,55 @@ test('the command is what stands behind the first --', () => {
     own: ['trace', 'a'],
     command: ['sh', '-c', 'x', '--', 'y'],
   });
+});
+
+/** What the options of some words come to. */
+function parsed(words: string): object {
+  const program = new Command().exitOverride();
+  addTrace(program, undefined, () => undefined);
+  const [command = assert.fail()] = program.commands;
+  refuseReplacing(command);
+  // Only what was written is asked for, not what would be done.
+  command.action(() => undefined);
+  program.parse(['trace', ...words.split(' ')], { from: 'user' });
+  return command.opts();
+}
+
+test('options that are given twice collect, or are refused, and never replace', () => {
+  const collected = parsed(
+    '--filter a>1 --filter b>2 -p 1 -p 2,3 --tid 4 --tid 5 --uid 0 --uid 1 --tree 6 --tree 7 --exclude x --exclude y',
+  );
+  assert.deepEqual(collected, {
+    ...plain,
+    filter: ['a>1', 'b>2'],
+    pid: [1, 2, 3],
+    tid: [4, 5],
+    uid: [0, 1],
+    tree: [6, 7],
+    exclude: ['x', 'y'],
+  });
+  for (const [flag, one, other] of [
+    ['--comm', 'a', 'b'],
+    ['--exe', 'a', 'b'],
+    ['--cgroup', '/a', '/b'],
+    ['--probes', 'a', 'b'],
+    ['-o', 'a', 'b'],
+    ['-n', '1', '2'],
+    ['--duration', '1s', '2s'],
+    ['--format', 'text', 'json'],
+    ['--engine', 'jump', 'kernel'],
+    ['--ring-size', '1M', '2M'],
+    ['--ring-budget', '64M', '65M'],
+  ] as const) {
+    assert.throws(
+      () => parsed(`${flag} ${one} ${flag} ${other}`),
+      /only one of them can hold/,
+      flag,
+    );
+    parsed(`${flag} ${one} ${flag} ${one}`);
+  }
+  assert.throws(() => parsed('--follow --no-follow'), /--no-follow after --follow: only one/);
+  parsed('-v -v');
 });
 
 const plain: TraceOptions = { format: 'text', engine: 'auto' };
