@@ -33,8 +33,8 @@ export interface DefinitionTokens {
 }
 
 const WHITE_SPACE = /[ \t\n\v\f\r]/;
-/** `p`, `r`, `r8`, `-`, each with `:` and names behind it or not. */
-const COMMAND = /^(?:p|r\d*|-)(?::|$)/;
+/** `p`, `r`, `r8`, `-`, each with `:` and names behind it or not; `p::f` is a name of C++ or Rust. */
+const COMMAND = /^(?:p|r\d*|-)(?::(?!:)|$)/;
 /** A path as the kernel takes it: all to the last colon, which a digit must follow. */
 const KERNEL_PLACE = /^[^'"\\]*\/[^'"\\]*:[0-9][^:'"\\]*$/;
 

@@ -67,6 +67,27 @@ test('locations', () => {
   }
 });
 
+test('a namespace may have the name of a command', () => {
+  const spaces = fc.oneof(
+    fc.constantFrom('p', 'r', '-'),
+    fc.nat(9999).map((n) => `r${n}`),
+  );
+  const ends = fc.constantFrom('f', 'S::f', '*', 'f+8', 'e/f');
+  fc.assert(
+    fc.property(spaces, ends, fc.constantFrom('', 'p ', 'p:g/e '), (space, end, command) => {
+      const text = `${command}${space}::${end}@nsp x=%ax`;
+      const parsed = parseDefinition(text);
+      assert.ok(parsed.location.kind === 'function');
+      const [name = '', offset] = end.split('+');
+      assert.equal(parsed.location.name, `${space}::${name}`);
+      assert.equal(parsed.location.offset, Number(offset ?? 0));
+      assert.equal(parsed.location.file, 'nsp');
+      const again = parseDefinition(printDefinition(parsed));
+      assert.deepEqual({ ...again, text }, parsed);
+    }),
+  );
+});
+
 test('a quoted character of a glob matches itself only', () => {
   const { location } = parseDefinition("'f(char*)'*@x");
   assert.ok(location.kind === 'function' && location.isGlob);
