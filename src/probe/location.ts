@@ -2,7 +2,7 @@
 
 import { address, fileOffset, hex, type Address, type FileOffset } from '../base/brand.ts';
 import { unreachable } from '../base/errors.ts';
-import { parseUnsigned } from './numbers.ts';
+import { parsePositive, parseUnsigned } from './numbers.ts';
 import { refusal } from './refusals.ts';
 import type { LocationCharacter } from './tokens.ts';
 
@@ -241,7 +241,7 @@ function takeReference(
   if (close < 0) throw refusal(text, end, 'referenceOpen');
   const behind = digits[close + 1];
   if (behind !== undefined) throw refusal(text, behind.column, 'badReferenceSuffix');
-  const value = parseUnsigned(textOf(digits.slice(open + 1, close)));
+  const value = parsePositive(textOf(digits.slice(open + 1, close)));
   if (value === undefined || value > Number.MAX_SAFE_INTEGER) {
     throw refusal(text, digits[open + 1]?.column ?? end, 'badReference');
   }

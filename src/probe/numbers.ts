@@ -17,6 +17,14 @@ export function parseUnsigned(text: string): bigint | undefined {
 }
 
 /**
+ * Reads a number as {@link parseUnsigned} does, with a `+` before it if need be (kstrtoul).
+ * @returns undefined where the text is anything else, or more than 64 bits.
+ */
+export function parsePositive(text: string): bigint | undefined {
+  return parseUnsigned(text.startsWith('+') ? text.slice(1) : text);
+}
+
+/**
  * Reads a number as {@link parseUnsigned} does, with one sign before it if need be (kstrtol).
  * @returns undefined where the text is anything else, or does not fit 64 bits with the sign.
  */

@@ -1,7 +1,7 @@
 /** The types of a fetched value: names, arrays, bit-fields. */
 
 import type { FieldType } from '../events/layout.ts';
-import { parseUnsigned } from './numbers.ts';
+import { parsePositive, parseUnsigned } from './numbers.ts';
 import type { BitRange } from './program.ts';
 import { refusal } from './refusals.ts';
 import type { Word } from './tokens.ts';
@@ -56,7 +56,7 @@ export function parseType(text: string, word: Word): ValueType & { readonly bitT
   const array = count === undefined ? {} : { count };
   const container = /^b[^/]*\/(.*)$/s.exec(name)?.[1];
   if (container !== undefined) {
-    const width = parseUnsigned(container);
+    const width = parsePositive(container);
     if (width === 8n || width === 16n || width === 32n || width === 64n) {
       const type = byName.get(`u${width}`) ?? DEFAULT_TYPE;
       return { type, ...array, bitText: { text: name, column: word.column } };
@@ -73,7 +73,7 @@ function parseCount(text: string, word: Word, open: number): number {
   if (close < 0) throw refusal(text, word.column + word.text.length, 'arrayOpen');
   if (close + 1 < word.text.length) throw refusal(text, word.column + close + 1, 'badArraySuffix');
   const column = word.column + open + 1;
-  const count = parseUnsigned(word.text.slice(open + 1, close));
+  const count = parsePositive(word.text.slice(open + 1, close));
   if (count === undefined || count === 0n || count >= 1n << 32n) {
     throw refusal(text, column, 'badArrayNumber');
   }
