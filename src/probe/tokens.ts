@@ -35,8 +35,11 @@ export interface DefinitionTokens {
 const WHITE_SPACE = /[ \t\n\v\f\r]/;
 /** `p`, `r`, `r8`, `-`, each with `:` and names behind it or not; `p::f` is a name of C++ or Rust. */
 const COMMAND = /^(?:p|r\d*|-)(?::(?!:)|$)/;
-/** A path as the kernel takes it: all to the last colon, which a digit must follow. */
-const KERNEL_PLACE = /^[^'"\\]*\/[^'"\\]*:[0-9][^:'"\\]*$/;
+/**
+ * A path as the kernel takes it: all to the last colon, which a digit must follow. What begins with a quote is ours: no
+ * path that somebody means begins so.
+ */
+const KERNEL_PLACE = /^(?!['"])[^]*\/[^]*:[0-9][^:'"\\]*$/;
 
 /**
  * Cuts a definition's text into pieces. Quotes and backslashes have a meaning in the location only;

@@ -4,10 +4,19 @@
  */
 
 import assert from 'node:assert/strict';
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
-import { release } from 'node:os';
+import {
+  appendFileSync,
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { release, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 
+import { listDefinition, parseDefinition } from '../../src/probe/definition.ts';
 import { skipUnless } from '../harness/features.ts';
 import { readKernelCases, type Outcome } from '../unit/probe/kernel-corpus.ts';
 
@@ -66,6 +75,38 @@ test('the kernel says of every definition what the corpus says', (context) => {
     const isCut = text.length > 120 && 'message' in asked && 'message' in kernel;
     if (isCut || JSON.stringify(asked) === JSON.stringify(kernel)) continue;
     differences.push(`${text}: ${JSON.stringify(asked)}, not ${JSON.stringify(kernel)}`);
+  }
+  settle(context, differences);
+});
+
+test('the characters of a path mean for us what they mean for the kernel', (context) => {
+  if (skipUnless(context, 'root', 'tracefs')) return;
+  const folder = mkdtempSync(join(tmpdir(), 'trapline-paths-'));
+  const differences: string[] = [];
+  try {
+    for (const name of [
+      "a'b",
+      'a"b',
+      'a\\b',
+      "'a'",
+      'a@b',
+      'a%b',
+      'a(b)',
+      'a:b',
+      'a*[b]?',
+      '日本',
+      'é',
+    ]) {
+      copyFileSync('/bin/sh', join(folder, name));
+      const text = `p:${CORPUS_GROUP}/e ${join(folder, name)}:0x1000`;
+      const asked = askKernel(text);
+      const ours: Outcome = { listing: listDefinition(parseDefinition(text)) };
+      if (JSON.stringify(asked) !== JSON.stringify(ours)) {
+        differences.push(`${text}: ${JSON.stringify(asked)}, not ${JSON.stringify(ours)}`);
+      }
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
   }
   settle(context, differences);
 });

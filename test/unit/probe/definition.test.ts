@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { fileOffset } from '../../../src/base/brand.ts';
 import { compileGlob } from '../../../src/base/glob.ts';
-import { parseDefinition, printDefinition } from '../../../src/probe/definition.ts';
+import { listDefinition, parseDefinition, printDefinition } from '../../../src/probe/definition.ts';
 import type { ProbeLocation } from '../../../src/probe/location.ts';
 import type { Fetch, ProgramArgument } from '../../../src/probe/program.ts';
 import { REFUSALS } from '../../../src/probe/refusals.ts';
@@ -65,6 +65,34 @@ test('locations', () => {
     const again = parseDefinition(printDefinition({ location, arguments: [], text }));
     assert.deepEqual(again.location, location, text);
   }
+});
+
+test('every character of a path behind a command means itself', () => {
+  for (const [path, offset] of [
+    ["/opt/a'b", '0x10'],
+    ['/opt/a"b', '16'],
+    ['/opt/a\\b', '020'],
+    ["./'a'", '0x10'],
+    ["/opt/'a'/\\", '0x10'],
+    ["/a'b@c%d:e", '0x10'],
+    ["lib/a\\'", '0x10'],
+  ] as const) {
+    for (const command of ['p', 'p:g/e', 'r']) {
+      const parsed = parseDefinition(`${command} ${path}:${offset}(0x20) %ax`);
+      assert.deepEqual(parsed.location, atOffset(path, 16), path);
+      assert.equal(parsed.reference, 0x20);
+      const again = parseDefinition(printDefinition(parsed));
+      assert.deepEqual(again.location, parsed.location, path);
+      const listed = parseDefinition(listDefinition(parsed, { group: 'g', event: 'e' }));
+      assert.deepEqual(listed.location, parsed.location, path);
+    }
+  }
+  // What begins with a quote is quoted, and so is everything without a command.
+  for (const text of ["p '/opt/a b':0x10", 'p:g/e "/opt/a b":0x10', "'/opt/a b':0x10"]) {
+    assert.deepEqual(parseDefinition(text).location, atOffset('/opt/a b', 16));
+  }
+  assert.deepEqual(parseDefinition("/opt/'a:b':0x10").location, atOffset('/opt/a:b', 16));
+  assert.equal(refusalOf("/opt/a'b:0x10").message, REFUSALS.quoteOpen);
 });
 
 test('a namespace may have the name of a command', () => {
