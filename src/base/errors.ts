@@ -1,5 +1,7 @@
 /** One error type for everything that a person can be told. */
 
+import { printable, widthOf } from './text.ts';
+
 /**
  * What went wrong, for machines. Codes are stable: they are part of the public API.
  *
@@ -76,7 +78,8 @@ export class TraplineError extends Error {
     const lines = [this.message];
     if (this.position !== undefined) {
       const { text, column } = this.position;
-      lines.push(`  ${text}`, `  ${' '.repeat(Math.min(column, text.length))}^`);
+      const before = widthOf(printable(text.slice(0, column)));
+      lines.push(`  ${printable(text)}`, `  ${' '.repeat(before)}^`);
     }
     if (this.hint !== undefined) lines.push(...this.hint.split('\n').map((line) => `  ${line}`));
     return lines.join('\n');

@@ -1,7 +1,7 @@
 /** `trapline clean`: takes out what dead sessions left in processes. */
 
 import { clean, cleanKernel, type CleanReport, type KernelCleanReport } from '../index.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 import { counted } from './summary.ts';
 import { waitingFor } from './waiting.ts';

@@ -2,7 +2,7 @@
 
 import { doctor, type DoctorReport, type Finding } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 
 /** Examines this machine for this user. @returns 0 if Trapline can work here, else 1. */

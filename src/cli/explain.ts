@@ -4,7 +4,7 @@ import { hex } from '../base/brand.ts';
 import { explain, type ExplainedCode, type Explanation, type ExplainRequest } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { renderTable } from '../screen/table.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 import { ExitStatus } from './messages.ts';
 import { openOutput, ReaderGone } from './output.ts';
 import { waitingFor } from './waiting.ts';

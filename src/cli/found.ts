@@ -2,7 +2,7 @@
 
 import type { TargetInfo } from '../index.ts';
 import type { Painter } from '../screen/colour.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 import { processName } from './process-name.ts';
 import { notice, type Messages } from './messages.ts';
 import { counted } from './summary.ts';

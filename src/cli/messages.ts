@@ -5,7 +5,7 @@ import { debuglog } from 'node:util';
 
 import { TraplineError } from '../base/errors.ts';
 import type { Painter } from '../screen/colour.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 
 /** Exit statuses of our own; a command that was started gives its own instead. */
 export const ExitStatus = { good: 0, error: 1, usage: 2 } as const;

@@ -1,6 +1,6 @@
 /** How a process is called where people read it. */
 
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 
 /** What is shown of a process. */
 export interface ShownProcess {

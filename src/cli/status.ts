@@ -13,7 +13,7 @@ import {
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { formatCount, formatDuration } from '../screen/numbers.ts';
 import { renderTable, type Column } from '../screen/table.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 import { processName } from './process-name.ts';
 import { counted } from './summary.ts';

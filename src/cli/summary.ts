@@ -4,7 +4,7 @@ import type { EventSummary, Stops, Summary } from '../index.ts';
 import { PLAIN, type Painter } from '../screen/colour.ts';
 import { formatCount, formatDuration, formatPercent } from '../screen/numbers.ts';
 import { renderTable, type Cell, type Column } from '../screen/table.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 
 /** The columns that there are besides the event and its hits, shown only where one isn't 0. */
 const OPTIONAL: readonly (readonly [heading: string, of: (event: EventSummary) => number])[] = [

@@ -5,7 +5,7 @@ import type { AddedProbe, ProbedSite, RefusedSite, Stops, TargetInfo } from '../
 import { PLAIN, type Painter } from '../screen/colour.ts';
 import { formatCount } from '../screen/numbers.ts';
 import { renderTable } from '../screen/table.ts';
-import { printable } from '../screen/text.ts';
+import { printable } from '../base/text.ts';
 import { notice } from './messages.ts';
 import { processName } from './process-name.ts';
 import { counted, renderStops } from './summary.ts';

@@ -1,7 +1,7 @@
 /** One line that says how far slow work has come. */
 
 import { formatCount } from './numbers.ts';
-import { cut, printable } from './text.ts';
+import { cut, printable } from '../base/text.ts';
 
 /** Where progress is written: `process.stderr` fits. */
 export interface ProgressStream {

@@ -2,7 +2,7 @@
 
 import type { Paint } from './colour.ts';
 import { formatCount } from './numbers.ts';
-import { printable, widthOf } from './text.ts';
+import { printable, widthOf } from '../base/text.ts';
 
 /** What stands in one place of a table. Numbers are written with commas between thousands. */
 export type Cell = string | number | bigint | undefined;
@@ -28,7 +28,7 @@ const GAP = '  ';
 
 /**
  * Lays out a table: headings, unless all are empty, then the rows; columns two spaces apart, as wide as
- * their widest cell in code points. Control characters are made visible.
+ * their widest cell. Control characters are made visible.
  * @param rows each with a cell for each column; missing ones are empty, further ones are ignored.
  * @returns one string a line, without line ends and without spaces at the end.
  */

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TraplineError } from '../../../src/base/errors.ts';
+import { printable } from '../../../src/base/text.ts';
 import { errorCode, notice, renderError, statusOf } from '../../../src/cli/messages.ts';
+import { refusal } from '../../../src/probe/refusals.ts';
 import { PLAIN } from '../../../src/screen/colour.ts';
 
 const wrong = new TraplineError({
@@ -22,6 +24,22 @@ test('an error has its caret and its hint; what it quotes can not drive the term
   const hostile = new TraplineError({ code: 'no-symbol', message: 'no \u001b[2J' });
   assert.deepEqual(renderError(hostile, PLAIN), ['trapline: no \\x1b[2J']);
   assert.equal(notice('a\rb', PLAIN), 'trapline: a\\x0db');
+});
+
+test('the caret stands where the terminal shows what is wrong', () => {
+  for (const [text, before] of [
+    ["target@'日本/t' %zz", 16],
+    ['é@x %zz', 4],
+    ['e\u0301@x %zz', 4],
+    ['f@x\t%zz', 7],
+    ['f@x\n%zz', 7],
+  ] as const) {
+    const error = refusal(text, text.indexOf('%'), 'badRegister');
+    const [, line = '', caret = ''] = renderError(error, PLAIN);
+    assert.equal(line, `  ${printable(text)}`);
+    assert.equal(caret, `  ${' '.repeat(before)}^`);
+  }
+  assert.equal(renderError(refusal('日', 1, 'noLocation'), PLAIN)[2], '    ^');
 });
 
 test('a defect is apologised for, with its stack when asked', () => {
