@@ -9,9 +9,9 @@ import { checkBits, DEFAULT_TYPE, parseType, printType } from './types.ts';
 
 /** The most arguments that one definition may have (MAX_TRACE_ARGS). */
 const MAX_ARGUMENTS = 128;
-/** The longest name of an argument (MAX_ARG_NAME_LEN). */
+/** The longest name of an argument in bytes (MAX_ARG_NAME_LEN). */
 const MAX_ARGUMENT_NAME = 32;
-/** The longest expression of an argument, its type included, its name not (MAX_ARGSTR_LEN). */
+/** The longest expression of an argument in bytes, its type included, its name not (MAX_ARGSTR_LEN). */
 const MAX_ARGUMENT_TEXT = 63;
 /** Steps that fetching one argument may take (FETCH_INSN_MAX, less the end). */
 const MAX_STEPS = 15;
@@ -78,7 +78,8 @@ function parseArgument(
 ): ProgramArgument {
   const { text } = context;
   const equals = word.text.indexOf('=');
-  if (equals > MAX_ARGUMENT_NAME) throw refusal(text, word.column, 'argumentNameTooLong');
+  if (Buffer.byteLength(word.text.slice(0, Math.max(equals, 0))) > MAX_ARGUMENT_NAME)
+    throw refusal(text, word.column, 'argumentNameTooLong');
   if (equals === 0) throw refusal(text, word.column, 'noArgumentName', 'write NAME=FETCH');
   const name = equals < 0 ? `arg${index + 1}` : word.text.slice(0, equals);
   if (!/^[A-Za-z_]\w*$/.test(name)) throw refusal(text, word.column, 'badArgumentName');
@@ -90,7 +91,8 @@ function parseArgument(
 /** Parses `FETCH[:TYPE]`; looks at the type first, because the kernel does. */
 function parseBody(context: ArgumentContext, body: Word): Omit<ProgramArgument, 'name'> {
   const { text } = context;
-  if (body.text.length > MAX_ARGUMENT_TEXT) throw refusal(text, body.column, 'argumentTooLong');
+  if (Buffer.byteLength(body.text) > MAX_ARGUMENT_TEXT)
+    throw refusal(text, body.column, 'argumentTooLong');
   if (body.text === '') throw refusal(text, body.column, 'noArgumentBody');
   const colon = body.text.indexOf(':');
   const typeWord =

@@ -55,7 +55,7 @@ function parseNames(
   const eventColumn = column + slash + 1;
   if (group !== undefined) {
     if (group === '') throw refusal(text, column, 'noGroupName');
-    if (group.length > MAX_EVENT_NAME) throw refusal(text, column, 'groupTooLong');
+    if (Buffer.byteLength(group) > MAX_EVENT_NAME) throw refusal(text, column, 'groupTooLong');
     // The kernel allows a '-' in a group, not in an event.
     if (!/^[A-Za-z_][\w-]*$/.test(group)) throw refusal(text, column, 'badGroupName');
   }
@@ -63,7 +63,7 @@ function parseNames(
     if (group !== undefined) return { group };
     throw refusal(text, eventColumn, 'noEventName');
   }
-  if (event.length > MAX_EVENT_NAME) throw refusal(text, eventColumn, 'eventTooLong');
+  if (Buffer.byteLength(event) > MAX_EVENT_NAME) throw refusal(text, eventColumn, 'eventTooLong');
   if (!/^[A-Za-z_]\w*$/.test(event)) throw refusal(text, eventColumn, 'badEventName');
   return group === undefined ? { event } : { group, event };
 }
