@@ -67,7 +67,7 @@ A PROBE is one word of the shell: where it goes, then what it fetches.
   'p:heap/big malloc@libc.so.6 size=%di:u64 if size > 4096'
                                            named as the kernel does, and filtered
 
-FILE of --probes has one PROBE a line, and # comments. It is read again when it changes:
+FILE of --probes has one PROBE a line; a word that begins with # begins a comment. It is read again when it changes:
 lines that are gone are taken out, new ones put in, the others not touched.
 
 Events go to standard output, or to FILE with -o FILE: use it to keep them apart from

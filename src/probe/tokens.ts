@@ -28,8 +28,10 @@ export interface DefinitionTokens {
   /** Index of the first character behind the location. */
   readonly locationEnd: number;
   readonly arguments: readonly Word[];
-  /** What follows a bare `if`, to the end of the text. */
+  /** What follows a bare `if`, to the end. */
   readonly filter: Word | undefined;
+  /** Index of a comment, with the white space before it, or of the end of the text. */
+  readonly end: number;
 }
 
 const WHITE_SPACE = /[ \t\n\v\f\r]/;
@@ -61,19 +63,33 @@ export function tokenize(text: string): DefinitionTokens {
     const colon = at + place.lastIndexOf(':');
     for (; at < colon; at++) location.push({ value: text.charAt(at), quoted: true, column: at });
   }
-  while (at < text.length && !WHITE_SPACE.test(text.charAt(at))) {
+  const limit = command !== undefined && text.charAt(at) === '#' ? at : text.length;
+  while (at < limit && !WHITE_SPACE.test(text.charAt(at))) {
     at = takePiece(text, at, location);
   }
   const all = words(text, at);
-  const clause = all.findIndex((word) => word.text === 'if');
-  const begin = clause < 0 ? undefined : skipWhite(text, (all[clause]?.column ?? 0) + 2);
+  const last = all.findIndex((word) => word.text === 'if' || word.text.startsWith('#'));
+  const fetched = last < 0 ? all : all.slice(0, last);
+  const rest = all[last];
+  const isFilter = rest?.text === 'if';
+  const begin = isFilter ? skipWhite(text, rest.column + 2) : undefined;
+  const comment = isFilter ? commentBehind(text, rest.column + 2) : rest?.column;
+  const end = text.slice(0, comment).trimEnd().length;
   return {
     command,
     location,
     locationEnd: at,
-    arguments: clause < 0 ? all : all.slice(0, clause),
-    filter: begin === undefined ? undefined : { text: text.slice(begin), column: begin },
+    arguments: fetched,
+    filter: begin === undefined ? undefined : { text: text.slice(begin, end), column: begin },
+    end,
   };
+}
+
+/** Where a comment begins behind a filter, whose texts may have a `#` of their own. */
+function commentBehind(text: string, from: number): number | undefined {
+  const pieces = text.slice(from).matchAll(/"[^"]*"?|'[^']*'?|\s#/g);
+  const found = Array.from(pieces).find(([piece]) => piece.endsWith('#') && /^\s/.test(piece));
+  return found === undefined ? undefined : from + found.index + 1;
 }
 
 /** The command word, if there is one: alone it would be no location either. */

@@ -3,20 +3,21 @@
 import { TraplineError } from '../../base/errors.ts';
 import { parseLine } from '../../probe/definition.ts';
 import { generateEventName } from '../../probe/names.ts';
+import { tokenize } from '../../probe/tokens.ts';
 
 /**
  * The definitions of a file of probes, in order. A line is empty, a definition, or `-:GROUP/EVENT`, which takes
- * the event of earlier lines away; `#` begins a comment, at a line's start or behind white space.
+ * the event of earlier lines away; `#` begins a comment, at a line's start or where an argument could begin.
  * @param name the file's, for errors.
  * @throws TraplineError `bad-definition` that names the line.
  */
 export function parseProbes(text: string, name: string): string[] {
   const found = new Map<string, { readonly group: string; readonly event: string }>();
   text.split('\n').forEach((whole, index) => {
-    const line = whole.replace(/(?:^|\s)#.*$/s, '').trim();
-    if (line === '') return;
+    const line = whole.trim();
+    if (line === '' || line.startsWith('#')) return;
     try {
-      takeLine(line, found);
+      takeLine(line.slice(0, tokenize(line).end), found);
     } catch (error) {
       throw inLine(error, `${name}:${index + 1}`);
     }

@@ -3,10 +3,17 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { fileOffset } from '../../../src/base/brand.ts';
 import { compileGlob } from '../../../src/base/glob.ts';
-import { listDefinition, parseDefinition, printDefinition } from '../../../src/probe/definition.ts';
+import {
+  listDefinition,
+  parseDefinition,
+  parseLine,
+  printDefinition,
+} from '../../../src/probe/definition.ts';
 import type { ProbeLocation } from '../../../src/probe/location.ts';
 import type { Fetch, ProgramArgument } from '../../../src/probe/program.ts';
+import { tokenize } from '../../../src/probe/tokens.ts';
 import { REFUSALS } from '../../../src/probe/refusals.ts';
+import { parseProbes } from '../../../src/session/probes/probe-list.ts';
 import { definitions, marked, mutations, refusalOf, tree } from './support.ts';
 
 const atFunction = (name: string, file: string, offset = 0, isGlob = false): ProbeLocation => ({
@@ -93,6 +100,30 @@ test('every character of a path behind a command means itself', () => {
   }
   assert.deepEqual(parseDefinition("/opt/'a:b':0x10").location, atOffset('/opt/a:b', 16));
   assert.equal(refusalOf("/opt/a'b:0x10").message, REFUSALS.quoteOpen);
+});
+
+test('a comment is no part of a definition', () => {
+  for (const text of [
+    'f@x %di a=%si:u8 if a > 1',
+    "'a #b'@x",
+    'f#0@x',
+    "f@'x #'",
+    'f@x \\"a#b" if arg1 == "a #b"',
+    `f@x $comm if comm == 'a "#' && comm != " #"`,
+    '-:g/e',
+  ]) {
+    const whole = parseLine(text);
+    for (const comment of [' # it is so', '\t#', ' #"\'', '  #if a > 2']) {
+      const parsed = parseLine(text + comment);
+      assert.deepEqual({ ...parsed, text }, whole, text + comment);
+      assert.equal(tokenize(text + comment).end, text.length);
+    }
+    assert.equal(tokenize(text).end, text.length);
+  }
+  assert.deepEqual(parseProbes('# a\n f@x \\"a#b" # b\n\n\t#\n\'a #\'@x\n', 'file'), [
+    'f@x \\"a#b"',
+    "'a #'@x",
+  ]);
 });
 
 test('a namespace may have the name of a command', () => {
