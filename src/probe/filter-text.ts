@@ -179,6 +179,8 @@ class FilterParser {
       );
     }
     this.#at += name.length;
+    // Which of the two memories a pointer is of; all that is fetched is the user's, and lies in the record.
+    if (this.#source.startsWith('.ustring', this.#at)) this.#at += '.ustring'.length;
     this.#skipWhite();
     const operator = OPERATORS.find((sign) => this.#source.startsWith(sign, this.#at));
     if (operator === undefined) {

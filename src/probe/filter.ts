@@ -68,7 +68,7 @@ export function integerTypeOf(value: FilterValue): IntegerType | undefined {
     case 'task':
       return { width: 32, isSigned: true };
     case 'processor':
-      return { width: 32, isSigned: false };
+      return { width: 32, isSigned: true };
     case 'site':
       return { width: 64, isSigned: false };
     case 'comm':

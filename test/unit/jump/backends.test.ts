@@ -223,6 +223,8 @@ const FILTERS: readonly string[] = [
   `if common_pid == ${process.pid}`,
   `if common_pid != ${process.pid} || common_pid < 0`,
   'if cpu >= 0 && cpu < 4096',
+  'if cpu > -1',
+  'if cpu == -1 || cpu < -1 || cpu == 4294967295',
   'if __probe_ip == 1',
   'if __probe_ip != 1',
   'a=+0(%di):u8 if a == 200',
