@@ -165,6 +165,8 @@ export interface RecordField {
   readonly faultBit: number | undefined;
   /** Elements, of an array only. */
   readonly count?: number;
+  /** Of a text that a stub reads from memory: one of so many bytes was cut there, its end was not seen. */
+  readonly cutAt?: number;
 }
 
 /** Everything that the reader must know about the records of one consumer. */
@@ -229,6 +231,10 @@ export function layoutRecord(
     offset: take(slotBytes(field)),
     faultBit: field.canFault ? (nextBit += faultBitsOf(field)) - faultBitsOf(field) : undefined,
     ...(field.count === undefined ? {} : { count: field.count }),
+    // Without a working area it is no stub that reads.
+    ...(field.canFault && field.maxLength !== undefined && workBytes > 0
+      ? { cutAt: field.maxLength }
+      : {}),
   }));
   const strings = fields.reduce((sum, { maxLength = 0, count = 1 }) => sum + maxLength * count, 0);
   const scratchOffset = at + ((strings + 7) & ~7);

@@ -86,6 +86,7 @@ function fieldOf(field: Members): RecordField {
     offset: whole(field, 'offset'),
     faultBit: field.has('faultBit') ? whole(field, 'faultBit') : undefined,
     ...(field.has('count') ? { count: countOf(field) } : {}),
+    ...(field.has('cutAt') ? { cutAt: whole(field, 'cutAt') } : {}),
   };
 }
 

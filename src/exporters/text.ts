@@ -5,8 +5,8 @@
  *
  *                 zsh-1234    [002]   5678.123456: zfree: (0x55d0c4a3b2c0) ptr=0x5581 size=16
  *
- * One thing differs: control characters in names and strings are written as `\x1b`, since a target's
- * string must not drive the terminal or break a line.
+ * Two things differ: control characters in names and strings are written as `\x1b`, since a target's
+ * string must not drive the terminal or break a line; and a string that was cut has `...` behind it, as gdb has it.
  */
 
 import type { TaskIdentity } from '../events/context.ts';
@@ -23,6 +23,7 @@ const PARENTHESIS = 0x29;
 const POINT = 0x2e;
 const NEWLINE = 0x0a;
 const FAULT_TEXT = fragment('(fault)');
+const CUT_TEXT = fragment('...');
 const HEX_PREFIX = fragment('0x');
 const APOSTROPHE = 0x27;
 const COMMA = 0x2c;
@@ -170,6 +171,7 @@ function putValue(
     out.put(FAULT_TEXT);
   } else if (type === 'string') {
     putString(out, view, field, room, element);
+    if (view.stringLength(field, element) === view.fields[field]?.cutAt) out.put(CUT_TEXT);
   } else if (type === 'char') {
     out.byte(APOSTROPHE);
     putCharacter(out, view.low(field, element) & 0xff);

@@ -138,6 +138,9 @@ test('long texts: up to the kernel’s page they are the same, ours go on to 409
         const ours = jump[number];
         assert.equal(ours?.args['n'], number);
         assert.equal(ours.args['t'], text.slice(0, 4096), name);
+        assert.equal(ours.text.includes('"...'), text.length >= 4096, name);
+        assert.ok(!ours.json.includes('...'));
+        assert.equal(theirs?.text.includes('"...') ?? false, false);
         if (text.length <= 3900) assert.equal(theirs?.args['t'], text, name);
         else if (text.length >= 4096) assert.equal(theirs?.args['t'], FAULT, name);
         // The kernel has a page for an event: where a text has less room than it needs, it drops the event.

@@ -21,7 +21,7 @@ interface Value {
 /** Sends one event with these values through a ring; undefined is a fault. */
 function lines(
   values: readonly Value[],
-  options: { comm?: string; nanoseconds?: bigint; tid?: number } = {},
+  options: { comm?: string; nanoseconds?: bigint; tid?: number; workBytes?: number } = {},
 ): { text: string; json: string; event: TraceEvent } {
   const layout = layoutRecord(
     values.map(({ name, type }) => ({
@@ -30,6 +30,7 @@ function lines(
       canFault: true,
       ...(type === 'string' ? { maxLength: 512 } : {}),
     })),
+    options.workBytes,
   );
   const time = options.nanoseconds ?? 5_678_123_456_499n;
   const segment = makeSegment(1, 8192, [layout]);
@@ -132,6 +133,27 @@ describe('text', () => {
     });
     assert.ok(text.endsWith(' s="a\\x1b[31m\\x0a\\x85é"\n'));
     assert.ok(text.includes('x\\x1by-'));
+  });
+});
+
+describe('texts that were cut', () => {
+  const long = 'l'.repeat(512);
+  const values: readonly Value[] = [
+    { name: 'a', type: 'string', value: long },
+    { name: 'b', type: 'string', value: long.slice(1) },
+    { name: 'c', type: 'string', value: `${long.slice(1)}\n` },
+    { name: 'd', type: 'u8', value: 1n },
+  ];
+
+  it('are marked in lines for people, and are plain in JSON', () => {
+    const { text, json } = lines(values, { workBytes: 8 });
+    const shown = long.slice(1);
+    assert.ok(text.endsWith(` a="${long}"... b="${shown}" c="${shown}\\x0a"... d=1\n`), text);
+    assert.ok(json.includes(`"a":"${long}","b":"${shown}"`));
+  });
+
+  it('are none where it is no stub of ours that cuts them', () => {
+    assert.ok(lines(values).text.includes(` a="${long}" b=`));
   });
 });
 
