@@ -4,6 +4,7 @@
  */
 
 import { TraplineError } from '../base/errors.ts';
+import { lowerBound } from '../base/sorted.ts';
 import type { ElfFile } from './elf.ts';
 import { SHF_EXECINSTR, SHN_LORESERVE, SHN_UNDEF, type SectionedFile } from './elf-header.ts';
 import { STT, SymbolRows, dynamicSymbols, staticSymbols } from './symbol-rows.ts';
@@ -84,6 +85,17 @@ export class FunctionIndex {
     const end = this.#codeEnds.get(rows)?.[rows.sectionIndex(row)] ?? 0;
     const sectionEnd = segment.offset + (end - segment.address);
     return sectionEnd > offset ? Math.min(sectionEnd, segmentEnd) : segmentEnd;
+  }
+
+  /** The names of the functions that begin at a byte of the file. @throws TraplineError `bad-elf`. */
+  namesAt(offset: number): string[] {
+    const { ids, offsets } = this.order;
+    const names: string[] = [];
+    for (let at = lowerBound(offsets, offset); offsets[at] === offset; at++) {
+      const { rows, row } = this.locate(ids[at] ?? 0);
+      names.push(rows.name(row));
+    }
+    return names;
   }
 
   /** All functions by file offset; built at the first call. */

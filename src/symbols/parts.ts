@@ -1,10 +1,7 @@
 /** Functions that the compiler has cut in parts: what is hardly ever executed lies elsewhere, as a function of its own. */
 
-import type { FileOffset } from '../base/brand.ts';
-import { lowerBound } from '../base/sorted.ts';
 import type { ElfFile } from './elf.ts';
 import type { FunctionBounds } from './function-bounds.ts';
-import type { FunctionIndex } from './function-index.ts';
 import { symbolSources } from './symbol-sources.ts';
 
 /** What gcc and LLVM call such parts: `f.cold`, `f.cold.1`. */
@@ -20,18 +17,8 @@ export function isWholeFunction(elf: ElfFile, { start, source }: FunctionBounds)
   const { own, opened } = symbolSources(elf);
   // In the order of functionBounds: a symbol of a debug file may be the only one to say that it is a part.
   for (const index of [own, ...opened]) {
-    const names = namesAt(index, start);
+    const names = index.namesAt(start);
     if (names.length > 0) return !names.some((name) => COLD.test(name));
   }
   return true; // an entry of the procedure linkage table
-}
-
-function namesAt(index: FunctionIndex, start: FileOffset): string[] {
-  const { ids, offsets } = index.order;
-  const names: string[] = [];
-  for (let at = lowerBound(offsets, start); offsets[at] === start; at++) {
-    const { rows, row } = index.locate(ids[at] ?? 0);
-    names.push(rows.name(row));
-  }
-  return names;
 }

@@ -8,6 +8,7 @@ import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
 import { goText } from '../../symbols/go.ts';
 import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
+import { symbolSources } from '../../symbols/symbol-sources.ts';
 import { decodeAt, neverGoesOn, type DecodedInstruction } from '../../x64/decode.ts';
 import { Listing } from '../../x64/listing.ts';
 
@@ -87,6 +88,19 @@ export class FileCode {
     const known = there.find(({ end, source }) => end === found.end && source === found.source);
     if (known === undefined) there.push(found);
     return known ?? found;
+  }
+
+  /**
+   * The name of a symbol of code that begins there, a function or an untyped one: whoever asks the dynamic linker for it may
+   * come there, out of sight of this file. Of a debug file as far as a search for names opened it.
+   */
+  symbolAt(offset: number): string | undefined {
+    const { own, opened } = symbolSources(this.elf);
+    for (const index of [own, ...opened]) {
+      const [name] = index.namesAt(offset);
+      if (name !== undefined) return name;
+    }
+    return undefined;
   }
 
   /** Forgets the instructions of many functions: those of the next few are soon decoded again. */

@@ -3,7 +3,7 @@
  * free of that counts as a landing place, with the reason.
  *
  * Direct branches and addresses that code takes are searched in the whole text, wherever they stand;
- * relocated words in the whole file; jump tables and exception tables by the function.
+ * relocated words and symbols in the whole file; jump tables and exception tables by the function.
  */
 
 import { address, hex } from '../../base/brand.ts';
@@ -142,6 +142,9 @@ export class LandingProof {
     const known = this.#tables(place);
     const reason = known.places.get(at) ?? known.unknown;
     if (reason !== undefined) return reason;
+    // That of the function itself says nothing new.
+    const symbol = at === place.bounds.start ? undefined : this.#code.symbolAt(at);
+    if (symbol !== undefined) return `the symbol '${symbol}' leads there`;
     const where = this.#code.addressOf(place.segment, at);
     return this.#isPointedInto(where, where + 1n)
       ? 'a pointer in the data of the file leads there'

@@ -85,3 +85,24 @@ test('a jump of the moved part into its function is seen, and who comes is told'
   );
   assert.match(whyNoJump(planAt(elf, caseZero)), /2 bytes on the branch at file offset/);
 });
+
+test('a symbol inside a function leads there: another file may ask the linker for it', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const path = compileFixture({
+    sources: ['inner-symbols.S'],
+    language: 'asm',
+    flags: ['-shared', '-fPIC', '-nostdlib'],
+  });
+  const elf = ElfFile.open(readFileSync(path), path);
+  for (const [outer, inner] of [
+    ['outer', 'inner'],
+    ['outer_plain', 'inner_plain'],
+  ] as const) {
+    const start = offsetOf(elf, outer);
+    const landings = new Planner(elf).examine(start)?.landings ?? [];
+    assert.deepEqual(landings, [{ at: start + 3, reason: `the symbol '${inner}' leads there` }]);
+    assert.match(whyNoJump(planAt(elf, start)), new RegExp(`3 bytes on the symbol '${inner}'`));
+    const [way] = planAt(elf, start + 3).ways;
+    assert.equal(way?.method, 'jump', 'nothing comes behind it');
+  }
+});
