@@ -63,3 +63,9 @@ test('symbols inside functions, asked for by another file', async () => {
   ]);
   await assertUnchanged([program, library], places);
 });
+
+test('a function that begins with nops, to which only a word of data leads', async () => {
+  const program = compileFixture({ sources: ['hidden-function.c', 'hidden-function.S'] });
+  const places = await instructionsOf('first', program, [1000, 1000, 1000, 999, 999, 1]);
+  await assertUnchanged([program], places);
+});

@@ -4,8 +4,10 @@
  */
 
 import { address, fileOffset, hex, type Address, type FileOffset } from '../../base/brand.ts';
+import { lowerBound } from '../../base/sorted.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
+import type { FunctionIndex } from '../../symbols/function-index.ts';
 import { goText } from '../../symbols/go.ts';
 import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
 import { symbolSources } from '../../symbols/symbol-sources.ts';
@@ -95,12 +97,25 @@ export class FileCode {
    * come there, out of sight of this file. Of a debug file as far as a search for names opened it.
    */
   symbolAt(offset: number): string | undefined {
-    const { own, opened } = symbolSources(this.elf);
-    for (const index of [own, ...opened]) {
+    for (const index of this.#namedFunctions()) {
       const [name] = index.namesAt(offset);
       if (name !== undefined) return name;
     }
     return undefined;
+  }
+
+  /** The first byte from an offset on at which such a symbol begins. */
+  symbolFrom(offset: number): number | undefined {
+    const firsts = this.#namedFunctions().map(({ order: { offsets } }) => {
+      return offsets[lowerBound(offsets, offset)] ?? Infinity;
+    });
+    const first = Math.min(...firsts);
+    return first === Infinity ? undefined : first;
+  }
+
+  #namedFunctions(): readonly FunctionIndex[] {
+    const { own, opened } = symbolSources(this.elf);
+    return [own, ...opened];
   }
 
   /** Forgets the instructions of many functions: those of the next few are soon decoded again. */

@@ -151,6 +151,14 @@ export class LandingProof {
       : undefined;
   }
 
+  /** The first of some bytes of the file that has a symbol of code, or to which a word of the file's data leads. */
+  pointedAt(segment: ExecutableSegment, start: number, end: number): number | undefined {
+    const pointer = this.#pointerFrom(this.#code.addressOf(segment, start));
+    const pointed = pointer === undefined ? end : this.#code.offsetOf(segment, BigInt(pointer));
+    const first = Math.min(pointed, this.#code.symbolFrom(start) ?? end);
+    return first < end ? first : undefined;
+  }
+
   #tables(place: CodePlace): FunctionLandings {
     let known = this.#functions.get(place.bounds);
     if (known === undefined) {
@@ -218,9 +226,13 @@ export class LandingProof {
 
   /** Whether a word of the file's data will hold an address of start ≤ address < end. */
   #isPointedInto(start: bigint, end: bigint): boolean {
+    return (this.#pointerFrom(start) ?? Infinity) < Number(end);
+  }
+
+  /** The lowest address from `start` on that a word of the file's data will hold. */
+  #pointerFrom(start: bigint): number | undefined {
     this.#pointers ??= codePointers(this.#elf);
-    const next = this.#pointers[lowerBound(this.#pointers, Number(start))];
-    return next !== undefined && next < Number(end);
+    return this.#pointers[lowerBound(this.#pointers, Number(start))];
   }
 }
 

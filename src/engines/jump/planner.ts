@@ -221,13 +221,13 @@ export class Planner {
       const behind = candidate.place.offset + SHORT_JUMP_BYTES;
       return this.#code.paddingNear(candidate.place, behind - SHORT_BACK, behind + SHORT_ON);
     });
-    const unused = this.#withoutLandings(around.flat());
+    const unused = this.#unusedParts(around.flat());
     return alone.map((way, index) => {
       const candidate = candidates[index];
       if (way === undefined || typeof way === 'string') return way;
       if (candidate?.kind !== 'candidate') return undefined;
       const behind = candidate.place.offset + SHORT_JUMP_BYTES;
-      const free = (around[index] ?? []).filter((padding) => unused.has(padding.start));
+      const free = (around[index] ?? []).map((padding) => unused.get(padding.start) ?? padding);
       const reached = (from: number): Address[] =>
         free
           .flatMap((padding) => this.#slots(padding, from))
@@ -245,13 +245,22 @@ export class Planner {
     });
   }
 
-  /** The starts of those that nobody comes to. */
-  #withoutLandings(paddings: readonly Padding[]): ReadonlySet<number> {
+  /**
+   * By their starts: each up to the first byte to which something comes. There a function may begin of which nothing else is
+   * known, with nops.
+   */
+  #unusedParts(paddings: readonly Padding[]): ReadonlyMap<number, Padding> {
     const distinct = [...new Map(paddings.map((padding) => [padding.start, padding])).values()];
     const asked = distinct.map(({ segment, start, end }) => ({ segment, start: start - 1, end }));
     const landings = this.#proof.direct(asked);
-    const free = distinct.filter((_, index) => (landings[index] ?? []).length === 0);
-    return new Set(free.map(({ start }) => start));
+    return new Map(
+      distinct.map((padding, index) => {
+        const { segment, start, end } = padding;
+        const goals = (landings[index] ?? []).map(({ at }) => at);
+        const first = Math.min(...goals, this.#proof.pointedAt(segment, start, end) ?? end);
+        return [start, { segment, start, end: first }];
+      }),
+    );
   }
 
   /**

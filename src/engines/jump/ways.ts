@@ -164,6 +164,8 @@ export class WayJudge {
         end = `what follows ${piece.at} bytes on is no instruction that is known`;
       } else if (isBehind && !isFiller(this.#code.elf.bytes, offset + piece.at, piece.length)) {
         end = `other code begins ${piece.at} bytes on`;
+      } else if (isBehind && this.#isPointedInto(place, piece)) {
+        end = `something comes to the middle of what follows ${piece.at} bytes on`;
       } else if (piece.at > 0) {
         const reason = this.#landing(place, pieces, piece, landings);
         end = reason && `${piece.at} bytes on ${reason}`;
@@ -183,6 +185,12 @@ export class WayJudge {
       };
     }
     return { length, executed, inner, end };
+  }
+
+  /** Whether a symbol or a pointer leads behind the first byte of an instruction: filler may hide where a function begins. */
+  #isPointedInto({ offset, segment }: CodePlace, { at, length }: Piece): boolean {
+    const start = offset + at;
+    return this.#proof.pointedAt(segment, start + 1, start + length) !== undefined;
   }
 
   /**
