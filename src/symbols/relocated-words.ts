@@ -1,7 +1,9 @@
 /** What the loader will have written into data words: in a PIE the file itself may hold zeros. */
 
+import { SHN_UNDEF } from './elf-header.ts';
 import type { ElfFile } from './elf.ts';
 import { forEachRelocation, RELOCATION } from './relocations.ts';
+import { dynamicSymbols, type SymbolRows } from './symbol-rows.ts';
 
 /**
  * The relative relocations of words in a range of addresses: address of the word → the address (in
@@ -27,20 +29,30 @@ function forEachRelative(elf: ElfFile, take: (word: number, value: number) => vo
 }
 
 /**
- * Every address of the file's code (in its own numbering) that a word of its data will hold, in ascending order: by
- * relative relocations; and where words hold addresses in the file itself (programs that lie where they were
+ * Every address of the file's code (in its own numbering) that a word of its data will hold, or that the loader calls, in
+ * ascending order: by relocations, also those that name a symbol of the file and a distance from it; and where words hold addresses in the file itself (programs that lie where they were
  * linked to lie, packed relocations), every aligned word that could be one.
  * @throws TraplineError `bad-elf`.
  */
 export function codePointers(elf: ElfFile): Float64Array {
   const isCode = codeTest(elf);
   const found: number[] = [];
-  forEachRelative(elf, (_, value) => {
-    if (isCode(value)) found.push(value);
+  const symbols = dynamicSymbols(elf);
+  forEachRelocation(elf.dynamic?.relocations ?? new Uint8Array(), (kind, _, addend, symbol) => {
+    const base = baseOf(kind, symbol, symbols);
+    if (base !== undefined && isCode(base + addend)) found.push(base + addend);
   });
   const hasAddresses = elf.type === 'fixed' || elf.dynamic?.hasPackedRelocations === true;
   if (hasAddresses) addWordsInData(elf, isCode, found);
   return Float64Array.from(found).sort();
+}
+
+/** What a relocation's addend is added to; undefined where it holds no address of this file. */
+function baseOf(kind: number, symbol: number, symbols: SymbolRows | undefined): number | undefined {
+  if (kind === RELOCATION.relative || kind === RELOCATION.indirectRelative) return 0;
+  if (kind !== RELOCATION.absolute || symbols === undefined) return undefined;
+  const isDefined = symbol < symbols.count && symbols.sectionIndex(symbol) !== SHN_UNDEF;
+  return isDefined ? symbols.address(symbol) : undefined;
 }
 
 /** Whether an address lies between the first and the last byte of the file's code. */

@@ -2,6 +2,8 @@
 
 /** Kinds by what the loader writes (x86-64 psABI, table 4.9); the linker says which word. */
 export const RELOCATION = {
+  /** R_X86_64_64: a symbol's address + addend. */
+  absolute: 1,
   /** R_X86_64_GLOB_DAT: a symbol's address. */
   globalData: 6,
   /** R_X86_64_JUMP_SLOT: the same, for the procedure linkage table. */

@@ -107,19 +107,24 @@ test('a symbol inside a function leads there: another file may ask the linker fo
   }
 });
 
-test('padding ends where a word of data leads, though what begins there looks like more of it', (t) => {
-  if (skipUnless(t, 'gcc')) return;
-  const path = compileFixture({
-    sources: ['hidden-function.S'],
-    language: 'asm',
-    flags: ['-shared', '-fPIC', '-nostdlib'],
-    name: 'libhidden.so',
+for (const [how, flags] of [
+  ['by its own address', []],
+  ['by its distance from a symbol', ['-DBY_SYMBOL']],
+] as const) {
+  test(`padding ends where a word of data leads, ${how}, though nops stand there, too`, (t) => {
+    if (skipUnless(t, 'gcc')) return;
+    const path = compileFixture({
+      sources: ['hidden-function.S'],
+      language: 'asm',
+      flags: ['-shared', '-fPIC', '-nostdlib', ...flags],
+      name: 'libhidden.so',
+    });
+    const elf = ElfFile.open(readFileSync(path), path);
+    const first = offsetOf(elf, 'first');
+    const hidden = elf.addressOf(offsetOf(elf, 'second')) ?? assert.fail();
+    const { ways } = planAt(elf, first + 4);
+    const paddings = ways.flatMap((way) => way.paddings);
+    assert.ok(paddings.length > 0, 'there is room in front of it');
+    for (const padding of paddings) assert.ok(padding + 5n <= hidden - 16n, String(padding));
   });
-  const elf = ElfFile.open(readFileSync(path), path);
-  const first = offsetOf(elf, 'first');
-  const hidden = elf.addressOf(offsetOf(elf, 'second')) ?? assert.fail();
-  const { ways } = planAt(elf, first + 4);
-  const paddings = ways.flatMap((way) => way.paddings);
-  assert.ok(paddings.length > 0, 'there is room in front of it');
-  for (const padding of paddings) assert.ok(padding + 5n <= hidden - 16n, String(padding));
-});
+}
