@@ -5,7 +5,7 @@
 
 import { Buffer } from 'node:buffer';
 
-/** Bytes that are looked for, as offsets into the text; `end` is behind the last. */
+/** Bytes that are looked for, as offsets from the text's start, also outside of it; `end` is behind the last. */
 export interface Marked {
   readonly first: number;
   readonly end: number;
@@ -36,7 +36,7 @@ const MOST_SEARCHED = 4;
 
 /**
  * Finds what looks like a branch to marked bytes, or takes the address of one.
- * @param marked in any order; parts outside of the text are passed over
+ * @param marked in any order
  * @param hit called with the offset of the opcode, behind any prefixes, and where it leads
  */
 export function scanBranches(
@@ -44,12 +44,12 @@ export function scanBranches(
   marked: readonly Marked[],
   hit: (from: number, target: number) => void,
 ): void {
-  const runs = join(text.byteLength, marked);
+  const runs = join(marked);
   const weight = runs.reduce((sum, { first, end }) => sum + 1 + (end - first) / UPPER, 0);
-  const bits = bitsOf(text.byteLength, runs);
-  if (weight > MOST_SEARCHED) passNear(text, bits, runs, hit);
+  const marks = marksOf(runs);
+  if (weight > MOST_SEARCHED) passNear(text, marks, hit);
   else for (const run of runs) searchNear(text, run, hit);
-  scanShort(text, bits, runs, hit);
+  scanShort(text, marks, runs, hit);
 }
 
 /** Whether the opcode of a jump with a displacement stands there: `jmp`, `jcc`, but no call. */
@@ -65,10 +65,9 @@ export function isLea(text: Uint8Array, from: number): boolean {
 }
 
 /** In ascending order, those that touch made one. */
-function join(length: number, marked: readonly Marked[]): Marked[] {
+function join(marked: readonly Marked[]): Marked[] {
   const runs: { first: number; end: number }[] = [];
   const inside = marked
-    .map(({ first, end }) => ({ first: Math.max(0, first), end: Math.min(length, end) }))
     .filter(({ first, end }) => first < end)
     .toSorted((one, other) => one.first - other.first);
   for (const { first, end } of inside) {
@@ -79,13 +78,26 @@ function join(length: number, marked: readonly Marked[]): Marked[] {
   return runs;
 }
 
-/** A bit for each byte of the text: whether it is marked. */
-function bitsOf(length: number, runs: readonly Marked[]): Uint8Array {
-  const bits = new Uint8Array((length >> 3) + 1);
+/** Which bytes are marked. */
+interface Marks {
+  /** The first that is, from the text's start. */
+  readonly lowest: number;
+  /** Bytes from that one up to the end of the last. */
+  readonly span: number;
+  /** A bit for each of them. */
+  readonly bits: Uint8Array;
+}
+
+function marksOf(runs: readonly Marked[]): Marks {
+  const lowest = runs[0]?.first ?? 0;
+  const span = (runs.at(-1)?.end ?? lowest) - lowest;
+  const bits = new Uint8Array((span >> 3) + 1);
   for (const { first, end } of runs) {
-    for (let at = first; at < end; at++) bits[at >> 3] = (bits[at >> 3] ?? 0) | (1 << (at & 7));
+    for (let at = first - lowest; at < end - lowest; at++) {
+      bits[at >> 3] = (bits[at >> 3] ?? 0) | (1 << (at & 7));
+    }
   }
-  return bits;
+  return { lowest, span, bits };
 }
 
 /** For each two bytes that can end an opcode with four more bytes, the first in the lower half: 1. Made when it is needed. */
@@ -107,14 +119,11 @@ function endsOfOpcodes(): Uint8Array {
  */
 function passNear(
   text: Uint8Array,
-  bits: Uint8Array,
-  runs: readonly Marked[],
+  { lowest, span, bits }: Marks,
   hit: (from: number, target: number) => void,
 ): void {
   const ends = (opcodeEnds ??= endsOfOpcodes());
   const last = text.byteLength - 4;
-  const lowest = runs[0]?.first ?? 0;
-  const span = (runs.at(-1)?.end ?? lowest) - lowest;
   let pair = 0;
   // at + 3 < text.byteLength
   for (let at = 1; at <= last; at++) {
@@ -122,11 +131,11 @@ function passNear(
     if (ends[pair] === 0) continue;
     const displacement =
       text[at]! | (text[at + 1]! << 8) | (text[at + 2]! << 16) | (text[at + 3]! << 24);
-    const target = at + 4 + displacement;
+    const mark = at + 4 + displacement - lowest;
     // Comparing without sign first rules out many: the bits are far apart in memory.
-    if ((target - lowest) >>> 0 >= span) continue;
-    if (((bits[target >> 3]! >> (target & 7)) & 1) === 0) continue;
-    hit(at - lengthOfOpcode(pair & 0xff, pair >>> 8), target);
+    if (mark >>> 0 >= span) continue;
+    if (((bits[mark >> 3]! >> (mark & 7)) & 1) === 0) continue;
+    hit(at - lengthOfOpcode(pair & 0xff, pair >>> 8), lowest + mark);
   }
 }
 
@@ -142,9 +151,10 @@ function searchNear(
   const length = text.byteLength;
   const bytes = Buffer.from(text.buffer, text.byteOffset, length);
   const wanted = Buffer.alloc(2);
-  // A displacement counts from the byte behind it, which is 4 to `length`.
-  const most = Math.floor((end - 1 - 4) / UPPER);
-  for (let upper = Math.floor((first - length) / UPPER); upper <= most; upper++) {
+  // A displacement counts from the byte behind it, which is 4 to `length`; it has a sign.
+  const least = Math.max(-UPPER / 2, Math.floor((first - length) / UPPER));
+  const most = Math.min(UPPER / 2 - 1, Math.floor((end - 1 - 4) / UPPER));
+  for (let upper = least; upper <= most; upper++) {
     const lowest = Math.max(4, first - (upper * UPPER + UPPER - 1));
     const highest = Math.min(length, end - 1 - upper * UPPER);
     if (lowest > highest) continue;
@@ -176,7 +186,7 @@ function lengthOfOpcode(before: number, last: number): number {
 /** Displacements of one byte: only what stands near a marked byte can reach it. */
 function scanShort(
   text: Uint8Array,
-  bits: Uint8Array,
+  { lowest, span, bits }: Marks,
   runs: readonly Marked[],
   hit: (from: number, target: number) => void,
 ): void {
@@ -188,8 +198,9 @@ function scanShort(
       next = at + 1;
       if (IS_SHORT[text[at]!] === 0) continue; // at < length
       const target = at + 2 + ((text[at + 1]! << 24) >> 24); // undefined << 24 is 0
-      if (target < 0 || target >= length) continue;
-      if ((bits[target >> 3]! >> (target & 7)) & 1) hit(at, target);
+      const mark = target - lowest;
+      if (mark < 0 || mark >= span) continue;
+      if ((bits[mark >> 3]! >> (mark & 7)) & 1) hit(at, target);
     }
   }
 }

@@ -14,7 +14,10 @@ import { isJump, isLea, scanBranches } from './branch-scan.ts';
 import { decodeAt, isDirect } from './decode.ts';
 import type { Listing } from './listing.ts';
 
-/** Bytes of which it is asked who comes to them: from behind `start` up to `end`, which is not meant. Offsets into the text. */
+/**
+ * Bytes of which it is asked who comes to them: from behind `start` up to `end`, which is not meant. Offsets from the text's
+ * start: they may lie in another text.
+ */
 export interface Window {
   readonly start: number;
   readonly end: number;
@@ -48,8 +51,8 @@ export interface TextFunction {
 /**
  * Finds every direct branch in `text` that lands inside a window behind its first byte, and every `lea` of an
  * address there.
- * @param text all executable bytes of the file that are mapped together
- * @param windows in any order; they may overlap and may lie outside the text
+ * @param text executable bytes of the file that are mapped together
+ * @param windows in any order; they may overlap and may lie outside the text, all of them near each other
  * @param functionAt the function that an offset of the text belongs to, if it is known
  * @returns for each window, in the order given, its landings in ascending order of `from`
  */
@@ -65,11 +68,12 @@ export function findLandings(
     froms.push(from);
     targets.push(target);
   });
-  const order = orderByTarget(text, targets);
+  const lowest = marked.reduce((least, { first }) => Math.min(least, first), Infinity);
+  const order = orderByTarget(lowest, targets);
   const verified = new Map<number, Landing | undefined>();
   return windows.map((window) => {
     const landings: Landing[] = [];
-    const first = lowerBound(order, (window.start + 1) * targets.length);
+    const first = lowerBound(order, (window.start + 1 - lowest) * targets.length);
     for (let at = first; at < order.length; at++) {
       const hit = (order[at] ?? 0) % targets.length;
       const [from = 0, target = 0] = [froms[hit], targets[hit]];
@@ -85,15 +89,17 @@ export function findLandings(
 }
 
 /**
- * The indexes of what was found, in ascending order of where it leads. One number holds both: there may be hundreds of
+ * The indexes of what was found, in ascending order of where it leads, from `lowest` on. One number holds both: there may be hundreds of
  * thousands, of which few are asked for, and sorting numbers natively is faster than by callback.
  */
-function orderByTarget(text: Uint8Array, targets: readonly number[]): Float64Array {
+function orderByTarget(lowest: number, targets: readonly number[]): Float64Array {
   const count = targets.length;
-  if (!Number.isSafeInteger(text.byteLength * count)) {
+  const keys = Float64Array.from(targets, (target, index) => (target - lowest) * count + index);
+  keys.sort();
+  if (!Number.isSafeInteger(keys.at(-1) ?? 0)) {
     throw new TraplineError({ code: 'limit', message: `a text has too many branches (${count})` });
   }
-  return Float64Array.from(targets, (target, index) => target * count + index).sort();
+  return keys;
 }
 
 function isOfInterest(text: Uint8Array, window: Window, from: number): boolean {

@@ -69,3 +69,12 @@ test('a function that begins with nops, to which only a word of data leads', asy
   const places = await instructionsOf('first', program, [1000, 1000, 1000, 999, 999, 1]);
   await assertUnchanged([program], places);
 });
+
+test('a jump from another executable segment of the file', async () => {
+  const program = compileFixture({
+    sources: ['two-texts.c', 'two-texts.S'],
+    flags: ['-no-pie', '-Wl,--section-start=.slowtext=0x500000'],
+  });
+  const hits = [1000, 1000, 1000, 1000, 500];
+  await assertUnchanged([program], await instructionsOf('split', program, hits));
+});

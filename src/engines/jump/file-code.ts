@@ -39,6 +39,7 @@ export class FileCode {
   readonly segments: readonly ExecutableSegment[];
   readonly #bounds = new Map<number, FunctionBounds[]>();
   readonly #listings = new Map<FunctionBounds, Listing>();
+  #text: { readonly start: Address; readonly end: Address } | undefined;
   #restartable: readonly RestartableSequence[] | undefined;
   #go: ReturnType<typeof goText> | null = null;
 
@@ -47,11 +48,21 @@ export class FileCode {
     this.segments = elf.executableSegments();
   }
 
-  /** The function around a byte of the file; else why none is known. */
-  functionAround(offset: FileOffset): Pick<CodePlace, 'bounds' | 'segment'> | string {
-    const segment = this.segments.find(
+  /** The executable segment that holds a byte of the file. */
+  segmentAt(offset: number): ExecutableSegment | undefined {
+    return this.segments.find(
       ({ fileOffset: start, fileSize }) => offset >= start && offset < start + fileSize,
     );
+  }
+
+  /** From the first executable byte of the file to the last, in its own addresses: all that a jump inside it can reach. */
+  get text(): { readonly start: Address; readonly end: Address } {
+    return (this.#text ??= extentOf(this.segments));
+  }
+
+  /** The function around a byte of the file; else why none is known. */
+  functionAround(offset: FileOffset): Pick<CodePlace, 'bounds' | 'segment'> | string {
+    const segment = this.segmentAt(offset);
     if (segment === undefined) return 'it is not in an executable part of the file';
     const bounds = this.boundsAt(offset);
     if (bounds === undefined) {
@@ -252,6 +263,17 @@ export class FileCode {
     }
     return undefined;
   }
+}
+
+function extentOf(segments: readonly ExecutableSegment[]): {
+  readonly start: Address;
+  readonly end: Address;
+} {
+  const starts = segments.map((segment) => segment.address);
+  const ends = segments.map((segment) => segment.address + BigInt(segment.fileSize));
+  const lowest = starts.reduce((one, other) => (one < other ? one : other), starts[0] ?? 0n);
+  const highest = ends.reduce((one, other) => (one > other ? one : other), 0n);
+  return { start: address(lowest), end: address(highest) };
 }
 
 /** Whether an instruction is one that assemblers fill gaps with: a nop of any length, or int3. */

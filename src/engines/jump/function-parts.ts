@@ -1,5 +1,6 @@
 /** Functions that the compiler has cut in parts: which belong together. */
 
+import type { ElfFile } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { isWholeFunction } from '../../symbols/parts.ts';
 import { isJump } from '../../x64/branch-scan.ts';
@@ -53,16 +54,14 @@ export class FunctionParts {
    * The other parts of a function, whose jump tables and exceptions may lead into it: what has no symbol of its
    * own, or one that says so, and is entered behind its start by this one, or enters this one so.
    */
-  related({ bounds, segment }: CodePlace): FunctionBounds[] {
+  related({ bounds }: CodePlace): FunctionBounds[] {
     const related = new Set<FunctionBounds>();
     const entersInside = (from: FunctionBounds, to: FunctionBounds): boolean =>
       this.#farJumpsOf(from).some((target) => target > to.start && target < to.end);
-    const isHere = (offset: number): boolean =>
-      offset >= segment.fileOffset && offset < segment.fileOffset + segment.fileSize;
     const owners = this.#owners.get(bounds) ?? [];
     const isPart = owners.length > 0;
     const looked = new Set<FunctionBounds>([bounds]);
-    for (const offset of [...this.#farJumpsOf(bounds).filter(isHere), ...owners]) {
+    for (const offset of [...this.#farJumpsOf(bounds), ...owners]) {
       const other = this.#code.boundsAt(offset);
       if (other === undefined || other.start === bounds.start || looked.has(other)) continue;
       looked.add(other);
@@ -75,23 +74,30 @@ export class FunctionParts {
   #farJumpsOf(bounds: FunctionBounds): readonly number[] {
     let known = this.#farJumps.get(bounds);
     if (known === undefined) {
-      known = farJumps(this.#code.elf.bytes, bounds);
+      known = farJumps(this.#code.elf, bounds);
       this.#farJumps.set(bounds, known);
     }
     return known;
   }
 }
 
-/** Where what looks like a jump of four bytes' displacement leads that leaves a function, as file offsets. */
-function farJumps(bytes: Uint8Array, { start, end }: FunctionBounds): number[] {
+/**
+ * Where what looks like a jump of four bytes' displacement leads that leaves a function, as file offsets: in executable bytes,
+ * which may be mapped elsewhere than its own.
+ */
+function farJumps({ bytes, loads }: ElfFile, { start, end }: FunctionBounds): number[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const distance = loads.addressOf(start) - start;
   const targets: number[] = [];
   for (let at = start; at + 5 <= end; at++) {
     if (!isJump(bytes, at)) continue;
     const field = bytes[at] === 0x0f ? at + 2 : at + 1;
     if (field + 4 > end) continue;
     const target = field + 4 + view.getInt32(field, true);
-    if (target < start || target >= end) targets.push(target);
+    if (target >= start && target < end) continue;
+    const segment = loads.segmentOf(target + distance);
+    if (segment?.executable !== true) continue;
+    targets.push(target + distance - segment.address + segment.offset);
   }
   return targets;
 }

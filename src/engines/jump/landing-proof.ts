@@ -6,7 +6,7 @@
  * relocated words and symbols in the whole file; jump tables and exception tables by the function.
  */
 
-import { address, hex } from '../../base/brand.ts';
+import { hex } from '../../base/brand.ts';
 import { lowerBound } from '../../base/sorted.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
@@ -181,9 +181,10 @@ export class LandingProof {
     const wanted = { start, end: this.#code.addressOf(segment, bounds.end) };
     const related = this.#parts.related(place);
     for (const part of [bounds, ...related]) {
-      const tables = this.#tablesOf(part, segment, wanted);
+      const home = this.#code.segmentAt(part.start) ?? segment;
+      const tables = this.#tablesOf(part, home, wanted);
       if (tables.kind === 'unknown') {
-        const where = hex(this.#code.offsetOf(segment, tables.at));
+        const where = hex(this.#code.offsetOf(home, tables.at));
         const whose = part === bounds ? 'its function' : 'another part of its function';
         const unknown = `a jump table of ${whose} can't be read (at file offset ${where}: ${tables.reason})`;
         return { places, unknown };
@@ -206,19 +207,16 @@ export class LandingProof {
     return { places, unknown: undefined };
   }
 
-  #tablesOf(part: FunctionBounds, segment: ExecutableSegment, wanted: Bounds): JumpTargets {
+  #tablesOf(part: FunctionBounds, home: ExecutableSegment, wanted: Bounds): JumpTargets {
     const image: Image = {
       read: (from, length) => this.#code.image(from, length),
       hasPointerInto: (from, to) => this.#isPointedInto(from, to),
       summaries: this.#summaries,
-      text: {
-        start: address(segment.address),
-        end: address(segment.address + BigInt(segment.fileSize)),
-      },
+      text: this.#code.text,
     };
     let jumps = this.#jumps.get(part);
     if (jumps === undefined) {
-      jumps = findIndirectJumps(this.#code.listing(part, segment), image);
+      jumps = findIndirectJumps(this.#code.listing(part, home), image);
       this.#jumps.set(part, jumps);
     }
     return targetsWithin(jumps, image, wanted);

@@ -17,29 +17,50 @@ export class LandingSearch {
     this.#code = code;
   }
 
-  /** For all bytes asked about who comes there, in file offsets; the text is searched once for all. */
+  /**
+   * For all bytes asked about who comes there, in file offsets; each text of the file is searched once for all that lie in one
+   * of them.
+   */
   find(asked: readonly (AskedBytes | undefined)[]): (readonly Landing[])[] {
-    const found: (readonly Landing[])[] = asked.map(() => []);
-    for (const segment of this.#code.segments) {
-      const { fileOffset: first, fileSize } = segment;
-      const inside: number[] = [];
-      const windows: Window[] = [];
-      asked.forEach((bytes, index) => {
-        if (bytes?.segment !== segment) return;
-        inside.push(index);
-        windows.push({ ...bytes, start: bytes.start - first, end: bytes.end - first });
+    const found: Landing[][] = asked.map(() => []);
+    for (const goal of this.#code.segments) {
+      const inside = asked.flatMap((bytes, index) => {
+        return bytes?.segment === goal ? [{ bytes, index }] : [];
       });
       if (inside.length === 0) continue;
-      const text = this.#code.elf.bytes.subarray(first, first + fileSize);
-      const landings = findLandings(text, windows, (at) => this.#functionAt(segment, first + at));
-      inside.forEach((index, nth) => {
-        found[index] = (landings[nth] ?? []).map((landing) => {
-          const { target, from } = landing;
-          return { ...landing, target: first + target, from: first + from };
-        });
-      });
+      for (const text of this.#code.segments) {
+        const landings = this.#landings(
+          text,
+          goal,
+          inside.map(({ bytes }) => bytes),
+        );
+        inside.forEach(({ index }, nth) => found[index]?.push(...(landings[nth] ?? [])));
+      }
     }
     return found;
+  }
+
+  /** Who comes from one text of the file to bytes of the same or of another. */
+  #landings(
+    text: ExecutableSegment,
+    goal: ExecutableSegment,
+    windows: readonly Window[],
+  ): Landing[][] {
+    const { fileOffset: first, fileSize } = text;
+    // From the start of the one in memory to what would be that of the file's bytes of the other.
+    const distance = Number(goal.address - text.address) - goal.fileOffset;
+    const landings = findLandings(
+      this.#code.elf.bytes.subarray(first, first + fileSize),
+      windows.map((window) => {
+        return { ...window, start: window.start + distance, end: window.end + distance };
+      }),
+      (at) => this.#functionAt(text, first + at),
+    );
+    return landings.map((some) =>
+      some.map((landing) => {
+        return { ...landing, target: landing.target - distance, from: first + landing.from };
+      }),
+    );
   }
 
   /** The function around a byte of the segment, if it is known and begins there. */

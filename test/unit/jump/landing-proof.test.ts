@@ -128,3 +128,23 @@ for (const [how, flags] of [
     for (const padding of paddings) assert.ok(padding + 5n <= hidden - 16n, String(padding));
   });
 }
+
+test('a jump from another executable segment of the file is seen', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  // Apart in memory by more than in the file, then in one piece, which is how it was always seen.
+  for (const flags of [
+    ['-no-pie', '-Wl,--section-start=.slowtext=0x500000'],
+    ['-no-pie', '-Wl,--section-start=.slowtext=0x300000'],
+    ['-pie'],
+  ]) {
+    const path = compileFixture({ sources: ['two-texts.c', 'two-texts.S'], flags });
+    const elf = ElfFile.open(readFileSync(path), path);
+    assert.equal(elf.executableSegments().length, flags.length);
+    const start = offsetOf(elf, 'split');
+    const [, , , , last = start] = new Planner(elf).boundaries(start);
+    assert.match(
+      whyNoJump(planAt(elf, last)),
+      /2 bytes on the branch at file offset 0x[0-9a-f]+ goes there/,
+    );
+  }
+});
