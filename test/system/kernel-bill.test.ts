@@ -1,13 +1,19 @@
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { attach, type ProbeRequest, type Summary } from '../../src/index.ts';
+import { requireProgram } from '../harness/fixtures.ts';
 import type { Target } from '../harness/target.ts';
 import { countOf, Running } from './cli-support.ts';
 import { assertExact, eventOf, Reading } from './jump-support.ts';
 import { leavingKernelClean, OwnFixture, skipEngine } from './kernel-support.ts';
 
 const FUNCTIONS = ['a_nop', 'a_long_nop', 'a_patched_nop', 'a_jump', 'a_push', 'a_move'] as const;
+
+const METER = fileURLToPath(new URL('kernel-meter.js', import.meta.url));
 
 /** Has every function called so often. @returns the calls of each since the start */
 async function call(target: Target, times: number): Promise<number> {
@@ -106,4 +112,32 @@ test('every process: the summary ends with the bill', async (t) => {
     assert.equal(countOf(err, 'probe_kinds:a_push', 'hits'), 12);
     assert.match(err, /^bill: 12 hits × [\d.]+ [nµ]s = [\d.]+ [nµm]?s\n$/m);
   });
+});
+
+/** What hits cost that are executed by a single step, in nanoseconds, each measured on one processor. */
+function costsOfSteps(times: number): number[] {
+  const words = ['-c', '0', process.execPath, METER, String(times)];
+  const options = { encoding: 'utf8', timeout: 120_000 } as const; // the literal
+  const { status, stdout, stderr } = spawnSync(requireProgram('taskset'), words, options);
+  assert.equal(status, 0, stderr);
+  return stdout.trimEnd().split('\n').map(Number);
+}
+
+test('on a processor that others keep busy a hit costs what it costs on one that is idle', async (t) => {
+  if (skipEngine(t, 'kernel')) return;
+  const [idle = 0] = costsOfSteps(1);
+  // It comes back every half millisecond, before us, and stays for one.
+  const spin =
+    'const word = new Int32Array(new SharedArrayBuffer(4)); process.stdout.write("ready");' +
+    'for (;;) { Atomics.wait(word, 0, 0, 0.5);' +
+    'for (const begin = performance.now(); performance.now() - begin < 1;); }';
+  const words = ['-c', '0', 'nice', '-n', '-20', process.execPath, '-e', spin];
+  const other = spawn(requireProgram('taskset'), words, { stdio: ['ignore', 'pipe', 'inherit'] });
+  try {
+    await once(other.stdout, 'data');
+    const dear = costsOfSteps(30).filter((one) => !(one > idle / 2 && one < idle * 2));
+    assert.deepEqual(dear, [], `${idle} where it is idle`);
+  } finally {
+    other.kill('SIGKILL');
+  }
 });

@@ -198,7 +198,8 @@ test('what the kernel can not have is refused in words', async (t) => {
   const pid = String(target.pid);
   const arrays = Array.from({ length: 6 }, () => '+0(%di):u64[64]').join(' ');
   // The kernel takes six, and eight bytes of ours are too many: the caret is under the last.
-  const tooBig = /Event too big .*\n {4}leaf@self-check .*\n {100}\^\n {4}8 bytes .* Trapline's own/;
+  const tooBig =
+    /Event too big .*\n {4}leaf@self-check .*\n {100}\^\n {4}8 bytes .* Trapline's own/;
   const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
     [['-p', pid, 'work_stap@self-check'], 1, /work_step/],
     [['-p', pid, 'work_step+1@self-check'], 1, /not the start of an instruction|outside/],
