@@ -86,7 +86,9 @@ async function show(
 ): Promise<void> {
   if (options.quiet !== true && ending.reason === undefined) {
     const { targets, probes, firstStops } = session;
-    messages.lines(renderAttached({ targets, probes, stops: firstStops }, paint));
+    const { probes: file } = options;
+    const attached = { targets, probes, stops: firstStops, ...(file !== undefined && { file }) };
+    messages.lines(renderAttached(attached, paint));
     if (session.isFollowing) messages.lines([notice(HOLDING, paint)]);
     if (options.verbose === true) messages.lines(renderSites(probes, paint));
   }

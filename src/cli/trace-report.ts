@@ -17,11 +17,18 @@ export interface Attached {
   readonly targets: readonly TargetInfo[];
   readonly probes: readonly AddedProbe[];
   readonly stops: Stops;
+  /** The file of probes that is watched. */
+  readonly file?: string;
 }
 
 /** A few lines: `24 probes in ls (4321), stopped for 0.8 ms, once`, and what each glob came to. */
 export function renderAttached(attached: Attached, paint: Painter = PLAIN): string[] {
-  const { targets, probes } = attached;
+  const { targets, probes, file } = attached;
+  if (probes.length === 0 && file !== undefined) {
+    return [
+      notice(`${file} has no probes yet: it is watched, and those that come are put in`, paint),
+    ];
+  }
   const places = new Set(probes.flatMap(({ sites }) => sites.map(placeOf))).size;
   const pids = new Set(probes.flatMap(({ sites }) => sites.map(({ pid }) => pid)));
   const where = whereabouts(targets, pids);

@@ -10,7 +10,7 @@ import { test } from 'node:test';
 import { attach, type EventValue, type ProbeRequest, type TraceEvent } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget, type Target } from '../harness/target.ts';
-import { countOf as countIn, Running } from './cli-support.ts';
+import { countOf as countIn, run, Running } from './cli-support.ts';
 import {
   assertExact,
   countOf,
@@ -230,6 +230,34 @@ test('an event of several probes, whose arguments must agree', async () => {
     assert.ok(hits >= countOf(calls, 'leaf') + countOf(calls, 'work_step'));
     assert.equal(reading.total, hits);
   });
+});
+
+test('--probes: a file without probes is watched, for a process and for a command', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'trapline-probes-'));
+  const path = join(folder, 'some.probes');
+  try {
+    await using target = await startSelfCheck(1);
+    await leavingClean(target, async () => {
+      writeFileSync(path, '# none yet\n');
+      const words = ['trace', '-p', String(target.pid), '--count', '--probes', path];
+      await using running = new Running(words);
+      await running.until('err', /some\.probes has no probes yet: it is watched/);
+      writeFileSync(path, 'leaf@self-check\n');
+      await running.until('err', /1 added, 0 removed/);
+      await step(target, 10);
+      running.child.kill('SIGINT');
+      const { status, err } = await running.result();
+      assert.equal(status, 0, err);
+      assert.doesNotMatch(err, /not loaded/);
+      assert.ok(countIn(err, 'probe_self_check:leaf', 'hits') > 0, err);
+    });
+    writeFileSync(path, '');
+    const ended = await run('trace', '--probes', path, '--', '/bin/true');
+    assert.equal(ended.status, 0, ended.err);
+    assert.match(ended.err, /some\.probes has no probes yet/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('--probes: a file that changes, without losing a hit on what stays', async () => {

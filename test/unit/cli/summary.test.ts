@@ -127,6 +127,18 @@ test('a probe in a file that no target maps yet says so', () => {
   ]);
 });
 
+test('a file without probes, and one whose probes wait, are told apart', () => {
+  const targets = [target];
+  const attached = { targets, stops: bill, file: 'heap.probes' };
+  assert.deepEqual(renderAttached({ ...attached, probes: [] }), [
+    'trapline: heap.probes has no probes yet: it is watched, and those that come are put in',
+  ]);
+  assert.match(
+    renderAttached({ ...attached, probes: [{ ...one, sites: [] }] }).join('\n'),
+    /^trapline: zsh \(12\) has not loaded it yet/,
+  );
+});
+
 function refuse(name: string, reason: string): AddedProbe['refused'][number] {
   return { pid: 12, name, file: '/bin/zsh', reason };
 }
