@@ -13,7 +13,7 @@ import { parseLocation, printLocation, type ProbeLocation } from './location.ts'
 import { generateEventName, type EventName, type EventShape, type JoinProblem } from './names.ts';
 import { fitsRecord, MAX_STRING_BYTES, type ProgramArgument } from './program.ts';
 import { refusal } from './refusals.ts';
-import { tokenize, type DefinitionTokens } from './tokens.ts';
+import { tokenize, type DefinitionTokens, type Word } from './tokens.ts';
 import { printType } from './types.ts';
 
 /** What somebody asked for, before anything of it was looked up. */
@@ -59,10 +59,12 @@ export function parseDefinition(text: string): ProbeDefinition {
  */
 export function parseLine(text: string): ProbeDefinition | ProbeRemoval {
   const tokens = tokenize(text);
-  const command = tokens.command === undefined ? undefined : parseCommand(text, tokens.command);
-  if (command?.kind === 'remove') return parseRemoval(text, tokens, command);
-  const isAsked = command?.kind === 'return';
+  const word = tokens.command;
+  if (word?.text.startsWith('-') === true) return parseRemoval(text, tokens, word);
+  const isAsked = word?.text.startsWith('r') === true;
+  // The kernel looks at the place before the names.
   const place = parseLocation(text, tokens.location, tokens.locationEnd, isAsked);
+  const command = word && parseCommand(text, word);
   const isReturn = place.isReturn || isAsked;
   const fetched = parseArguments({ text, isReturn }, tokens.arguments);
   const filter =
@@ -100,11 +102,8 @@ function refuseTooBig(
   );
 }
 
-function parseRemoval(
-  text: string,
-  tokens: DefinitionTokens,
-  { group, event }: { readonly group?: string; readonly event?: string },
-): ProbeRemoval {
+function parseRemoval(text: string, tokens: DefinitionTokens, command: Word): ProbeRemoval {
+  const { group, event } = parseCommand(text, command);
   const [behind] = tokens.location;
   if (behind !== undefined) throw refusal(text, behind.column, 'severalWords');
   if (group === undefined && event === undefined) throw refusal(text, text.length, 'noEvent');
