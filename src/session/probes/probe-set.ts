@@ -31,7 +31,10 @@ export class ProbeSet {
   /** Takes requests, of which nothing is kept yet. @throws TraplineError `bad-definition`. */
   make(requests: readonly WantedProbe[]): ProbeAddition[] {
     const known = { files: this.#files, names: this.#names, registry: this.registry };
-    return requests.map((request) => new ProbeAddition(this.#next++, request, known));
+    const additions = requests.map((request) => new ProbeAddition(this.#next++, request, known));
+    const fetched = additions.flatMap(({ definition }) => definition.arguments);
+    if (fetched.some(({ type }) => type === 'symbol')) this.#files.mappings.want();
+    return additions;
   }
 
   /**

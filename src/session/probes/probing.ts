@@ -70,8 +70,6 @@ export class ProbeAddition {
     this.#request = request;
     this.#pids = request.pids && new Set(request.pids);
     this.#files = known.files;
-    if (this.definition.arguments.some(({ type }) => type === 'symbol'))
-      known.files.mappings.want();
     this.#registry = known.registry;
     this.#events = new ProbeEvents(this.definition, known.names);
   }
