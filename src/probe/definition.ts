@@ -13,7 +13,7 @@ import { parseLocation, printLocation, type ProbeLocation } from './location.ts'
 import { generateEventName, type EventName, type EventShape, type JoinProblem } from './names.ts';
 import { fitsRecord, MAX_STRING_BYTES, type ProgramArgument } from './program.ts';
 import { refusal } from './refusals.ts';
-import { tokenize, type DefinitionTokens, type Word } from './tokens.ts';
+import { tokenize, type DefinitionTokens } from './tokens.ts';
 import { printType } from './types.ts';
 
 /** What somebody asked for, before anything of it was looked up. */
@@ -36,10 +36,12 @@ export interface ProbeDefinition {
   readonly reference?: FileOffset;
 }
 
-/** `-:[GROUP/][EVENT]`: an event that is not wanted any more. */
+/** `-:[GROUP/][EVENT] [PLACE [ARGUMENT…]]`: an event that is not wanted any more, or some of its probes. */
 export interface ProbeRemoval {
   readonly group?: string;
   readonly event?: string;
+  /** The place and arguments of the probes that are meant, as {@link listDefinition} has them; all where there is none. */
+  readonly listed?: string;
   readonly text: string;
 }
 
@@ -60,7 +62,8 @@ export function parseDefinition(text: string): ProbeDefinition {
 export function parseLine(text: string): ProbeDefinition | ProbeRemoval {
   const tokens = tokenize(text);
   const word = tokens.command;
-  if (word?.text.startsWith('-') === true) return parseRemoval(text, tokens, word);
+  if (word?.text.startsWith('-') === true)
+    return parseRemoval(text, tokens, parseCommand(text, word));
   const isAsked = word?.text.startsWith('r') === true;
   // The kernel looks at the place before the names.
   const place = parseLocation(text, tokens.location, tokens.locationEnd, isAsked);
@@ -102,16 +105,38 @@ function refuseTooBig(
   );
 }
 
-function parseRemoval(text: string, tokens: DefinitionTokens, command: Word): ProbeRemoval {
-  const { group, event } = parseCommand(text, command);
-  const [behind] = tokens.location;
-  if (behind !== undefined) throw refusal(text, behind.column, 'severalWords');
+function parseRemoval(
+  text: string,
+  tokens: DefinitionTokens,
+  { group, event }: { readonly group?: string; readonly event?: string },
+): ProbeRemoval {
   if (group === undefined && event === undefined) throw refusal(text, text.length, 'noEvent');
+  const { column, text: command } = tokens.command ?? { column: 0, text: '' };
+  const listed = wordsOf(text.slice(column + command.length));
   return {
     text,
+    ...(listed === '' ? {} : { listed }),
     ...(group === undefined ? {} : { group }),
     ...(event === undefined ? {} : { event }),
   };
+}
+
+/** Words as a listing has them: one space between two. */
+function wordsOf(text: string): string {
+  return text.trim().replace(/[ \t\n\v\f\r]+/g, ' ');
+}
+
+/**
+ * Whether a removal means a probe. What stands behind the event is compared as the kernel does it: each word with
+ * that of the listing, of which the last ones may be missing (trace_uprobe_match, kernel/trace/trace_uprobe.c).
+ */
+export function isMeant(removal: ProbeRemoval, definition: ProbeDefinition): boolean {
+  const { group, event } = namesOf(definition);
+  if (removal.group !== undefined && removal.group !== group) return false;
+  if (removal.event !== undefined && removal.event !== event) return false;
+  return (
+    removal.listed === undefined || `${listPlace(definition)} `.startsWith(`${removal.listed} `)
+  );
 }
 
 /**
@@ -164,19 +189,29 @@ export function joinRefusal({ text }: ProbeDefinition, problem: JoinProblem): Tr
  * @param name of its event, where a session has given it another than would be generated
  */
 export function listDefinition(definition: ProbeDefinition, name?: EventName): string {
-  const { location, text, reference } = definition;
+  const { group, event } = namesOf(definition, name);
+  const letter = definition.isReturn === true ? 'r' : 'p';
+  return `${letter}:${group}/${event} ${listPlace(definition)}`;
+}
+
+/** A definition's event: as it was named, or as the session or the kernel would name it. */
+function namesOf(
+  { location, group, event }: ProbeDefinition,
+  name?: EventName,
+): { group: string; event: string } {
   const generated = name ?? generateEventName(location);
-  const group = definition.group ?? generated.group;
-  const event = definition.event ?? generated.event;
+  return { group: group ?? generated.group, event: event ?? generated.event };
+}
+
+/** What a listing has behind the event: a definition's place and arguments. */
+export function listPlace(definition: ProbeDefinition): string {
+  const { location, text, reference } = definition;
   const tokens = tokenize(text);
   const fetched = definition.arguments.map((argument, index) =>
     listArgument(argument, tokens.arguments[index]?.text ?? ''),
   );
   const counter = reference === undefined ? '' : `(${hex(reference)})`;
-  const letter = definition.isReturn === true ? 'r' : 'p';
-  return [`${letter}:${group}/${event}`, `${listLocation(location)}${counter}`, ...fetched].join(
-    ' ',
-  );
+  return [`${listLocation(location)}${counter}`, ...fetched].join(' ');
 }
 
 function listLocation(location: ProbeLocation): string {

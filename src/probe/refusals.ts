@@ -60,7 +60,6 @@ export const REFUSALS = {
   quoteOpen: 'The quote is not closed',
   escapeOpen: 'Nothing follows the backslash',
   nulCharacter: 'A NUL character is not possible here',
-  severalWords: 'A removal takes no more than its event',
   noEvent: 'The event to be removed is not specified',
   badMaxActive: 'The number of active instances is not a number',
   badAddress: 'Invalid address',
