@@ -112,7 +112,7 @@ function parseRemoval(
 ): ProbeRemoval {
   if (group === undefined && event === undefined) throw refusal(text, text.length, 'noEvent');
   const { column, text: command } = tokens.command ?? { column: 0, text: '' };
-  const listed = wordsOf(text.slice(column + command.length));
+  const listed = wordsOf(text.slice(column + command.length, tokens.end));
   return {
     text,
     ...(listed === '' ? {} : { listed }),
