@@ -47,7 +47,7 @@ test('a task that stands in the stub of a site, behind what a new one is made at
     await using session = await countPlace(target);
     // Now it waits in the copy; what is made at the call itself covers where that copy goes back to.
     await call(target, 2);
-    const inner = await session.add({ definition: 'call_place@inside', action: 'count' });
+    const inner = await session.add({ definition: 'place+2@inside', action: 'count' });
     assert.notEqual(inner.sites[0]?.method, 'jump');
     await call(target, 4);
     await session.remove(inner);
@@ -56,6 +56,6 @@ test('a task that stands in the stub of a site, behind what a new one is made at
     const summary = await session.stop();
     assertExact(summary);
     assert.equal(eventOf(summary, 'place').hits, 7);
-    assert.equal(eventOf(summary, 'call_place').hits, 4);
+    assert.equal(eventOf(summary, 'place_0x2').hits, 4);
   });
 });
