@@ -132,9 +132,17 @@ test('a 10 kHz timer interrupts stubs and what lies before them, for every metho
     ]);
     await using session = await attach({ pids: [target.pid] }, { probes, ringBytes: 1 << 20 });
     const events = new Reading(session);
-    const calls = difference(before, await stepMethods(target, 60_000));
-    // Handlers made rounds, too.
-    assert.ok(countOf(calls, 'm_nop') > 2 * 60_000 + 100, `${countOf(calls, 'm_nop')} rounds`);
+    // Handlers make rounds, too: where others keep the processors busy there are fewer of them.
+    const deadline = performance.now() + 60_000;
+    let calls: Counts;
+    let asked = 0;
+    let handled: number;
+    do {
+      asked += 2 * 60_000;
+      calls = difference(before, await stepMethods(target, 60_000));
+      handled = countOf(calls, 'm_nop') - asked;
+      assert.ok(performance.now() < deadline, `${handled} rounds of handlers beside ${asked}`);
+    } while (handled <= 100);
     const hits = await hitsAt(session, places);
     places.forEach((place, at) => {
       assert.equal(hits[at], runsOf(place, calls), place.definition);
