@@ -1,6 +1,7 @@
 /** A function as instructions with their predecessors: for questions asked backwards from a jump. */
 
 import { flowOf, neverGoesOn, type Flow } from './decode.ts';
+import type { HiddenJump } from './hidden-jumps.ts';
 import { iced, type Iced } from './iced.ts';
 import type { Listing } from './listing.ts';
 
@@ -9,7 +10,7 @@ export interface GraphInstruction {
   readonly flow: Flow;
   /** Bits of the general registers that it writes, in any width, conditionally too. */
   readonly writes: number;
-  readonly operation: 'mov' | 'lea' | 'add' | 'other';
+  readonly operation: 'mov' | 'lea' | 'add' | 'push' | 'other';
   /** The register that is operand 0, and operand 1, if they are registers. */
   readonly first: number | undefined;
   readonly second: number | undefined;
@@ -39,6 +40,7 @@ export class FunctionGraph implements Disposable {
   /** By position, for those that branches go to: from which positions, in ascending order. */
   readonly #branches: ReadonlyMap<number, readonly number[]>;
   readonly #indirect: readonly number[];
+  readonly #hidden: ReadonlyMap<number, HiddenJump>;
   readonly #described: (GraphInstruction | undefined)[] = [];
   readonly #decoder: Iced.Decoder;
   readonly #instruction: Iced.Instruction;
@@ -47,12 +49,18 @@ export class FunctionGraph implements Disposable {
   /**
    * @param listing of a clean function
    * @param indirect the positions of its indirect jumps
+   * @param hidden those of them that are none by their opcode
    */
-  constructor(listing: Listing, indirect: readonly number[]) {
+  constructor(
+    listing: Listing,
+    indirect: readonly number[],
+    hidden: ReadonlyMap<number, HiddenJump>,
+  ) {
     const { Decoder, DecoderOptions, Instruction, InstructionInfoFactory } = iced();
     this.#listing = listing;
     this.#branches = branchesOf(listing);
     this.#indirect = indirect;
+    this.#hidden = hidden;
     this.#decoder = new Decoder(64, listing.code, DecoderOptions.None);
     this.#instruction = new Instruction();
     this.#factory = new InstructionInfoFactory();
@@ -66,7 +74,14 @@ export class FunctionGraph implements Disposable {
 
   /** Where control goes after an instruction; `invalid` for a position behind the last. */
   flowAt(position: number): Flow {
-    return this.#listing.flowAt(position);
+    const flow = this.#listing.flowAt(position);
+    // A retpoline's call never comes back.
+    return flow === 'call' && this.#hidden.has(position) ? 'indirect-jump' : flow;
+  }
+
+  /** Of an indirect jump that is none by its opcode: what says where it goes. */
+  hiddenAt(position: number): HiddenJump | undefined {
+    return this.#hidden.get(position);
   }
 
   /**
@@ -88,7 +103,8 @@ export class FunctionGraph implements Disposable {
     const known = this.#described[position];
     if (known !== undefined || position >= this.count) return known;
     this.#decode(position);
-    const described = describe(this.#instruction, this.#factory);
+    const flow = this.flowAt(position);
+    const described = { ...describe(this.#instruction, this.#factory), flow };
     this.#described[position] = described;
     return described;
   }
@@ -168,6 +184,7 @@ function operationOf({ mnemonic }: Iced.Instruction): GraphInstruction['operatio
   const { Mnemonic } = iced();
   if (mnemonic === Mnemonic.Mov) return 'mov';
   if (mnemonic === Mnemonic.Lea) return 'lea';
+  if (mnemonic === Mnemonic.Push) return 'push';
   return mnemonic === Mnemonic.Add ? 'add' : 'other';
 }
 

@@ -1,6 +1,6 @@
 /**
  * Where the indirect jumps of a function go: the tables that compilers make of `switch` and computed
- * `goto`, and tail calls, which leave. The answer may hold too many targets, and never too few.
+ * `goto`, and tail calls, which leave; hidden ones too (hidden-jumps.ts). The answer may hold too many targets, and never too few.
  *
  * From each jump the definitions of its register are searched backwards (origins.ts). Table bounds
  * are not read from the comparison before the jump: a misread bound would lose targets, and a
@@ -18,6 +18,7 @@ import {
   type TableImage,
 } from './table-entries.ts';
 import { FunctionGraph } from './function-graph.ts';
+import { hiddenJumps, mayHideJumps } from './hidden-jumps.ts';
 import type { Listing } from './listing.ts';
 import { originsOf, originsOfRegister, type Origin } from './origins.ts';
 
@@ -54,11 +55,15 @@ const EPILOGUE = 12;
  */
 export function findIndirectJumps(listing: Listing, image: Image): IndirectJumps {
   const { code, address: start } = listing;
-  if (!mayJumpIndirectly(code)) return NO_JUMPS;
-  if (!listing.isClean) return { kind: 'unknown', at: start, reason: 'it does not decode' };
-  const jumps = indirectJumps(listing);
+  const isPlain = mayJumpIndirectly(code);
+  if (!listing.isClean) {
+    if (!isPlain && !mayHideJumps(listing, image)) return NO_JUMPS;
+    return { kind: 'unknown', at: start, reason: 'it does not decode' };
+  }
+  const hidden = hiddenJumps(listing, image);
+  const jumps = [...(isPlain ? indirectJumps(listing) : []), ...hidden.keys()];
   if (jumps.length === 0) return NO_JUMPS;
-  using graph = new FunctionGraph(listing, jumps);
+  using graph = new FunctionGraph(listing, jumps, hidden);
   const end = start + BigInt(code.byteLength);
   const addresses = new Set<bigint>();
   const tables: JumpTable[] = [];

@@ -32,11 +32,17 @@ export type Origin =
   | { readonly kind: 'pointer'; readonly spilled: boolean }
   | { readonly kind: 'unknown'; readonly reason: string };
 
+const UNKNOWN_FORM: Origin = { kind: 'unknown', reason: 'an unknown form of jump' };
+
 /** What an indirect jump's goal can be made of, over all paths that lead to it. */
 export function originsOf(graph: FunctionGraph, position: number): Origin[] {
-  const jump = graph.at(position);
-  if (jump?.memory !== undefined) return [loadedFrom(jump.memory, position)];
-  if (jump?.first === undefined) return [{ kind: 'unknown', reason: 'an unknown form of jump' }];
+  const hidden = graph.hiddenAt(position);
+  if (hidden?.register !== undefined) return originsOfRegister(graph, hidden.at, hidden.register);
+  const at = hidden?.at ?? position;
+  const jump = graph.at(at);
+  if (hidden !== undefined && jump?.operation !== 'push') return [UNKNOWN_FORM];
+  if (jump?.memory !== undefined) return [loadedFrom(jump.memory, at)];
+  if (jump?.first === undefined) return [UNKNOWN_FORM];
   return originsOfRegister(graph, position, jump.first);
 }
 

@@ -1,6 +1,6 @@
 /** Which instructions of a function control comes to, by its own branches. */
 
-import { neverGoesOn } from './decode.ts';
+import { isDirect, neverGoesOn } from './decode.ts';
 import type { Listing } from './listing.ts';
 
 const LOCK = 0xf0;
@@ -20,8 +20,7 @@ export function reachedFrom(roots: readonly number[], listing: Listing): Uint8Ar
     for (let position = first; position < count && reached[position] === 0; position++) {
       reached[position] = 1;
       const flow = listing.flowAt(position);
-      const branches = flow === 'jump' || flow === 'conditional' || flow === 'transaction';
-      const goal = branches ? listing.targetAt(position) : undefined;
+      const goal = isDirect(flow) ? listing.targetAt(position) : undefined;
       if (goal !== undefined) {
         open.push(goal);
         // One over a lock prefix comes to the middle of the instruction.

@@ -148,3 +148,26 @@ test('a jump from another executable segment of the file is seen', (t) => {
     );
   }
 });
+
+test('the cases of a computed goto through a retpoline are known to be code', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  for (const how of ['thunk', 'thunk-inline']) {
+    const path = compileFixture({
+      sources: ['computed.c'],
+      flags: ['-O2', `-mindirect-branch=${how}`],
+    });
+    const elf = ElfFile.open(readFileSync(path), path);
+    const planner = new Planner(elf);
+    const starts = planner.boundaries(offsetOf(elf, 'run'));
+    const refused = planner.plan(starts).filter(({ kind }) => kind === 'refused');
+    for (const { offset } of refused) {
+      // Filler between the cases.
+      const bytes = elf.bytes.subarray(offset, offset + 4);
+      assert.match(Buffer.from(bytes).toString('hex'), /^(?:66)*(?:90|0f1f)/, how);
+    }
+    const jumps = planner.plan(starts).filter((plan) => {
+      return plan.kind === 'plan' && plan.ways[0]?.method === 'jump';
+    });
+    assert.ok(jumps.length > starts.length / 2, 'the table is read');
+  }
+});

@@ -149,26 +149,38 @@ function leadsTo({ image }: Linked, target: bigint, mark: bigint): boolean {
   return decodeAll(code, address(target)).every(({ flow }) => !ends.has(flow));
 }
 
-const BUILDS: readonly (readonly string[])[] = ['-O0', '-O1', '-O2', '-O3', '-Os'].flatMap(
-  (level) => [
-    [level, '-fpic', '-shared'],
-    [level, '-fno-pic', '-no-pie', '-static'],
-    [level, '-fpie', '-pie', '-fcf-protection=full'],
-  ],
-);
+const LEVELS = ['-O0', '-O1', '-O2', '-O3', '-Os'];
+const BUILDS: readonly (readonly string[])[] = LEVELS.flatMap((level) => [
+  [level, '-fpic', '-shared'],
+  [level, '-fno-pic', '-no-pie', '-static'],
+  [level, '-fpie', '-pie', '-fcf-protection=full'],
+]);
 
 void test('the cases of switches and computed gotos are found in what gcc makes of them', () => {
   findsCases('gcc');
+});
+
+void test('the same through retpolines, in thunks and in the function itself', () => {
+  // Compilers make no tables of switches then: their jumps are not cheap.
+  const names = ['labels', 'offsets'];
+  for (const how of ['thunk', 'thunk-inline']) {
+    const builds = LEVELS.map((level) => [level, `-mindirect-branch=${how}`]);
+    findsCases('gcc', builds, names);
+  }
 });
 
 void test('the same in what clang makes of them', (t) => {
   if (!skipUnless(t, 'clang')) findsCases('clang');
 });
 
-function findsCases(compiler: string): void {
-  for (const options of BUILDS) {
+function findsCases(
+  compiler: string,
+  builds = BUILDS,
+  names: readonly string[] = ['dense', 'looping', 'labels', 'offsets'],
+): void {
+  for (const options of builds) {
     const linked = build(options, compiler);
-    for (const name of ['dense', 'looping', 'labels', 'offsets']) {
+    for (const name of names) {
       const found = targetsIn(linked, name);
       const what = `${compiler}: ${name} with ${options.join(' ')}`;
       // Without optimization, clang keeps where it goes in the frame: every place may be meant.
@@ -205,8 +217,11 @@ void test('tail calls leave, and functions without indirect jumps have no target
 
 const TEXT = 0x400000n;
 
-/** Code at TEXT with nothing but itself in memory. */
-function analyse(source: string, pointers = false): JumpTargets {
+/**
+ * Code at TEXT with nothing but itself in memory.
+ * @param size the function's bytes; all if absent
+ */
+function analyse(source: string, pointers = false, size?: number): JumpTargets {
   const code = new Uint8Array(gnuAssemble(source));
   const end = TEXT + BigInt(code.byteLength);
   const read = (at: bigint, length: number): Uint8Array | undefined => {
@@ -217,7 +232,7 @@ function analyse(source: string, pointers = false): JumpTargets {
   };
   const image = { read, text: { start: address(TEXT), end: address(end) } };
   return targetsOf(
-    new Listing(code, address(TEXT)),
+    new Listing(code.subarray(0, size), address(TEXT)),
     pointers
       ? { ...image, hasPointerInto: (from, to) => from < TEXT + 4n && TEXT + 4n < to }
       : image,
@@ -253,4 +268,65 @@ void test('a jump whose register comes along two paths needs both', () => {
   assert.deepEqual(analyse(constant), { kind: 'known', targets: [TEXT + 10n] });
   const chained = 'lea rcx, [rip+2f]\nlea rax, [rip+1f]\njmp rax\nnop\n1: jmp rcx\n2: ret';
   assert.deepEqual(analyse(chained), { kind: 'known', targets: [TEXT + 17n, TEXT + 19n] });
+});
+
+/** A retpoline's call, and what it calls. */
+const RETPOLINE = 'call 2f\n1: pause\nlfence\njmp 1b\n2: ';
+
+/** The targets, or why they are not known. */
+function goesTo(source: string): bigint[] | string {
+  const found = analyse(source);
+  return found.kind === 'known' ? [...found.targets] : found.reason;
+}
+
+void test('a return to what the function itself wrote is an indirect jump', () => {
+  const lea = 'lea rax, [rip+9f]\n';
+  const there = [`\n.balign 32\n9: ret`, [TEXT + 32n]] as const;
+  for (const jump of [
+    'push rax\nret',
+    'sub rsp, 8\nmov [rsp], rax\nret',
+    'push rcx\npush rcx\nmov [rsp+8], rax\npop rcx\nret',
+    'push rax\ncall .+0x100\nret',
+    `${RETPOLINE}mov [rsp], rax\nret`,
+    `push rax\n${RETPOLINE}lea rsp, [rsp+8]\nret`,
+    `push rax\n${RETPOLINE}add rsp, 8\nret`,
+  ]) {
+    assert.deepEqual(goesTo(`${lea}${jump}${there[0]}`), there[1], jump);
+  }
+  assert.match(String(goesTo('push rax\nxchg [rsp], rdx\nret')), /unknown form/);
+  assert.match(String(goesTo('imul rax, rdi\npush rax\nret')), /computed/);
+  assert.match(String(goesTo('.byte 0x06\npush rax\nret')), /decode/);
+});
+
+void test('a jump to a thunk, of whatever kind and without a name, is one through its register', () => {
+  const loop = 'pause\nlfence\njmp 1b';
+  for (const thunk of [
+    `call 2f\n1: ${loop}\n2: mov [rsp], rdx\nret`,
+    `endbr64\ncall 2f\n1: ${loop}\n.balign 16\n2: mov [rsp], rdx\nret`,
+    'lfence\njmp rdx',
+    'notrack jmp rdx',
+  ]) {
+    for (const jump of ['jmp', 'je']) {
+      const start = `lea rdx, [rip+9f]\n${jump} 8f\n.balign 16, 0x90\n9: ret\n.balign 32, 0x90`;
+      const found = analyse(`${start}\n8: ${thunk}`, false, 32);
+      assert.deepEqual(found, { kind: 'known', targets: [TEXT + 16n] }, `${jump}: ${thunk}`);
+    }
+  }
+  const pushed = 'lea rdx, [rip+9f]\npush rdx\njmp 8f\n.balign 16, 0x90\n9: ret\n.balign 32, 0x90';
+  for (const thunk of [`call 2f\n1: ${loop}\n2: lea rsp, [rsp+8]\nret`, 'ret', 'rep ret']) {
+    const found = analyse(`${pushed}\n8: ${thunk}`, false, 32);
+    assert.deepEqual(found, { kind: 'known', targets: [TEXT + 16n] }, thunk);
+  }
+});
+
+void test('a return to who called, and a call through a retpoline, are none', () => {
+  for (const source of [
+    'push rbx\npush rcx\npop rcx\npop rbx\nret',
+    'sub rsp, 24\nmov [rsp+16], rax\nmov [rsp], rax\nadd rsp, 24\nret',
+    'push rbp\nmov rbp, rsp\npush rax\nleave\nret',
+    `${RETPOLINE}lea rsp, [rsp+8]\nret`,
+    `jmp 3f\n4: ${RETPOLINE}mov [rsp], rax\nret\n3: imul rax, rdi\ncall 4b\nret`,
+  ]) {
+    assert.deepEqual(analyse(source), { kind: 'known', targets: [] }, source);
+  }
 });
