@@ -4,14 +4,14 @@
  *
  * From each jump the definitions of its register are searched backwards (origins.ts). Table bounds
  * are not read from the comparison before the jump: a misread bound would lose targets, and a
- * table read on until an entry leaves the text only gains a few.
+ * table that is read on only gains a few, by chance: code lies in a small part of what an entry can say.
  */
 
 import { unreachable } from '../base/errors.ts';
 import { neverGoesOn } from './decode.ts';
 import {
   entriesWithin,
-  measureTables,
+  findTables,
   type Bounds,
   type JumpTable,
   type PossibleTable,
@@ -145,7 +145,7 @@ function resolve(
           : basesOf(graph, origin.position, origin.registers);
       if (bases === undefined) return 'the base of a jump table is not known';
       const possible = bases.flatMap((base) => tablesOf(base, graph.taken, image));
-      const tables = measureTables(possible, image, 4);
+      const tables = findTables(possible, image, 4);
       if (typeof tables === 'string') return tables;
       return tables.length > 0 ? tables : 'no table was found for a jump';
     }
@@ -158,7 +158,7 @@ function resolve(
       const shifted = bases.map((one) => BigInt.asUintN(64, one + displacement));
       // An array that is filled at run time, or not ours: its elements are pointers like others.
       const possible = shifted.map((at) => ({ at, base: 0n }));
-      const tables = measureTables(possible, image, 8);
+      const tables = findTables(possible, image, 8);
       if (typeof tables === 'string') return tables;
       return tables.length > 0 ? tables : 'pointer';
     }

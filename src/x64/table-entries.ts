@@ -42,46 +42,66 @@ interface Entries {
   readonly entryBytes: EntryBytes;
 }
 
-/** A table of which it is known how far it goes. */
+/**
+ * A stretch of the file that has a table in it. Where that ends is not told by its entries: one that is never used may lead
+ * anywhere. What is no entry of it leads into a certain function by chance only.
+ */
 export interface JumpTable extends Entries {
-  /** How many entries lead into the text, from the first on. */
+  /** How many entries are read, as far as the file has them. */
   readonly count: number;
 }
 
 /** More than any compiler makes: a table that does not end by then is none. */
 const MAX_ENTRIES = 1 << 16;
+/** Code may name the entry for zero of an index that is less, too: of a signed character, as far as this. */
+const ENTRIES_BEFORE = 128;
 /** Bytes of a table that are asked for at a time, up to a multiple of it. */
 const CHUNK_BYTES = 4096;
 const HALF = 0x1_0000_0000;
 
 /**
- * How far tables go, each up to its first entry that leaves the text: those that have an entry; the reason if one does
- * not end.
+ * Finds tables: where one of the places has an entry that leads into the text, each of them may be one, from
+ * some way before it on.
+ * @returns none where no place has; the reason where one has too many
  */
-export function measureTables(
-  tables: readonly PossibleTable[],
+export function findTables(
+  places: readonly PossibleTable[],
   image: TableImage,
   entryBytes: EntryBytes,
 ): JumpTable[] | string {
   const { start, end } = image.text;
   const textBytes = Number(end - start);
-  const found: JumpTable[] = [];
-  for (const { at: place, base } of tables) {
+  const isText = (target: number): boolean => target >= 0 && target < textBytes;
+  const possible: JumpTable[] = [];
+  let isFound = false;
+  for (const { at: place, base } of places) {
     const at = Number(place);
     // A file maps nothing so high.
     if (!Number.isSafeInteger(at)) continue;
     // What overflows 64 bits is far from the text with and without it.
     const distance = entryBytes === 4 ? Number(BigInt.asIntN(64, base - start)) : -Number(start);
-    const isText = (target: number): boolean => target >= 0 && target < textBytes;
-    const entries = { at, distance, entryBytes };
-    const count = walk(image, entries, MAX_ENTRIES + 1, {
+    const leading = walk(image, { at, distance, entryBytes }, MAX_ENTRIES + 1, {
       skips: (least, most) => isText(least) && isText(most),
       goesOn: isText,
     });
-    if (count > MAX_ENTRIES) return 'a jump table does not end';
-    if (count > 0) found.push({ ...entries, count });
+    if (leading > MAX_ENTRIES) return 'a jump table does not end';
+    isFound ||= leading > 0;
+    const first = firstBefore(image, at, entryBytes);
+    const count = MAX_ENTRIES + (at - first) / entryBytes;
+    possible.push({ at: first, distance, entryBytes, count });
   }
-  return found;
+  return isFound ? possible : [];
+}
+
+/** The first place before one from which on all entries can be read. */
+function firstBefore(image: TableImage, at: number, entryBytes: EntryBytes): number {
+  const last = at - ENTRIES_BEFORE * entryBytes;
+  let first = at;
+  for (let before = at - entryBytes; before >= Math.max(0, last); before -= entryBytes) {
+    if (image.read(BigInt(before), entryBytes) === undefined) break;
+    first = before;
+  }
+  return first;
 }
 
 /** Where a table's entries lead within `wanted`. */

@@ -58,3 +58,7 @@ for (const how of ['thunk', 'thunk-inline']) {
     });
   }
 }
+
+test('a computed goto whose table has an entry that leads nowhere', async () => {
+  await assertUnharmed({ sources: ['computed.c'], flags: ['-O2', '-DHOLE=0x7fffffff,'] }, ['run']);
+});

@@ -330,3 +330,17 @@ void test('a return to who called, and a call through a retpoline, are none', ()
     assert.deepEqual(analyse(source), { kind: 'known', targets: [] }, source);
   }
 });
+
+void test('a table has entries behind one that leaves the text, and before the place that code names', () => {
+  const jump = 'lea rdx, [rip+7f]\nmovsxd rax, [rdx+rdi*4]\nadd rax, rdx\njmp rax\n';
+  const code = `${jump}.balign 32, 0x90\n1: nop\n2: nop\n3: nop\nret\n.balign 4`;
+  for (const table of [
+    '7: .long 1b-7b, 0x7fffffff, 2b-7b, 3b-7b',
+    '.long 1b-7f, 2b-7f\n7: .long 3b-7b',
+    `7: .long 3b-7b\n.fill 600, 4, 0x7fffffff\n.long 2b-7b, 1b-7b`,
+  ]) {
+    const found = analyse(`${code}\n${table}`, false, 36);
+    assert.ok(found.kind === 'known', table);
+    for (const at of [32n, 33n, 34n]) assert.ok(found.targets.includes(TEXT + at), table);
+  }
+});
