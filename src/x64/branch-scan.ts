@@ -5,11 +5,7 @@
 
 import { Buffer } from 'node:buffer';
 
-/** Bytes that are looked for, as offsets from the text's start, also outside of it; `end` is behind the last. */
-export interface Marked {
-  readonly first: number;
-  readonly end: number;
-}
+import { join, marksOf, type Marked, type Marks } from './marks.ts';
 
 /** Displacements of one byte reach so far back and so far on from the byte behind them. */
 const SHORT_BACK = 128;
@@ -62,42 +58,6 @@ export function isJump(bytes: Uint8Array, at: number): boolean {
 /** Whether what was found there can only be a `lea`. */
 export function isLea(text: Uint8Array, from: number): boolean {
   return text[from] === LEA;
-}
-
-/** In ascending order, those that touch made one. */
-function join(marked: readonly Marked[]): Marked[] {
-  const runs: { first: number; end: number }[] = [];
-  const inside = marked
-    .filter(({ first, end }) => first < end)
-    .toSorted((one, other) => one.first - other.first);
-  for (const { first, end } of inside) {
-    const last = runs.at(-1);
-    if (last === undefined || first > last.end) runs.push({ first, end });
-    else last.end = Math.max(last.end, end);
-  }
-  return runs;
-}
-
-/** Which bytes are marked. */
-interface Marks {
-  /** The first that is, from the text's start. */
-  readonly lowest: number;
-  /** Bytes from that one up to the end of the last. */
-  readonly span: number;
-  /** A bit for each of them. */
-  readonly bits: Uint8Array;
-}
-
-function marksOf(runs: readonly Marked[]): Marks {
-  const lowest = runs[0]?.first ?? 0;
-  const span = (runs.at(-1)?.end ?? lowest) - lowest;
-  const bits = new Uint8Array((span >> 3) + 1);
-  for (const { first, end } of runs) {
-    for (let at = first - lowest; at < end - lowest; at++) {
-      bits[at >> 3] = (bits[at >> 3] ?? 0) | (1 << (at & 7));
-    }
-  }
-  return { lowest, span, bits };
 }
 
 /** For each two bytes that can end an opcode with four more bytes, the first in the lower half: 1. Made when it is needed. */

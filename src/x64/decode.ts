@@ -60,6 +60,30 @@ export function decodeAt(bytes: Uint8Array, offset: number, address: Address): D
 }
 
 /**
+ * Where the instruction at `offset` of `bytes` holds numbers of four or eight bytes that may be addresses: immediate operands
+ * and displacements that are no distances. As offsets into `bytes`.
+ */
+export function constantsAt(bytes: Uint8Array, offset: number, address: Address): number[] {
+  const found: number[] = [];
+  visitInstructions(
+    bytes.subarray(offset, offset + MAX_INSTRUCTION),
+    address,
+    (instruction, decoder) => {
+      const offsets = decoder.getConstantOffsets(instruction);
+      if (!instruction.isIpRelMemoryOperand && offsets.displacementSize >= 4) {
+        found.push(offset + offsets.displacementOffset);
+      }
+      if (!isDirect(flowOf(instruction)) && offsets.immediateSize >= 4) {
+        found.push(offset + offsets.immediateOffset);
+      }
+      offsets.free();
+      return false;
+    },
+  );
+  return found;
+}
+
+/**
  * Decodes `bytes`, which lie at `address`, from their start to their end, or up to the first
  * invalid instruction, which is the last of the list then.
  */

@@ -78,3 +78,16 @@ test('a jump from another executable segment of the file', async () => {
   const hits = [1000, 1000, 1000, 1000, 500];
   await assertUnchanged([program], await instructionsOf('split', program, hits));
 });
+
+test('addresses that instructions hold as plain numbers', async () => {
+  const program = compileFixture({
+    sources: ['immediates.c', 'immediates.S'],
+    flags: ['-no-pie'],
+  });
+  const places = new Map([
+    ...(await instructionsOf('by_store', program, [1000, 1000, 1000, 2000])),
+    ...(await instructionsOf('by_push', program, [1000, 1000, 1000, 1000, 2000])),
+    ...(await instructionsOf('by_wide_move', program, [1000, 1000, 1000, 1000, 2000])),
+  ]);
+  await assertUnchanged([program], places);
+});

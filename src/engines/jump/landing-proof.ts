@@ -54,7 +54,7 @@ export class LandingProof {
   readonly #functions = new Map<FunctionBounds, FunctionLandings>();
   /** Of functions and of their parts: how they jump. */
   readonly #jumps = new Map<FunctionBounds, IndirectJumps>();
-  /** By function: who comes to it from outside, behind its start. */
+  /** By function: what branches to it from outside, behind its start. */
   readonly #entered = new Map<FunctionBounds, readonly Landing[]>();
   /** By function: for each of its instructions 1 if it is reached, else 0; undefined where any may be. */
   readonly #reached = new Map<FunctionBounds, Uint8Array | undefined>();
@@ -87,7 +87,8 @@ export class LandingProof {
       const { start, end } = bounds;
       if (this.#entered.has(bounds)) continue;
       // Its own branches are followed from where they are reached: bytes of data in it look like some, too.
-      functions.set(bounds, { segment, start, end, fromOutside: true });
+      // An address is taken of data, too.
+      functions.set(bounds, { segment, start, end, fromOutside: true, branchesOnly: true });
     }
     const windows = [...asked, ...parts.map((part) => part.asked), ...functions.values()];
     const found = this.#search.find(windows);
@@ -121,10 +122,7 @@ export class LandingProof {
     const tables = this.#tables(place);
     if (tables.unknown !== undefined) return undefined;
     const roots = [bounds.start, ...tables.places.keys()];
-    for (const { kind, target } of this.#entered.get(bounds) ?? []) {
-      // An address is taken of data, too.
-      if (kind === 'branch') roots.push(target);
-    }
+    for (const { target } of this.#entered.get(bounds) ?? []) roots.push(target);
     const listing = this.#code.listing(bounds, segment);
     for (const start of listing.starts) {
       const where = listing.address + BigInt(start);
@@ -236,14 +234,12 @@ export class LandingProof {
 
 function describe({ target, from, kind, certain }: Landing): KnownLanding {
   const where = hex(from);
-  const what = kind === 'branch' ? 'the branch' : 'code';
-  const does = kind === 'branch' ? 'goes there' : 'takes its address';
-  return {
-    at: target,
-    from,
-    certain,
-    reason: certain
-      ? `${what} at file offset ${where} ${does}`
-      : `what may be a branch at file offset ${where} goes there`,
-  };
+  const isBranch = kind === 'branch';
+  const known = isBranch
+    ? `the branch at file offset ${where} goes there`
+    : `code at file offset ${where} takes its address`;
+  const possible = isBranch
+    ? `what may be a branch at file offset ${where} goes there`
+    : `what stands at file offset ${where} may be its address`;
+  return { at: target, from, certain, reason: certain ? known : possible };
 }

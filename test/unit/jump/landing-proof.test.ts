@@ -171,3 +171,27 @@ test('the cases of a computed goto through a retpoline are known to be code', (t
     assert.ok(jumps.length > starts.length / 2, 'the table is read');
   }
 });
+
+test('a program that lies where it was linked to lie may hold addresses as plain numbers', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const sources = ['immediates.c', 'immediates.S'];
+  const path = compileFixture({ sources, flags: ['-no-pie'] });
+  const elf = ElfFile.open(readFileSync(path), path);
+  const names = ['by_store', 'by_move', 'by_push', 'by_wide_move', 'by_displacement'];
+  for (const name of names) {
+    const boundaries = new Planner(elf).boundaries(offsetOf(elf, name));
+    const clear = boundaries.at(-3) ?? assert.fail();
+    const reason = whyNoJump(planAt(elf, clear));
+    assert.match(reason, /2 bytes on code at file offset 0x[0-9a-f]+ takes its address/, name);
+  }
+  // Asked about together, they are what they are alone.
+  const planner = new Planner(elf);
+  const all = names.flatMap((name) => planner.boundaries(offsetOf(elf, name)));
+  const plans = planner
+    .plan(all)
+    .map((plan) => (plan.kind === 'plan' ? plan : assert.fail(plan.reason)));
+  plans.forEach((plan, at) => {
+    const [alone] = new Planner(elf).plan([all[at] ?? assert.fail()]);
+    assert.deepEqual(plan, alone);
+  });
+});

@@ -127,6 +127,58 @@ void test('windows that overlap, lie outside or are empty, and branches cut off 
   }
 });
 
+void test('numbers that may be addresses count where the text is known to lie', () => {
+  const at = Number(AT);
+  const inside = [0x42, 0, 0x40, 0];
+  for (const [bytes, from] of [
+    [[0xb8, ...inside], 1], // mov eax, imm32
+    [[0x68, ...inside], 1], // push imm32
+    [[0x48, 0xb8, ...inside, 0, 0, 0, 0], 2], // mov rax, imm64
+    [[0x48, 0xc7, 0x05, 0, 0, 0, 0, ...inside], 7], // mov qword ptr [rip], imm32
+    [[0x8d, 0x0c, 0x25, ...inside], 3], // lea ecx, [disp32]
+    [[0xc7, 0x80, ...inside, 0, 0, 0, 0], 2], // mov dword ptr [rax + disp32], imm32
+  ] as const) {
+    const text = new Assembler(AT)
+      .raw([...bytes])
+      .nop(0x80)
+      .finish();
+    const all = { start: 0, listing: new Listing(text, AT) };
+    const window = { start: 0x40, end: 0x45 };
+    const expected = { kind: 'address', target: 0x42, from, certain: true };
+    assert.deepEqual(
+      findLandings(text, [window], () => all, at),
+      [[expected]],
+    );
+    assert.deepEqual(findLandings(text, [window], nowhere, at), [
+      [{ ...expected, certain: false }],
+    ]);
+    assert.deepEqual(
+      findLandings(text, [window], () => all),
+      [[]],
+      'a text that may lie anywhere',
+    );
+    for (const narrow of [{ jumpsOnly: true }, { branchesOnly: true }]) {
+      assert.deepEqual(findLandings(text, [{ ...window, ...narrow }], nowhere, at), [[]]);
+    }
+    const many = Array.from({ length: 40 }, (_, nth) => ({ start: nth * 16, end: nth * 16 + 5 }));
+    assert.deepEqual(findLandings(text, many, () => all, at)[4], [expected], 'in one pass');
+  }
+  // A distance, and the end of one instruction with the start of the next, are none.
+  for (const bytes of [
+    [0xe8, ...inside],
+    [0x8b, 0x05, ...inside],
+    [0xb8, 0, 0, 0, 0x42, 0, 0x40, 0],
+  ]) {
+    const text = new Assembler(AT).raw(bytes).nop(0x80).finish();
+    const all = { start: 0, listing: new Listing(text, AT) };
+    const window = { start: 0x40, end: 0x45 };
+    assert.deepEqual(
+      findLandings(text, [window], () => all, at),
+      [[]],
+    );
+  }
+});
+
 const LIBC = '/lib/x86_64-linux-gnu/libc.so.6';
 
 /** The direct branches of libc's text as objdump sees them: where, and where to. */
