@@ -29,9 +29,10 @@ function forEachRelative(elf: ElfFile, take: (word: number, value: number) => vo
 }
 
 /**
- * Every address of the file's code (in its own numbering) that a word of its data will hold, or that the loader calls, in
- * ascending order: by relocations, also those that name a symbol of the file and a distance from it; and where words hold addresses in the file itself (programs that lie where they were
- * linked to lie, packed relocations), every aligned word that could be one.
+ * Every address of the file's code (in its own numbering) that a word of it will hold, or that the loader calls, in ascending
+ * order: by relocations, also those that name a symbol of the file and a distance from it; and where words hold addresses
+ * in the file itself (programs that lie where they were linked to lie, packed relocations), every aligned word that
+ * could be one.
  * @throws TraplineError `bad-elf`.
  */
 export function codePointers(elf: ElfFile): Float64Array {
@@ -43,7 +44,7 @@ export function codePointers(elf: ElfFile): Float64Array {
     if (base !== undefined && isCode(base + addend)) found.push(base + addend);
   });
   const hasAddresses = elf.type === 'fixed' || elf.dynamic?.hasPackedRelocations === true;
-  if (hasAddresses) addWordsInData(elf, isCode, found);
+  if (hasAddresses) addWords(elf, isCode, found);
   return Float64Array.from(found).sort();
 }
 
@@ -65,10 +66,10 @@ function codeTest(elf: ElfFile): (value: number) => boolean {
 
 const WORD_BYTES = 8;
 
-function addWordsInData(elf: ElfFile, isCode: (value: number) => boolean, found: number[]): void {
+/** Of executable segments, too: a linker that separates nothing lays constants and tables with the code. */
+function addWords(elf: ElfFile, isCode: (value: number) => boolean, found: number[]): void {
   const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset, elf.bytes.byteLength);
-  for (const { executable, offset, fileSize, address } of elf.loads.segments) {
-    if (executable) continue;
+  for (const { offset, fileSize, address } of elf.loads.segments) {
     const end = Math.min(offset + fileSize, elf.bytes.byteLength);
     const first = offset + ((WORD_BYTES - (address % WORD_BYTES)) % WORD_BYTES);
     for (let at = first; at + WORD_BYTES <= end; at += WORD_BYTES) {

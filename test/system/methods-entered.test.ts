@@ -91,3 +91,22 @@ test('addresses that instructions hold as plain numbers', async () => {
   ]);
   await assertUnchanged([program], places);
 });
+
+test('addresses in constants that lie with the code', async () => {
+  const program = compileFixture({
+    sources: ['table-in-text.c', 'table-in-text.S'],
+    flags: ['-no-pie', '-Wl,-z,noseparate-code'],
+  });
+  const [start] = (await instructionsOf('step_at', program, [3000])).keys();
+  const offset = Number(start?.split(':').at(-1));
+  const at = (bytes: number): string => `${program}:0x${(offset + bytes).toString(16)}`;
+  // The one behind the jump, the middle that the table leads to, and what only the table leads to.
+  await assertUnchanged(
+    [program],
+    new Map([
+      [at(9), 1000],
+      [at(12), 2000],
+      [at(17), 1000],
+    ]),
+  );
+});

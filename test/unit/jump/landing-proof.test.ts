@@ -195,3 +195,24 @@ test('a program that lies where it was linked to lie may hold addresses as plain
     assert.deepEqual(plan, alone);
   });
 });
+
+test('a table of addresses that the linker laid into the executable segment is seen', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const path = compileFixture({
+    sources: ['table-in-text.c', 'table-in-text.S'],
+    flags: ['-no-pie', '-Wl,-z,noseparate-code'],
+  });
+  const elf = ElfFile.open(readFileSync(path), path);
+  const planner = new Planner(elf);
+  const start = offsetOf(elf, 'step_at');
+  const [, , , , , first = start, middle = start, , , alone = start] = planner.boundaries(start);
+  const reasons = (planner.examine(middle)?.landings ?? [])
+    .filter(({ at }) => at === middle)
+    .map(({ reason }) => reason);
+  // Since something points into the function, its jump may stay inside.
+  assert.match(reasons.join('\n'), /a jump through a pointer may stay inside/);
+  assert.match(whyNoJump(planAt(elf, first)), /3 bytes on/);
+  // Behind a return: only the table shows that it is code.
+  const [way] = planAt(elf, alone).ways;
+  assert.equal(way?.method, 'jump');
+});
