@@ -79,6 +79,11 @@ export class FunctionGraph implements Disposable {
     return flow === 'call' && this.#hidden.has(position) ? 'indirect-jump' : flow;
   }
 
+  /** Whether one of the function's instructions begins at an address. */
+  begins(at: bigint): boolean {
+    return this.#listing.positionOf(Number(at - this.#listing.address)) >= 0;
+  }
+
   /** Of an indirect jump that is none by its opcode: what says where it goes. */
   hiddenAt(position: number): HiddenJump | undefined {
     return this.#hidden.get(position);

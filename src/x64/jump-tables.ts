@@ -144,7 +144,7 @@ function resolve(
           ? [origin.constant]
           : basesOf(graph, origin.position, origin.registers);
       if (bases === undefined) return 'the base of a jump table is not known';
-      const possible = bases.flatMap((base) => tablesOf(base, graph.taken, image));
+      const possible = bases.flatMap((base) => tablesOf(base, graph, image));
       const tables = findTables(possible, image, 4);
       if (typeof tables === 'string') return tables;
       return tables.length > 0 ? tables : 'no table was found for a jump';
@@ -189,11 +189,12 @@ function basesOf(
 
 /**
  * Compilers count a switch's offsets from the table. A program that counts its own from a label, as
- * `&&label - &&base` in C, has the table elsewhere: in any place that the function addresses.
+ * `&&label - &&base` in C, has the table elsewhere: in any place that the function addresses, but not among its
+ * instructions.
  */
-function tablesOf(base: bigint, taken: readonly bigint[], image: Image): PossibleTable[] {
-  const places = isText(base, image) ? [base, ...taken] : [base];
-  return places.map((at) => ({ at, base }));
+function tablesOf(base: bigint, graph: FunctionGraph, image: Image): PossibleTable[] {
+  const places = isText(base, image) ? [base, ...graph.taken] : [base];
+  return places.filter((at) => !graph.begins(at)).map((at) => ({ at, base }));
 }
 
 function isText(target: bigint, { text }: Image): boolean {

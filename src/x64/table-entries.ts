@@ -14,6 +14,8 @@ export interface TableImage {
   readonly read: (at: bigint, length: number) => Uint8Array | undefined;
   /** The executable bytes: everything that a jump can reach. */
   readonly text: Bounds;
+  /** What the linker put there together, which no table leaves; undefined where that is not known. */
+  readonly sectionAt?: (at: number) => { readonly start: number; readonly end: number } | undefined;
   /** Kept by who asks more than once of the same file. */
   readonly summaries?: WordSummaries;
 }
@@ -86,22 +88,26 @@ export function findTables(
     });
     if (leading > MAX_ENTRIES) return 'a jump table does not end';
     isFound ||= leading > 0;
-    const first = firstBefore(image, at, entryBytes);
-    const count = MAX_ENTRIES + (at - first) / entryBytes;
-    possible.push({ at: first, distance, entryBytes, count });
+    possible.push({ distance, ...extentAround(image, at, entryBytes) });
   }
   return isFound ? possible : [];
 }
 
-/** The first place before one from which on all entries can be read. */
-function firstBefore(image: TableImage, at: number, entryBytes: EntryBytes): number {
-  const last = at - ENTRIES_BEFORE * entryBytes;
+/** The entries around a place that can be read and may belong to the same table. */
+function extentAround(
+  image: TableImage,
+  at: number,
+  entryBytes: EntryBytes,
+): Omit<JumpTable, 'distance'> {
+  const section = image.sectionAt?.(at);
+  const least = Math.max(section?.start ?? 0, at - ENTRIES_BEFORE * entryBytes);
   let first = at;
-  for (let before = at - entryBytes; before >= Math.max(0, last); before -= entryBytes) {
+  for (let before = at - entryBytes; before >= least; before -= entryBytes) {
     if (image.read(BigInt(before), entryBytes) === undefined) break;
     first = before;
   }
-  return first;
+  const end = Math.min(section?.end ?? Infinity, at + MAX_ENTRIES * entryBytes);
+  return { at: first, entryBytes, count: Math.floor((end - first) / entryBytes) };
 }
 
 /** Where a table's entries lead within `wanted`. */

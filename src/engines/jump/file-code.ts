@@ -5,6 +5,7 @@
 
 import { address, fileOffset, hex, type Address, type FileOffset } from '../../base/brand.ts';
 import { lowerBound } from '../../base/sorted.ts';
+import { SHT } from '../../symbols/elf-header.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
 import type { FunctionIndex } from '../../symbols/function-index.ts';
@@ -173,6 +174,16 @@ export class FileCode {
     const offset = this.elf.fileOffsetOf(from);
     if (offset === undefined || offset + length > this.elf.bytes.byteLength) return undefined;
     return this.elf.bytes.subarray(offset, offset + length);
+  }
+
+  /** The addresses of the section around one; undefined in a file that does not tell. */
+  sectionAt(at: number): { readonly start: number; readonly end: number } | undefined {
+    // Those without bytes of their own may lie over others: of thread-local variables.
+    const found = this.elf.sections.find(
+      ({ type, address: start, size }) =>
+        type !== SHT.nobits && start !== 0 && at >= start && at < start + size,
+    );
+    return found && { start: found.address, end: found.address + found.size };
   }
 
   /** Whether code of Go's compiler stands there: it keeps no red zone. */

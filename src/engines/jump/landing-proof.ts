@@ -209,6 +209,7 @@ export class LandingProof {
     const image: Image = {
       read: (from, length) => this.#code.image(from, length),
       hasPointerInto: (from, to) => this.#isPointedInto(from, to),
+      sectionAt: (at) => this.#code.sectionAt(at),
       summaries: this.#summaries,
       text: this.#code.text,
     };
