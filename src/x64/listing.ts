@@ -99,10 +99,21 @@ export class Listing {
     return this.starts[position] === offset ? position : -1;
   }
 
-  /** Behind the first instruction that never goes on; Infinity if there is none. */
+  /**
+   * Whether control is not seen to go on behind the instruction at a position: it never does, or calls into its own function,
+   * which may be to push the address of data that stand there.
+   */
+  endsAt(position: number): boolean {
+    const flow = this.flowAt(position);
+    if (flow !== 'call') return neverGoesOn(flow);
+    const goal = this.targetAt(position) ?? 0;
+    return goal > 0 && goal < this.code.byteLength && goal !== this.starts[position + 1];
+  }
+
+  /** Behind the first instruction of {@link endsAt}; Infinity if there is none. */
   get firstEnd(): number {
     if (this.#firstEnd === undefined) {
-      const first = this.#flows.findIndex((flow) => neverGoesOn(FLOWS[flow] ?? 'invalid'));
+      const first = this.#flows.findIndex((_, position) => this.endsAt(position));
       this.#firstEnd = first < 0 ? Infinity : (this.starts[first + 1] ?? this.end);
     }
     return this.#firstEnd;

@@ -1,12 +1,12 @@
 /** Which instructions of a function control comes to, by its own branches. */
 
-import { isDirect, neverGoesOn } from './decode.ts';
+import { isDirect } from './decode.ts';
 import type { Listing } from './listing.ts';
 
 const LOCK = 0xf0;
 
 /**
- * Follows direct branches from some instructions of a function on. A call is taken to return.
+ * Follows direct branches from some instructions of a function on. A call is taken to return, but into the function itself.
  * @param roots where something comes to, in bytes from the function's start; what is no instruction's start is passed over
  * @returns for each position of the listing 1 if it is reached, else 0
  */
@@ -26,7 +26,7 @@ export function reachedFrom(roots: readonly number[], listing: Listing): Uint8Ar
         // One over a lock prefix comes to the middle of the instruction.
         if (code[goal - 1] === LOCK) open.push(goal - 1);
       }
-      if (neverGoesOn(flow)) break;
+      if (listing.endsAt(position)) break;
     }
   }
   return reached;

@@ -2,7 +2,7 @@
 
 import type { ElfFile } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
-import { isWholeFunction } from '../../symbols/parts.ts';
+import { isWholeFunction, partsByName } from '../../symbols/parts.ts';
 import { isJump } from '../../x64/branch-scan.ts';
 import type { Landing } from '../../x64/landings.ts';
 import type { CodePlace, FileCode } from './file-code.ts';
@@ -51,11 +51,12 @@ export class FunctionParts {
   }
 
   /**
-   * The other parts of a function, whose jump tables and exceptions may lead into it: what has no symbol of its
-   * own, or one that says so, and is entered behind its start by this one, or enters this one so.
+   * The other parts of a function, whose jump tables and exceptions may lead into it: those that its name, or theirs, tells
+   * of; what has no symbol of its own, or one that says so, and is entered behind its start by this one, or enters this one so.
    */
   related({ bounds }: CodePlace): FunctionBounds[] {
-    const related = new Set<FunctionBounds>();
+    const named = partsByName(this.#code.elf, bounds.start).map((at) => this.#code.boundsAt(at));
+    const related = new Set(named.filter((other) => other !== undefined));
     const entersInside = (from: FunctionBounds, to: FunctionBounds): boolean =>
       this.#farJumpsOf(from).some((target) => target > to.start && target < to.end);
     const owners = this.#owners.get(bounds) ?? [];

@@ -53,6 +53,23 @@ void test('what is no instruction, or cut off, ends a listing', () => {
   assert.deepEqual([none.count, none.isClean, none.firstEnd], [0, true, Infinity]);
 });
 
+void test('a call into its own function ends it, but for one over nothing', () => {
+  // call 1f; two bytes; 1: call 2f; 2: call the start; ret
+  const bytes = [
+    [0xe8, 2, 0, 0, 0, 0x90, 0x90],
+    [0xe8, 0, 0, 0, 0],
+    [0xe8, 0xef, 0xff, 0xff, 0xff],
+    [0xc3],
+  ].flat();
+  const listing = new Listing(Uint8Array.from(bytes), AT);
+  assert.deepEqual(
+    Array.from(listing.starts, (_, position) => listing.endsAt(position)),
+    [true, false, false, false, false, true],
+  );
+  assert.equal(listing.firstEnd, 5);
+  assert.deepEqual([...reachedFrom([0], listing)], [1, 0, 0, 1, 1, 1]);
+});
+
 void test('what is reached follows branches, also over a lock prefix, and not what stands behind a return', () => {
   // je 1f; lock; 1: dec [rdi]; jmp 2f; nop; 2: ret; nop; jrcxz to the start
   const bytes = [0x74, 0x01, 0xf0, 0xff, 0x0f, 0xeb, 0x01, 0x90, 0xc3, 0x90, 0xe3, 0xf4];
