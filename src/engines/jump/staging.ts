@@ -149,6 +149,8 @@ export function stillFits(
   staged: StagedChange,
   requests: readonly ConsumerRequest[],
 ): boolean {
+  // Another session may have come between the look at the mappings and that at the rows, which name its new ones.
+  if (staged.block.contradictions > 0) return false;
   const isFree = ({ start, end }: MemoryMapping): boolean =>
     !maps.some((mapping) => mapping.start < end && mapping.end > start);
   const areThere = requests.every((request) => isRequestThere(maps, request));
