@@ -117,11 +117,6 @@ export class TracerThread {
     });
   }
 
-  /** Why nothing can be asked of the thread any more, if so. */
-  get failure(): Error | undefined {
-    return this.#failure === undefined ? undefined : asError(this.#failure);
-  }
-
   /** Keeps the thread for the next session, if this one has left nothing in it; else ends it. */
   async giveBack(): Promise<void> {
     this.listener = undefined;

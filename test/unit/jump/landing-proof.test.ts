@@ -16,6 +16,17 @@ function parts(flags: readonly string[]): ElfFile {
   return ElfFile.open(readFileSync(path), path);
 }
 
+/** A library of one file in assembly. */
+function libraryOf(source: string, ...flags: readonly string[]): ElfFile {
+  const path = compileFixture({
+    sources: [source],
+    language: 'asm',
+    flags: ['-shared', '-fPIC', '-nostdlib', ...flags],
+    name: `lib${source.replace('.S', '.so')}`,
+  });
+  return ElfFile.open(readFileSync(path), path);
+}
+
 function offsetOf(elf: ElfFile, name: string): FileOffset {
   const [symbol] = SymbolTable.of(elf, { demangle: () => undefined }).find(name);
   return symbol?.offset ?? assert.fail(`no ${name}`);
@@ -71,15 +82,10 @@ test('data behind a return is no code, whatever its bytes look like', (t) => {
 
 test('text behind a call of the function into itself is no code', (t) => {
   if (skipUnless(t, 'gcc')) return;
-  const path = compileFixture({
-    sources: ['data-behind-call.S'],
-    language: 'asm',
-    flags: ['-shared', '-fPIC', '-nostdlib'],
-    name: 'libbehind.so',
-  });
-  const bytes = readFileSync(path);
-  const planner = new Planner(ElfFile.open(bytes, path));
-  const start = offsetOf(ElfFile.open(bytes, path), 'text_of');
+  const elf = libraryOf('data-behind-call.S');
+  const bytes = Buffer.from(elf.bytes);
+  const planner = new Planner(elf);
+  const start = offsetOf(elf, 'text_of');
   const text = bytes.indexOf('rc4(16x', start);
   const behind = bytes.indexOf(0, text) + 1;
   const boundaries = planner.boundaries(start);
@@ -97,13 +103,7 @@ test('text behind a call of the function into itself is no code', (t) => {
 
 test('a table leads into a part to which no branch goes: its name tells', (t) => {
   if (skipUnless(t, 'gcc')) return;
-  const path = compileFixture({
-    sources: ['cold-by-table.S'],
-    language: 'asm',
-    flags: ['-shared', '-fPIC', '-nostdlib'],
-    name: 'libcold.so',
-  });
-  const elf = ElfFile.open(readFileSync(path), path);
+  const elf = libraryOf('cold-by-table.S');
   const planner = new Planner(elf);
   const cold = offsetOf(elf, 'pick.cold');
   const [first = cold] = planner.boundaries(cold);
@@ -129,12 +129,7 @@ test('a jump of the moved part into its function is seen, and who comes is told'
 
 test('a symbol inside a function leads there: another file may ask the linker for it', (t) => {
   if (skipUnless(t, 'gcc')) return;
-  const path = compileFixture({
-    sources: ['inner-symbols.S'],
-    language: 'asm',
-    flags: ['-shared', '-fPIC', '-nostdlib'],
-  });
-  const elf = ElfFile.open(readFileSync(path), path);
+  const elf = libraryOf('inner-symbols.S');
   for (const [outer, inner] of [
     ['outer', 'inner'],
     ['outer_plain', 'inner_plain'],
@@ -154,13 +149,7 @@ for (const [how, flags] of [
 ] as const) {
   test(`padding ends where a word of data leads, ${how}, though nops stand there, too`, (t) => {
     if (skipUnless(t, 'gcc')) return;
-    const path = compileFixture({
-      sources: ['hidden-function.S'],
-      language: 'asm',
-      flags: ['-shared', '-fPIC', '-nostdlib', ...flags],
-      name: 'libhidden.so',
-    });
-    const elf = ElfFile.open(readFileSync(path), path);
+    const elf = libraryOf('hidden-function.S', ...flags);
     const first = offsetOf(elf, 'first');
     const hidden = elf.addressOf(offsetOf(elf, 'second')) ?? assert.fail();
     const { ways } = planAt(elf, first + 4);
