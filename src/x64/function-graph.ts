@@ -15,10 +15,18 @@ export interface GraphInstruction {
   readonly first: number | undefined;
   readonly second: number | undefined;
   readonly memory: GraphMemory | undefined;
+  /** What it puts into a register where that may be an entry of a table. */
+  readonly entry: GraphEntry | undefined;
   /** An immediate operand that could be an address. */
   readonly immediate: bigint | undefined;
   /** Bytes by which it moves rsp: up (+) as pop does, or down. 0 for calls. */
   readonly stack: 'up' | 'down' | 'same';
+}
+
+/** A word of four or eight bytes that is loaded into a register, or taken from the lower half of another. */
+export interface GraphEntry {
+  readonly into: number;
+  readonly from: number | 'memory';
 }
 
 /** A memory operand. Relative to rip: `displacement` is the address, and no base or index. */
@@ -180,6 +188,7 @@ function describe(
     first: registerOperand(instruction, 0),
     second: registerOperand(instruction, 1),
     memory: memoryOperand(instruction),
+    entry: entryOf(instruction),
     immediate: immediateOperand(instruction),
     stack: stackMove(instruction, flow),
   };
@@ -191,6 +200,25 @@ function operationOf({ mnemonic }: Iced.Instruction): GraphInstruction['operatio
   if (mnemonic === Mnemonic.Lea) return 'lea';
   if (mnemonic === Mnemonic.Push) return 'push';
   return mnemonic === Mnemonic.Add ? 'add' : 'other';
+}
+
+function entryOf(instruction: Iced.Instruction): GraphEntry | undefined {
+  const { MemorySizeExt, Mnemonic, OpKind, Register, RegisterExt } = iced();
+  const { mnemonic, op0Register } = instruction;
+  const full = (register: Iced.Register): number | undefined => {
+    return RegisterExt.size(register) < 4
+      ? undefined
+      : wideNumber(RegisterExt.fullRegister(register));
+  };
+  if (mnemonic === Mnemonic.Cdqe) return { into: 0, from: 0 };
+  if (mnemonic !== Mnemonic.Mov && mnemonic !== Mnemonic.Movsxd) return undefined;
+  const into = op0Register === Register.None ? undefined : full(op0Register);
+  if (into === undefined) return undefined;
+  if (instruction.op1Kind === OpKind.Memory) {
+    return MemorySizeExt.size(instruction.memorySize) < 4 ? undefined : { into, from: 'memory' };
+  }
+  const from = instruction.op1Kind === OpKind.Register ? full(instruction.op1Register) : undefined;
+  return from === undefined ? undefined : { into, from };
 }
 
 /** The encoding number of a general register of 64 bits. */

@@ -20,7 +20,7 @@ import {
 import { FunctionGraph } from './function-graph.ts';
 import { hiddenJumps, mayHideJumps } from './hidden-jumps.ts';
 import type { Listing } from './listing.ts';
-import { originsOf, originsOfRegister, type Origin } from './origins.ts';
+import { isLoaded, originsOf, originsOfRegister, type Origin } from './origins.ts';
 
 /** What the search needs of the file, all in its own virtual addresses. */
 export interface Image extends TableImage {
@@ -125,6 +125,8 @@ function indirectJumps(listing: Listing): number[] {
   return found;
 }
 
+const COMPUTED = 'the goal of a jump is computed';
+
 /** An address of the text or tables that an origin leads by; 'pointer'; or the reason why nothing is known. */
 function resolve(
   origin: Origin,
@@ -139,11 +141,8 @@ function resolve(
     case 'unknown':
       return origin.reason;
     case 'sum': {
-      const bases =
-        'constant' in origin
-          ? [origin.constant]
-          : basesOf(graph, origin.position, origin.registers);
-      if (bases === undefined) return 'the base of a jump table is not known';
+      const bases = basesOfSum(graph, origin);
+      if (typeof bases === 'string') return bases;
       const possible = bases.flatMap((base) => tablesOf(base, graph, image));
       const tables = findTables(possible, image, 4);
       if (typeof tables === 'string') return tables;
@@ -153,7 +152,7 @@ function resolve(
       const { base, index, scale, displacement } = origin.memory;
       // Without a scale either register can be the base.
       const registers = [base, scale === 1 ? index : undefined].filter((one) => one !== undefined);
-      const bases = base === undefined ? [0n] : basesOf(graph, origin.position, registers);
+      const bases = base === undefined ? [0n] : basesOf(graph, origin.position, registers)?.bases;
       if (bases === undefined) return 'pointer';
       const shifted = bases.map((one) => BigInt.asUintN(64, one + displacement));
       // An array that is filled at run time, or not ours: its elements are pointers like others.
@@ -166,6 +165,19 @@ function resolve(
   return unreachable(origin);
 }
 
+/** The addresses to which a sum adds an entry of a table; else why there are none. */
+function basesOfSum(
+  graph: FunctionGraph,
+  { position, registers, constant }: Extract<Origin, { kind: 'sum' }>,
+): readonly bigint[] | string {
+  const isEntry = (register: number): boolean => isLoaded(graph, position, register);
+  if (constant !== undefined) return registers.every((one) => isEntry(one)) ? [constant] : COMPUTED;
+  const found = basesOf(graph, position, registers);
+  if (found === undefined) return 'the base of a jump table is not known';
+  const others = registers.filter((register) => register !== found.register);
+  return others.every((other) => isEntry(other)) ? found.bases : COMPUTED;
+}
+
 /**
  * The addresses that one of the registers holds before an instruction, if it holds nothing else. If
  * it comes back from the frame, every address that the function takes.
@@ -174,17 +186,20 @@ function basesOf(
   graph: FunctionGraph,
   position: number,
   registers: readonly number[],
-): readonly bigint[] | undefined {
-  let spilled = false;
+): { readonly bases: readonly bigint[]; readonly register: number } | undefined {
+  let spilled: number | undefined;
   for (const register of registers) {
     const origins = originsOfRegister(graph, position, register);
     const addresses = origins.flatMap((one) => (one.kind === 'address' ? [one.target] : []));
-    if (addresses.length > 0 && addresses.length === origins.length) return addresses;
-    spilled ||= origins.every(
+    if (addresses.length > 0 && addresses.length === origins.length) {
+      return { bases: addresses, register };
+    }
+    const isSpilled = origins.every(
       (one) => one.kind === 'address' || (one.kind === 'pointer' && one.spilled),
     );
+    if (isSpilled) spilled ??= register;
   }
-  return spilled ? graph.taken : undefined;
+  return spilled === undefined ? undefined : { bases: graph.taken, register: spilled };
 }
 
 /**

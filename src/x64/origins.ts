@@ -18,15 +18,19 @@ const RBP = 5;
  * What one path has found a value to be:
  *
  * - `sum`: of an address and an offset from a table; of two registers as they are at an instruction,
- *   or of one and a constant
+ *   or of one and a constant, which is the address
  * - `words`: loaded from a table of 64-bit addresses; its base is a register or none
  * - `address`: a constant
  * - `pointer`: loaded from memory without an index, an argument, a result; `spilled` if the memory
  *   is the function's own frame, so that the value was the function's before
  */
 export type Origin =
-  | { readonly kind: 'sum'; readonly position: number; readonly registers: readonly number[] }
-  | { readonly kind: 'sum'; readonly constant: bigint }
+  | {
+      readonly kind: 'sum';
+      readonly position: number;
+      readonly registers: readonly number[];
+      readonly constant: bigint | undefined;
+    }
   | { readonly kind: 'words'; readonly position: number; readonly memory: GraphMemory }
   | { readonly kind: 'address'; readonly target: bigint }
   | { readonly kind: 'pointer'; readonly spilled: boolean }
@@ -53,10 +57,66 @@ export function originsOfRegister(
   register: number,
 ): Origin[] {
   const origins: Origin[] = [];
+  const isWhole = searchBack(graph, position, register, (from, wanted) => {
+    const instruction = from === undefined ? undefined : graph.at(from);
+    if (from === undefined || instruction === undefined) {
+      origins.push({ kind: 'pointer', spilled: false });
+      return 'ends';
+    }
+    const found = definition(instruction, from, wanted);
+    if (typeof found !== 'object') return found;
+    origins.push(found);
+    return 'ends';
+  });
+  if (!isWhole) return [{ kind: 'unknown', reason: 'the function is too large' }];
+  // No path from the entry: the code is reached in a way that we do not see.
+  return origins.length > 0 ? origins : [{ kind: 'unknown', reason: 'nothing leads to a jump' }];
+}
+
+/**
+ * Whether a register can only hold what was loaded from memory as a whole word, before the instruction at `position`: an
+ * entry of a table, if it is an offset. What is computed, or loaded in two bytes, is none.
+ */
+export function isLoaded(graph: FunctionGraph, position: number, register: number): boolean {
+  let loads = 0;
+  let others = 0;
+  const isWhole = searchBack(graph, position, register, (from, wanted) => {
+    const instruction = from === undefined ? undefined : graph.at(from);
+    const entry = instruction?.entry;
+    if (entry?.into === wanted) {
+      if (entry.from !== 'memory') return entry.from;
+      loads++;
+      return 'ends';
+    }
+    const isKept =
+      from !== undefined &&
+      instruction !== undefined &&
+      definition(instruction, from, wanted) === 'passes';
+    if (isKept) return 'passes';
+    others++;
+    return 'ends';
+  });
+  return isWhole && loads > 0 && others === 0;
+}
+
+/** What becomes of a search at an instruction: it goes on for the same register, for another, or ends there. */
+type Step = 'passes' | 'ends' | number;
+
+/**
+ * Goes backwards along all paths.
+ * @param meet shown each instruction with the register that is asked about; without a position at the function's entry
+ * @returns false if it was given up
+ */
+function searchBack(
+  graph: FunctionGraph,
+  position: number,
+  register: number,
+  meet: (position: number | undefined, register: number) => Step,
+): boolean {
   const seen = new Set<number>();
   const open: { position: number; register: number }[] = [];
   const goBack = (from: number, wanted: number): void => {
-    if (from === 0) origins.push({ kind: 'pointer', spilled: false });
+    if (from === 0) meet(undefined, wanted);
     for (const before of graph.predecessorsOf(from)) {
       const key = before * 16 + wanted;
       if (!seen.has(key)) open.push({ position: before, register: wanted });
@@ -65,16 +125,12 @@ export function originsOfRegister(
   };
   goBack(position, register);
   for (let step = open.pop(); step !== undefined; step = open.pop()) {
-    if (seen.size > MAX_STEPS) return [{ kind: 'unknown', reason: 'the function is too large' }];
-    const instruction = graph.at(step.position);
-    if (instruction === undefined) continue;
-    const found = definition(instruction, step.position, step.register);
+    if (seen.size > MAX_STEPS) return false;
+    const found = meet(step.position, step.register);
     if (found === 'passes') goBack(step.position, step.register);
     else if (typeof found === 'number') goBack(step.position, found);
-    else origins.push(found);
   }
-  // No path from the entry: the code is reached in a way that we do not see.
-  return origins.length > 0 ? origins : [{ kind: 'unknown', reason: 'nothing leads to a jump' }];
+  return true;
 }
 
 const COMPUTED: Origin = { kind: 'unknown', reason: 'the goal of a jump is computed' };
@@ -104,18 +160,22 @@ function assigned(instruction: GraphInstruction, position: number): Origin | num
     return immediate === undefined ? COMPUTED : { kind: 'address', target: immediate };
   }
   if (operation === 'add') {
-    if (immediate !== undefined) return { kind: 'sum', constant: immediate };
-    if (first === undefined || second === undefined) return COMPUTED;
-    return { kind: 'sum', position, registers: [first, second] };
+    if (first === undefined) return COMPUTED;
+    if (immediate !== undefined) return sum(position, [first], immediate);
+    return second === undefined ? COMPUTED : sum(position, [first, second]);
   }
   if (operation !== 'lea' || memory === undefined) return COMPUTED;
   const { base, index, scale, displacement } = memory;
   if (base === undefined) {
     return index === undefined ? { kind: 'address', target: displacement } : COMPUTED;
   }
-  if (index === undefined) return { kind: 'sum', constant: displacement };
+  if (index === undefined) return sum(position, [base], displacement);
   const isSum = scale === 1 && displacement === 0n;
-  return isSum ? { kind: 'sum', position, registers: [base, index] } : COMPUTED;
+  return isSum ? sum(position, [base, index]) : COMPUTED;
+}
+
+function sum(position: number, registers: readonly number[], constant?: bigint): Origin {
+  return { kind: 'sum', position, registers, constant };
 }
 
 /** A goal loaded from memory: from a table if there is an index, else from some pointer. */

@@ -274,8 +274,8 @@ void test('a jump whose register comes along two paths needs both', () => {
 const RETPOLINE = 'call 2f\n1: pause\nlfence\njmp 1b\n2: ';
 
 /** The targets, or why they are not known. */
-function goesTo(source: string): bigint[] | string {
-  const found = analyse(source);
+function goesTo(source: string, size?: number): bigint[] | string {
+  const found = analyse(source, false, size);
   return found.kind === 'known' ? [...found.targets] : found.reason;
 }
 
@@ -342,5 +342,27 @@ void test('a table has entries behind one that leaves the text, and before the p
     const found = analyse(`${code}\n${table}`, false, 36);
     assert.ok(found.kind === 'known', table);
     for (const at of [32n, 33n, 34n]) assert.ok(found.targets.includes(TEXT + at), table);
+  }
+});
+
+void test('what is added to a base is an entry of a table only if it is loaded as a whole word', () => {
+  const start = 'lea rcx, [rip+7f]\nlea rdx, [rip+8f]\n';
+  const end = '\nadd rax, rcx\njmp rax\n8: ret\n.balign 64, 0x90\n7: .long 8b-7b, 8b-7b';
+  for (const load of [
+    'movsxd rax, [rcx+rdi*4]',
+    'mov eax, [rcx+rdi*4]\ncdqe',
+    'mov esi, [rcx+rdi*4]\nmovsxd rax, esi',
+    'mov rax, [rcx+rdi*8]',
+  ]) {
+    assert.equal(typeof goesTo(`${start}${load}${end}`, 64), 'object', load);
+  }
+  for (const load of [
+    'movzx eax, word ptr [rcx+rdi*2]',
+    'movsx rax, byte ptr [rcx+rdi]',
+    'mov rax, rdi\nshl rax, 4',
+    'mov rax, rdi',
+    'movsxd rax, [rcx+rdi*4]\nadd rax, 1',
+  ]) {
+    assert.equal(goesTo(`${start}${load}${end}`, 64), 'the goal of a jump is computed', load);
   }
 });
