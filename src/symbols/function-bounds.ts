@@ -74,17 +74,43 @@ function boundsBySection(elf: ElfFile, offset: FileOffset): FunctionBounds | und
 }
 
 function boundsBySymbol(index: FunctionIndex, offset: FileOffset): FunctionBounds | undefined {
-  const { ids, offsets, reach } = index.order;
+  const { offsets, reach } = index.order;
   for (let at = lowerBound(offsets, offset + 1) - 1; at >= 0; at--) {
     if ((reach[at] ?? 0) <= offset) return undefined;
-    const start = offsets[at] ?? 0;
-    const { rows, row } = index.locate(ids[at] ?? 0);
-    const size = rows.type(row) === STT.notype ? 0 : knownSize(index, rows, row, start);
-    if (start + size > offset) {
-      return { start: fileOffset(start), end: fileOffset(start + size), source: 'symbol' };
-    }
+    const bounds = boundsOf(index, at);
+    if (bounds.end > offset) return bounds;
   }
   return undefined;
+}
+
+/** By the size that the symbol at a position of the order tells: nothing, if it tells none. */
+function boundsOf(index: FunctionIndex, at: number): FunctionBounds {
+  const { ids, offsets } = index.order;
+  const start = offsets[at] ?? 0;
+  const { rows, row } = index.locate(ids[at] ?? 0);
+  const size = rows.type(row) === STT.notype ? 0 : knownSize(index, rows, row, start);
+  return { start: fileOffset(start), end: fileOffset(start + size), source: 'symbol' };
+}
+
+/**
+ * The functions that share bytes with one: where another symbol lies within a function, each has the other's code as its own.
+ * @throws TraplineError `bad-elf`.
+ */
+export function overlapping(elf: ElfFile, { start, end }: FunctionBounds): FunctionBounds[] {
+  const index = symbolSources(elf).own;
+  const { offsets, reach } = index.order;
+  const found = new Map<string, FunctionBounds>();
+  const add = (bounds: FunctionBounds): void => {
+    if (bounds.start === start && bounds.end === end) return;
+    found.set(`${bounds.start} ${bounds.end}`, bounds);
+  };
+  for (let at = lowerBound(offsets, end) - 1; (reach[at] ?? 0) > start; at--) {
+    const bounds = boundsOf(index, at);
+    if (bounds.end > Math.max(start, bounds.start)) add(bounds);
+  }
+  const frame = boundsByFrame(elf, start);
+  if (frame !== undefined) add(frame);
+  return [...found.values()];
 }
 
 /** The bounds by the unwind tables alone. @throws TraplineError `bad-elf`. */

@@ -7,7 +7,7 @@ import { address, fileOffset, hex, type Address, type FileOffset } from '../../b
 import { lowerBound } from '../../base/sorted.ts';
 import { SHT } from '../../symbols/elf-header.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
-import { functionBounds, type FunctionBounds } from '../../symbols/function-bounds.ts';
+import { functionBounds, overlapping, type FunctionBounds } from '../../symbols/function-bounds.ts';
 import type { FunctionIndex } from '../../symbols/function-index.ts';
 import { goText } from '../../symbols/go.ts';
 import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
@@ -93,7 +93,15 @@ export class FileCode {
    */
   boundsAt(offset: number): FunctionBounds | undefined {
     const found = functionBounds(this.elf, fileOffset(offset));
-    if (found === undefined) return undefined;
+    return found && this.#one(found);
+  }
+
+  /** Other functions that have bytes of one, too. */
+  overlapping(bounds: FunctionBounds): FunctionBounds[] {
+    return overlapping(this.elf, bounds).map((found) => this.#one(found));
+  }
+
+  #one(found: FunctionBounds): FunctionBounds {
     const there = this.#bounds.get(found.start);
     if (there === undefined) {
       this.#bounds.set(found.start, [found]);
