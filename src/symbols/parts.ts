@@ -7,9 +7,10 @@ import type { FunctionIndex } from './function-index.ts';
 import type { SymbolRows } from './symbol-rows.ts';
 import { symbolSources } from './symbol-sources.ts';
 
-/** What gcc and LLVM call such parts: `f.cold`, `f.cold.1`. */
-const COLD = /^(.*?)\.cold(?:\.|$)/;
-const MARK = '.cold';
+/** What gcc and LLVM call such parts: `f.cold`, `f.cold.1`; LLVM's basic block sections: `f.__part.1`, `f.eh`. */
+const PART = /^(.*?)\.(?:cold|__part|eh)(?:\.|$)/;
+/** One of them is in the name of each. */
+const MARKS = ['.cold', '.__part', '.eh'];
 
 /**
  * Whether a symbol names what begins there, and not as a part of something else. What only the unwind tables know
@@ -17,14 +18,14 @@ const MARK = '.cold';
  * @throws TraplineError `bad-elf`.
  */
 export function isWholeFunction(elf: ElfFile, { start, source }: FunctionBounds): boolean {
-  if (source !== 'symbol') return false;
+  if (source === 'fde') return false;
   const { own, opened } = symbolSources(elf);
   // In the order of functionBounds: a symbol of a debug file may be the only one to say that it is a part.
   for (const index of [own, ...opened]) {
     const names = index.namesAt(start);
-    if (names.length > 0) return !names.some((name) => COLD.test(name));
+    if (names.length > 0) return !names.some((name) => PART.test(name));
   }
-  return true; // an entry of the procedure linkage table
+  return true; // an entry of the procedure linkage table, or a section that is one function
 }
 
 /**
@@ -61,7 +62,7 @@ class Families {
     this.#forEach((rows, row, offset) => {
       // Few have it, and to read all names takes long.
       if (!isMarked(rows.nameOffset(row), marks.get(rows) ?? [])) return;
-      const whole = COLD.exec(rows.name(row))?.[1];
+      const whole = PART.exec(rows.name(row))?.[1];
       if (whole !== undefined) this.#cold.set(whole, [...(this.#cold.get(whole) ?? []), offset]);
     });
   }
@@ -70,7 +71,7 @@ class Families {
   of(start: number): number[] {
     if (this.#cold.size === 0) return [];
     return this.#index.namesAt(start).flatMap((name) => {
-      const whole = COLD.exec(name)?.[1];
+      const whole = PART.exec(name)?.[1];
       const parts = this.#cold.get(whole ?? name) ?? [];
       return whole === undefined ? parts : [...parts, ...(this.#wholes().get(whole) ?? [])];
     });
@@ -95,10 +96,12 @@ class Families {
 /** Where a string table has the mark of a part, and where the string around it begins; in ascending order. */
 function marksIn(strings: Buffer): { readonly at: number; readonly start: number }[] {
   const found: { at: number; start: number }[] = [];
-  for (let at = strings.indexOf(MARK); at >= 0; at = strings.indexOf(MARK, at + 1)) {
-    found.push({ at, start: strings.lastIndexOf(0, at) + 1 });
+  for (const mark of MARKS) {
+    for (let at = strings.indexOf(mark); at >= 0; at = strings.indexOf(mark, at + 1)) {
+      found.push({ at, start: strings.lastIndexOf(0, at) + 1 });
+    }
   }
-  return found;
+  return found.sort((one, other) => one.at - other.at);
 }
 
 /** Whether a name that begins there has a mark: it may be the end of a longer one. */

@@ -28,6 +28,8 @@ export interface Window {
   readonly jumpsOnly?: boolean;
   /** Whether what comes from the window itself is of no interest. */
   readonly fromOutside?: boolean;
+  /** Whether one certain call tells enough: what else comes is of interest only where nobody calls. */
+  readonly untilCall?: boolean;
 }
 
 /** A branch into a window, or an instruction that takes an address there. Offsets into the text. */
@@ -87,7 +89,9 @@ export function findLandings(
         verified.set(hit, found);
       }
       const landing = verified.get(hit);
-      if (landing !== undefined) landings.push(landing);
+      if (landing === undefined) continue;
+      landings.push(landing);
+      if (window.untilCall === true && isCertainCall(text, landing)) break;
     }
     return landings.sort((one, other) => one.from - other.from);
   });
@@ -142,6 +146,11 @@ function isOfInterest(text: Uint8Array, window: Window, from: number, isWord: bo
   if (fromOutside && from > start && from < end) return false;
   if (jumpsOnly) return !isWord && isJump(text, from);
   return !branchesOnly || !(isWord || isLea(text, from));
+}
+
+/** Whether an instruction is known to call what it leads to. */
+export function isCertainCall(text: Uint8Array, { kind, from, certain }: Landing): boolean {
+  return certain && kind === 'branch' && !isJump(text, from);
 }
 
 /** What was found, if its function does not show that it is none. */

@@ -15,25 +15,37 @@ import { compileFixture, type FixtureOptions } from '../harness/fixtures.ts';
 import { run } from './cli-support.ts';
 
 /** The places of some functions at which a jump of five bytes would be written: the others touch nobody's bytes. */
-function jumpsIn(path: string, names: readonly string[]): number[] {
-  const elf = ElfFile.open(readFileSync(path), path);
-  const planner = new Planner(elf);
-  const symbols = SymbolTable.of(elf, { demangle: () => undefined });
+function jumpsIn(path: string, named: string, names: readonly string[]): number[] {
+  const planner = new Planner(ElfFile.open(readFileSync(path), path));
+  const symbols = SymbolTable.of(ElfFile.open(readFileSync(named), named), {
+    demangle: () => undefined,
+  });
   const places = names.flatMap((name) => {
     const [symbol] = symbols.find(name);
     return planner.boundaries(symbol?.offset ?? assert.fail(name));
   });
-  return planner.plan(places.map((place) => fileOffset(place))).flatMap((plan) => {
+  // Without names, one function may have another in it.
+  const each = [...new Set(places)].map((place) => fileOffset(place));
+  return planner.plan(each).flatMap((plan) => {
     const isJump = plan.kind === 'plan' && ['jump', 'nop'].includes(plan.ways[0]?.method ?? '');
     return isJump ? [plan.offset] : [];
   });
 }
 
-/** Probes all such places, then every second and every third: what a neighbour covers is written in one of them. */
-async function assertUnharmed(options: FixtureOptions, names: readonly string[]): Promise<void> {
-  const path = compileFixture(options);
+/**
+ * Probes all such places, then every second and every third: what a neighbour covers is written in one of them.
+ * @param strip whether the program is to have no names
+ */
+async function assertUnharmed(
+  options: FixtureOptions,
+  names: readonly string[],
+  strip = false,
+): Promise<void> {
+  const named = compileFixture(options);
+  const flags = [...(options.flags ?? []), '-s'];
+  const path = strip ? compileFixture({ ...options, flags }) : named;
   const meant = execFileSync(path).toString();
-  const places = jumpsIn(path, names);
+  const places = jumpsIn(path, named, names);
   assert.ok(places.length > 3, 'there is something to probe');
   const folder = mkdtempSync(join(tmpdir(), 'trapline-landings-'));
   try {
@@ -62,3 +74,12 @@ for (const how of ['thunk', 'thunk-inline']) {
 test('a computed goto whose table has an entry that leads nowhere', async () => {
   await assertUnharmed({ sources: ['computed.c'], flags: ['-O2', '-DHOLE=0x7fffffff,'] }, ['run']);
 });
+
+for (const strip of [false, true]) {
+  const what = strip ? 'without names' : 'with names';
+  test(`parts of functions that tables alone lead into, or out of, ${what}`, async () => {
+    const flags = ['-nostdlib', '-static-pie', '-fPIE'];
+    const names = ['f', 'f.cold', 'g', 'g.cold', 'h', 'h.cold', 'outer', 'inner'];
+    await assertUnharmed({ sources: ['cold.S'], flags }, names, strip);
+  });
+}

@@ -64,7 +64,10 @@ export class LandingProof {
     this.#code = code;
     this.#elf = code.elf;
     this.#search = new LandingSearch(code);
-    this.#parts = new FunctionParts(code);
+    this.#parts = new FunctionParts(code, ({ bounds, segment }) => {
+      const at = code.addressOf(segment, bounds.start);
+      return at === BigInt(code.elf.entry) || this.#isPointedInto(at, at + 1n);
+    });
   }
 
   /** Branches and taken addresses that lead into bytes; the text is searched once for all that is asked. */
@@ -90,13 +93,12 @@ export class LandingProof {
       // An address is taken of data, too.
       functions.set(bounds, { segment, start, end, fromOutside: true, branchesOnly: true });
     }
-    const windows = [...asked, ...parts.map((part) => part.asked), ...functions.values()];
+    const windows = [...asked, ...parts.flatMap((part) => part.asked), ...functions.values()];
     const found = this.#search.find(windows);
-    const behind = found.slice(asked.length);
-    parts.forEach((part, index) => this.#parts.learn(part, behind[index] ?? []));
-    [...functions.keys()].forEach((bounds, index) => {
-      this.#entered.set(bounds, behind[parts.length + index] ?? []);
-    });
+    const next = found.slice(asked.length)[Symbol.iterator]();
+    const take = (): readonly Landing[] => next.next().value ?? [];
+    for (const part of parts) this.#parts.learn(part, take(), take());
+    for (const bounds of functions.keys()) this.#entered.set(bounds, take());
     return asked.map((_, index) => (found[index] ?? []).map((landing) => describe(landing)));
   }
 
@@ -175,6 +177,11 @@ export class LandingProof {
       return { places, unknown: `its exception table can't be read: ${pads.reason}` };
     }
     for (const pad of pads.pads) places.set(pad, 'an exception lands there');
+    if (this.#parts.isStray(place)) {
+      const unknown =
+        'nothing is seen to come to its function, which a table of another one may lead into';
+      return { places, unknown };
+    }
     const start = this.#code.addressOf(segment, bounds.start);
     const wanted = { start, end: this.#code.addressOf(segment, bounds.end) };
     const related = this.#parts.related(place);

@@ -101,13 +101,36 @@ test('text behind a call of the function into itself is no code', (t) => {
   );
 });
 
-test('a table leads into a part to which no branch goes: its name tells', (t) => {
+function coldParts(...flags: readonly string[]): ElfFile {
+  const path = compileFixture({ sources: ['cold.S'], flags: [...FLAGS, ...flags] });
+  return ElfFile.open(readFileSync(path), path);
+}
+
+test('a part that a table alone leads into is told by its name; without one it may be a part of any function', (t) => {
   if (skipUnless(t, 'gcc')) return;
-  const elf = libraryOf('cold-by-table.S');
-  const planner = new Planner(elf);
-  const cold = offsetOf(elf, 'pick.cold');
-  const [first = cold] = planner.boundaries(cold);
-  assert.match(whyNoJump(planAt(elf, first)), /2 bytes on a jump table leads there/);
+  const elf = coldParts();
+  const stripped = coldParts('-s');
+  const cold = offsetOf(elf, 'f.cold');
+  assert.match(whyNoJump(planAt(elf, cold)), /2 bytes on a jump table leads there/);
+  assert.match(whyNoJump(planAt(stripped, cold)), /nothing is seen to come to its function/);
+  // The others are jumped to, or jump there.
+  for (const [name, nth] of [
+    ['g.cold', 0],
+    ['h', 3],
+  ] as const) {
+    const place = new Planner(elf).boundaries(offsetOf(elf, name))[nth] ?? assert.fail(name);
+    for (const one of [elf, stripped]) {
+      assert.match(whyNoJump(planAt(one, place)), /2 bytes on a jump table leads there/, name);
+    }
+  }
+  assert.equal(planAt(stripped, offsetOf(elf, 'f')).ways[0]?.method, 'jump', 'it is called');
+});
+
+test('a function that lies in another has its table, too', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const elf = coldParts();
+  const reason = whyNoJump(planAt(elf, offsetOf(elf, 'inner')));
+  assert.match(reason, /2 bytes on a jump table leads there/);
 });
 
 test('a jump of the moved part into its function is seen, and who comes is told', (t) => {

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { address, type Address } from '../../../src/base/brand.ts';
 import { Assembler } from '../../../src/x64/assembler.ts';
 import { isJump } from '../../../src/x64/branch-scan.ts';
-import { findLandings, type TextFunction } from '../../../src/x64/landings.ts';
+import { findLandings, isCertainCall, type TextFunction } from '../../../src/x64/landings.ts';
 import { Listing } from '../../../src/x64/listing.ts';
 import { CONDITIONS, mem } from '../../../src/x64/operands.ts';
 
@@ -265,5 +265,9 @@ void test("no branch of libc that objdump knows is missed, and what is certain i
     assert.deepEqual(findLandings(bytes, [window], functionAt), [landings]);
     const jumps = landings.filter(({ from }) => isJump(bytes, from));
     assert.deepEqual(findLandings(bytes, [{ ...window, jumpsOnly: true }], functionAt), [jumps]);
+    const [some = []] = findLandings(bytes, [{ ...window, untilCall: true }], functionAt);
+    const calls = landings.filter((one) => isCertainCall(bytes, one));
+    assert.equal(some.filter((one) => isCertainCall(bytes, one)).length, Math.min(calls.length, 1));
+    if (calls.length === 0) assert.deepEqual(some, landings);
   }
 });
