@@ -43,9 +43,13 @@ export function codePointers(elf: ElfFile): Float64Array {
     const base = baseOf(kind, symbol, symbols);
     if (base !== undefined && isCode(base + addend)) found.push(base + addend);
   });
-  const hasAddresses = elf.type === 'fixed' || elf.dynamic?.hasPackedRelocations === true;
-  if (hasAddresses) addWords(elf, isCode, found);
+  if (mayHoldAddresses(elf)) addWords(elf, isCode, found);
   return Float64Array.from(found).sort();
+}
+
+/** Whether words of a file hold addresses that no relocation tells of: then a number may look like one. */
+export function mayHoldAddresses(elf: ElfFile): boolean {
+  return elf.type === 'fixed' || elf.dynamic?.hasPackedRelocations === true;
 }
 
 /** What a relocation's addend is added to; undefined where it holds no address of this file. */

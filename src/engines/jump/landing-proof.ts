@@ -11,7 +11,7 @@ import { lowerBound } from '../../base/sorted.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { landingPads } from '../../symbols/landing-pads.ts';
-import { codePointers } from '../../symbols/relocated-words.ts';
+import { codePointers, mayHoldAddresses } from '../../symbols/relocated-words.ts';
 import {
   findIndirectJumps,
   targetsWithin,
@@ -143,12 +143,8 @@ export class LandingProof {
     const reason = known.places.get(at) ?? known.unknown;
     if (reason !== undefined) return reason;
     // That of the function itself says nothing new.
-    const symbol = at === place.bounds.start ? undefined : this.#code.symbolAt(at);
-    if (symbol !== undefined) return `the symbol '${symbol}' leads there`;
-    const where = this.#code.addressOf(place.segment, at);
-    return this.#isPointedInto(where, where + 1n)
-      ? 'a pointer in the data of the file leads there'
-      : undefined;
+    const symbol = at === place.bounds.start ? undefined : this.#symbolAt(at);
+    return symbol ?? this.#pointerAt(place.segment, at);
   }
 
   /** The first of some bytes of the file that has a symbol of code, or to which a word of the file's data leads. */
@@ -157,6 +153,36 @@ export class LandingProof {
     const pointed = pointer === undefined ? end : this.#code.offsetOf(segment, BigInt(pointer));
     const first = Math.min(pointed, this.#code.symbolFrom(start) ?? end);
     return first < end ? first : undefined;
+  }
+
+  /** All of them, and who leads there. What is not certain may be a number that looks like an address. */
+  pointers(
+    segment: ExecutableSegment,
+    start: number,
+    end: number,
+  ): { readonly at: number; readonly certain: boolean; readonly reason: string }[] {
+    const found = [];
+    for (let from = start; from < end;) {
+      const at = this.pointedAt(segment, from, end);
+      if (at === undefined) break;
+      const symbol = this.#symbolAt(at);
+      const reason = symbol ?? this.#pointerAt(segment, at) ?? 'something leads there';
+      found.push({ at, certain: symbol !== undefined || !mayHoldAddresses(this.#elf), reason });
+      from = at + 1;
+    }
+    return found;
+  }
+
+  #symbolAt(at: number): string | undefined {
+    const symbol = this.#code.symbolAt(at);
+    return symbol && `the symbol '${symbol}' leads there`;
+  }
+
+  #pointerAt(segment: ExecutableSegment, at: number): string | undefined {
+    const where = this.#code.addressOf(segment, at);
+    return this.#isPointedInto(where, where + 1n)
+      ? 'a pointer in the data of the file leads there'
+      : undefined;
   }
 
   #tables(place: CodePlace): FunctionLandings {

@@ -161,14 +161,12 @@ export class WayJudge {
       if (length >= bytes) break;
       const isBehind = hasEnded || offset + piece.at >= bounds.end;
       if (piece.flow === 'invalid') {
-        end = `what follows ${piece.at} bytes on is no instruction that is known`;
+        end = `what follows ${onwards(piece.at)} is no instruction that is known`;
       } else if (isBehind && !isFiller(this.#code.elf.bytes, offset + piece.at, piece.length)) {
-        end = `other code begins ${piece.at} bytes on`;
-      } else if (isBehind && this.#isPointedInto(place, piece)) {
-        end = `something comes to the middle of what follows ${piece.at} bytes on`;
+        end = `other code begins ${onwards(piece.at)}`;
       } else if (piece.at > 0) {
         const reason = this.#landing(place, pieces, piece, landings);
-        end = reason && `${piece.at} bytes on ${reason}`;
+        end = reason && `${onwards(piece.at)} ${reason}`;
       }
       if (end !== undefined) break;
       if (piece.at > 0) inner.push(piece.at);
@@ -181,16 +179,10 @@ export class WayJudge {
         length: entered.at,
         executed,
         inner: inner.filter((at) => at < entered.at),
-        end: `${entered.at} bytes on ${entered.reason}`,
+        end: `${onwards(entered.at)} ${entered.reason}`,
       };
     }
     return { length, executed, inner, end };
-  }
-
-  /** Whether a symbol or a pointer leads behind the first byte of an instruction: filler may hide where a function begins. */
-  #isPointedInto({ offset, segment }: CodePlace, { at, length }: Piece): boolean {
-    const start = offset + at;
-    return this.#proof.pointedAt(segment, start + 1, start + length) !== undefined;
   }
 
   /**
@@ -216,26 +208,28 @@ export class WayJudge {
   }
 
   /**
-   * Where something comes to the middle of an instruction, in bytes from the place on: glibc jumps over the lock
-   * prefix of one where a thread is alone. What only may be a branch counts where such a prefix stands.
+   * Where something comes first to the middle of an instruction, in bytes from the place on: glibc jumps over the lock prefix
+   * of one where a thread is alone; filler may hide where a function begins. Elsewhere what only may lead there does not count.
    */
   #enteredInside(
-    { offset }: CodePlace,
+    { offset, segment }: CodePlace,
     pieces: readonly Piece[],
     landings: readonly KnownLanding[],
   ): { readonly at: number; readonly reason: string } | undefined {
-    const [first] = landings
-      .map(({ at, from, certain, reason }) => ({ at: at - offset, from, certain, reason }))
-      .filter(({ at, from, certain }) => {
-        const piece = pieces.find((one) => at > one.at && at < one.at + one.length);
-        if (piece === undefined) return false;
-        // Of the bytes that move with it.
-        if (from >= offset && from < offset + piece.at) return false;
-        const isLock = at === piece.at + 1 && this.#code.elf.bytes[offset + piece.at] === LOCK;
-        return certain || isLock;
-      })
-      .sort((one, other) => one.at - other.at);
-    return first;
+    const { bytes } = this.#code.elf;
+    const entered = pieces.flatMap(({ at, length }) => {
+      const start = offset + at;
+      const end = Math.min(start + length, offset + JUMP_BYTES);
+      // Not of the bytes that move with it.
+      const branches = landings.filter(({ from }) => from < offset || from >= start);
+      const isHidden = isFiller(bytes, start, length);
+      return [...branches, ...this.#proof.pointers(segment, start + 1, end)].filter((one) => {
+        const isLock = one.at === start + 1 && bytes[start] === LOCK;
+        return one.at > start && one.at < end && (one.certain || isLock || isHidden);
+      });
+    });
+    const [first] = entered.sort((one, other) => one.at - other.at);
+    return first && { at: first.at - offset, reason: first.reason };
   }
 
   /** Whether an instruction can be executed in a stub together with those before it. */
@@ -318,4 +312,8 @@ function listed(listing: Listing, position: number, start: number): Piece {
     flow: listing.flowAt(position),
     target: target === undefined ? undefined : target - start,
   };
+}
+
+function onwards(bytes: number): string {
+  return bytes === 1 ? '1 byte on' : `${bytes} bytes on`;
 }

@@ -166,6 +166,19 @@ test('a symbol inside a function leads there: another file may ask the linker fo
   }
 });
 
+test('what leads to the middle of an instruction is seen', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const elf = libraryOf('inner-symbols.S');
+  for (const [name, reason] of [
+    ['outer_middle', /1 byte on the symbol 'inner_middle' leads there/],
+    ['outer_pointed', /1 byte on a pointer in the data of the file leads there/],
+  ] as const) {
+    const plan = planAt(elf, offsetOf(elf, name));
+    assert.match(whyNoJump(plan), reason);
+    for (const { patchBytes } of plan.ways) assert.equal(patchBytes, 1, 'of a pun');
+  }
+});
+
 for (const [how, flags] of [
   ['by its own address', []],
   ['by its distance from a symbol', ['-DBY_SYMBOL']],
