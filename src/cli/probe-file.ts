@@ -1,6 +1,6 @@
 /** `--probes FILE`: its definitions, and what becomes of the probes when it changes. */
 
-import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 
 import { parseProbes, TraplineError, type AddedProbe, type Session } from '../index.ts';
 import type { Painter } from '../screen/colour.ts';
@@ -42,7 +42,9 @@ export class ProbeFile implements Disposable {
   readonly #session: ReloadedSession;
   readonly #options: ReloadOptions;
   readonly #others: ReadonlySet<string>;
-  readonly #listener = (): void => this.#reloadSoon();
+  readonly #timer: NodeJS.Timeout;
+  /** What the file looked like when it was last read, or before that. */
+  #stamp = '';
   #definitions: ReadonlySet<string>;
   #content = '';
   #reloading: Promise<void> = Promise.resolve();
@@ -53,14 +55,14 @@ export class ProbeFile implements Disposable {
     this.#options = options;
     this.#others = new Set(options.others);
     this.#definitions = new Set(options.definitions.filter((each) => !this.#others.has(each)));
-    watchFile(options.path, { interval: INTERVAL, persistent: false }, this.#listener);
+    this.#timer = setInterval(() => this.#look(), INTERVAL).unref();
     // It may have changed between its reading and now.
-    this.#reloadSoon();
+    this.#look();
   }
 
   [Symbol.dispose](): void {
     this.#hasEnded = true;
-    unwatchFile(this.#options.path, this.#listener);
+    clearInterval(this.#timer);
   }
 
   /** Resolves when what is under way is done. */
@@ -68,7 +70,15 @@ export class ProbeFile implements Disposable {
     return this.#reloading;
   }
 
-  #reloadSoon(): void {
+  /**
+   * Not by fs.watchFile: it first looks in a thread of its own, some time after it was asked, and what changes until then is never
+   * told.
+   */
+  #look(): void {
+    const stamp = stampOf(this.#options.path);
+    if (stamp === this.#stamp) return;
+    // Before it is read: what changes from here on is read again.
+    this.#stamp = stamp;
     this.#reloading = this.#reloading.then(() => this.#reload());
   }
 
@@ -130,6 +140,17 @@ export class ProbeFile implements Disposable {
     if (this.#hasEnded) return;
     const { messages, paint } = this.#options;
     messages.lines(renderError(error, paint));
+  }
+}
+
+/** What differs when a file has been changed, or another one has its path. */
+function stampOf(path: string): string {
+  try {
+    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    return `${dev} ${ino} ${size} ${mtimeNs} ${ctimeNs}`;
+  } catch (error) {
+    // Whoever reads it is told so, too, and says it.
+    return errorCode(error) ?? String(error);
   }
 }
 

@@ -19,6 +19,9 @@ export interface Result {
   readonly err: string;
 }
 
+/** How long a command is waited for that should say something: milliseconds. */
+const MOST_WAITED = 60_000;
+
 /** A command that runs. `await using` ends it. */
 export class Running implements AsyncDisposable {
   readonly child: ChildProcess;
@@ -40,15 +43,18 @@ export class Running implements AsyncDisposable {
 
   /**
    * Waits until what was written on one of the two matches.
-   * @throws AssertionError with all that was written when the command ends first.
+   * @throws AssertionError with all that was written when the command ends first, or a minute has passed.
    */
   async until(stream: 'out' | 'err', pattern: RegExp): Promise<void> {
     const source = stream === 'out' ? this.child.stdout : this.child.stderr;
+    const late = new Promise<'late'>((resolve) => {
+      setTimeout(resolve, MOST_WAITED, 'late').unref();
+    });
     while (!pattern.test(this[stream])) {
       const ended = this.#closed.then(() => 'ended');
       const more = source === null ? ended : once(source, 'data');
-      const what = await Promise.race([more, ended]);
-      if (what === 'ended' && !pattern.test(this[stream])) {
+      const what = await Promise.race([more, ended, late]);
+      if ((what === 'ended' || what === 'late') && !pattern.test(this[stream])) {
         assert.fail(`${String(pattern)} never came:\n${this.out}\n${this.err}`);
       }
     }

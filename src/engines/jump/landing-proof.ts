@@ -66,7 +66,7 @@ export class LandingProof {
     this.#search = new LandingSearch(code);
     this.#parts = new FunctionParts(code, ({ bounds, segment }) => {
       const at = code.addressOf(segment, bounds.start);
-      return at === BigInt(code.elf.entry) || this.#isPointedInto(at, at + 1n);
+      return at === code.elf.entry || this.#isPointedInto(at, at + 1n);
     });
   }
 
