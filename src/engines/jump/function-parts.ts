@@ -34,6 +34,8 @@ export class FunctionParts {
   readonly #code: FileCode;
   readonly #isPointedTo: (place: Pick<CodePlace, 'bounds' | 'segment'>) => boolean;
   readonly #comers = new Map<FunctionBounds, Comers>();
+  /** Functions of which that is known, and of all to which they jump. */
+  readonly #asked = new Set<FunctionBounds>();
   /** Where what looks like a jump out of a function leads. */
   readonly #farJumps = new Map<FunctionBounds, readonly number[]>();
 
@@ -55,7 +57,8 @@ export class FunctionParts {
       else parts.set(bounds, { bounds, asked: windowsOf(bounds, segment) });
     };
     for (const { bounds, segment } of places) {
-      if (this.#comers.has(bounds)) continue;
+      if (this.#asked.has(bounds)) continue;
+      this.#asked.add(bounds);
       ask(bounds, segment);
       for (const offset of this.#farJumpsOf(bounds)) {
         const other = this.#code.functionAround(fileOffset(offset));
