@@ -35,28 +35,49 @@ const groups: Readonly<Record<string, (rounds: number) => Promise<Row[]>>> = {
   coverage: () => measureCoverage({ files, isWhole: values.all }),
 };
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    rounds: { type: 'string', default: String(DEFAULT_ROUNDS) },
-    json: { type: 'boolean', default: false },
-    markdown: { type: 'boolean', default: false },
-    all: { type: 'boolean', default: false },
-  },
-});
+const USAGE = `usage: bench [${[...Object.keys(groups), 'all'].join('|')}]... [--rounds N] [--json | --markdown]
+       bench coverage [--all | FILE...]
+`;
+
+const { values, positionals } = readWords();
+if (values.help) {
+  process.stdout.write(USAGE);
+  process.exit(0);
+}
 const rounds = Number(values.rounds);
 const files = positionals.filter((word) => word.includes('/'));
 const names = positionals.filter((word) => !word.includes('/'));
 const asked = names.length === 0 || names.includes('all') ? undefined : names;
 const unknown = asked?.find((name) => !(name in groups));
-if (unknown !== undefined || !Number.isInteger(rounds) || rounds < 1) {
-  const known = [...Object.keys(groups), 'all'].join('|');
-  process.stderr.write(
-    `usage: bench [${known}]... [--rounds N] [--json | --markdown]\n       bench coverage [--all | FILE...]\n`,
-  );
+if (unknown !== undefined) refuse(`there is no group '${unknown}'`);
+if (!Number.isInteger(rounds) || rounds < 1) refuse(`--rounds is no number: '${values.rounds}'`);
+await main();
+
+function readWords(): ReturnType<typeof parse> {
+  try {
+    return parse();
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function parse() {
+  return parseArgs({
+    allowPositionals: true,
+    options: {
+      help: { type: 'boolean', short: 'h', default: false },
+      rounds: { type: 'string', default: String(DEFAULT_ROUNDS) },
+      json: { type: 'boolean', default: false },
+      markdown: { type: 'boolean', default: false },
+      all: { type: 'boolean', default: false },
+    },
+  });
+}
+
+function refuse(why: string): never {
+  process.stderr.write(`bench: ${why}\n${USAGE}`);
   process.exit(2);
 }
-await main();
 
 async function main(): Promise<void> {
   const machine = await readMachine();
