@@ -42,6 +42,20 @@ export function filesNamed(
   maps: readonly MemoryMapping[],
   name: string,
   files: FileCache,
+): readonly MappedFile[] {
+  // Thousands of probes may name one file.
+  let known = files.named.get(maps);
+  if (known === undefined) files.named.set(maps, (known = new Map()));
+  let found = known.get(name);
+  if (found === undefined) known.set(name, (found = lookUp(pid, maps, name, files)));
+  return found;
+}
+
+function lookUp(
+  pid: Pid,
+  maps: readonly MemoryMapping[],
+  name: string,
+  files: FileCache,
 ): MappedFile[] {
   const code = maps.filter((mapping) => mapping.executable && isFile(mapping));
   const ways = name.includes('/')

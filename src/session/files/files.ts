@@ -110,6 +110,9 @@ export class MappedFile {
 export class FileCache implements TargetFiles {
   /** What processes mapped last. */
   readonly mappings: LastMappings = new LastMappings();
+  /** By what was read of a process's mappings: the files that names mean there. */
+  readonly named: WeakMap<readonly MemoryMapping[], Map<string, readonly MappedFile[]>> =
+    new WeakMap();
   readonly #files = new Map<string, { readonly file: MappedFile; readonly content: FileContent }>();
   readonly #debugFiles = new DebugFiles();
 

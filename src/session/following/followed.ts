@@ -80,10 +80,9 @@ export class FollowedTargets implements FollowedSession {
   /** Adds new probes to a process that maps their files. @returns whether it does */
   offer(pid: Pid, additions: readonly ProbeAddition[]): boolean {
     const maps = mapsIfReadable(pid);
-    const mapped = additions.filter((addition) => {
-      const mappings = this.#parts.walks.mappingsOf(addition, { pid, maps });
-      return addition.wants(pid) && mappings.length > 0;
-    });
+    const wanted = additions.filter((addition) => addition.wants(pid));
+    const all = this.#parts.walks.mapped(wanted, { pid, maps });
+    const mapped = additionsOf(all.filter(({ mappings }) => mappings.length > 0));
     if (mapped.length > 0) this.#parts.engine.extend(pid, mapped);
     return mapped.length > 0;
   }
@@ -132,22 +131,21 @@ export class FollowedTargets implements FollowedSession {
   /** Adds what can be. @returns whether a probe's file is not mapped yet. */
   #probe(pid: Pid, wanted: readonly number[] | undefined): boolean {
     const { engine, walks } = this.#parts;
+    const chosen = wanted && new Set(wanted);
     const additions = [...this.#parts.probes.all.values()].filter((addition) => {
       // An address was one of the program before.
       const isPlace = addition.definition.location.kind !== 'address';
-      return isPlace && (wanted?.includes(addition.id) ?? addition.wants(pid));
+      return isPlace && (chosen?.has(addition.id) ?? addition.wants(pid));
     });
     if (additions.length === 0) return false;
     const maps = mapsIfReadable(pid);
-    const mapped = additions.map((addition) => {
-      return { addition, mappings: walks.mappingsOf(addition, { pid, maps }) };
-    });
+    const mapped = walks.mapped(additions, { pid, maps });
     const fresh = mapped.filter(({ addition: { id }, mappings }) =>
       mappings.some((mapping) => !engine.has({ pid, maps }, id, mapping)),
     );
     if (fresh.length > 0) this.#extend(pid, fresh);
     const missing = mapped.filter(({ mappings }) => mappings.length === 0);
-    const later = missing.filter(({ addition }) => walks.mayBeLoaded(addition));
+    const later = missing.filter(({ mayBeLoaded }) => mayBeLoaded());
     if (later.length > 0) this.#await(pid, later);
     return missing.length > 0;
   }

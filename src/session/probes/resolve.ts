@@ -56,7 +56,7 @@ export function filesMeant(
   maps: readonly MemoryMapping[],
   location: ProbeLocation,
   files: FileCache,
-): MappedFile[] {
+): readonly MappedFile[] {
   if (location.kind === 'function' || location.kind === 'offset') {
     return filesNamed(pid, maps, location.file, files);
   }

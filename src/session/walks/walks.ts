@@ -12,7 +12,15 @@ import type { AnnouncedIn, Candidate, WalkReply, WantedProbe } from '../protocol
 import { selectProcesses, sparedProcesses } from '../targets/selection.ts';
 import type { TargetSelection } from '../types.ts';
 import { ProcessWalk, type WalkedProcess } from './walk.ts';
-import { WantedFile } from './wanted-file.ts';
+import { WantedFiles, type WantedFile } from './wanted-file.ts';
+
+/** Where a process maps the file of a probe. */
+export interface MappedProbe {
+  readonly addition: ProbeAddition;
+  readonly mappings: readonly MemoryMapping[];
+  /** Whether a process that does not map it may load it later. */
+  readonly mayBeLoaded: () => boolean;
+}
 
 /** Walks for one session. */
 export class SessionWalks {
@@ -30,8 +38,9 @@ export class SessionWalks {
     probes: readonly WantedProbe[],
     engine: SessionEngine | undefined,
   ): readonly Candidate[] {
+    const named = new WantedFiles(this.#files);
     const wanted = probes.map(({ definition }, number) => {
-      return { number, file: new WantedFile(parseDefinition(definition).location, this.#files) };
+      return { number, file: named.of(parseDefinition(definition).location) };
     });
     return candidatesOf(this.#processes(selection, probes, engine), wanted);
   }
@@ -81,34 +90,35 @@ export class SessionWalks {
   }
 
   #wantedIn(engine: SessionEngine, additions: Iterable<ProbeAddition>): WantedIn[] {
-    return Array.from(additions, (addition) => ({
+    return this.#withFiles(additions).map(({ addition, file }) => ({
       number: addition.id,
-      file: this.#fileOf(addition),
+      file,
       isIn: (process: WalkedProcess, mapping: MemoryMapping) =>
         engine.has(process, addition.id, mapping),
     }));
   }
 
-  /** A process's mappings of the file of a probe. */
-  mappingsOf(addition: ProbeAddition, process: WalkedProcess): MemoryMapping[] {
-    return this.#fileOf(addition).mappingsIn(process);
-  }
-
-  /** Whether a process that does not map the file of a probe may load it later. */
-  mayBeLoaded(addition: ProbeAddition): boolean {
-    return this.#fileOf(addition).isLibrary;
+  /** A process's mappings of the files of probes. */
+  mapped(additions: Iterable<ProbeAddition>, process: WalkedProcess): MappedProbe[] {
+    return this.#withFiles(additions).map(({ addition, file }) => ({
+      addition,
+      mappings: file.mappingsIn(process),
+      mayBeLoaded: () => file.isLibrary,
+    }));
   }
 
   get #ours(): ProcessWalk {
     return (this.#walk ??= new ProcessWalk(sparedProcesses()));
   }
 
-  #fileOf(addition: ProbeAddition): WantedFile {
-    const known = this.#wanted.get(addition);
-    if (known !== undefined) return known;
-    const file = new WantedFile(addition.definition.location, this.#files);
-    this.#wanted.set(addition, file);
-    return file;
+  #withFiles(additions: Iterable<ProbeAddition>): { addition: ProbeAddition; file: WantedFile }[] {
+    // Of those that are new: what a name led to for others may have been replaced since.
+    const named = new WantedFiles(this.#files);
+    return Array.from(additions, (addition) => {
+      const file = this.#wanted.get(addition) ?? named.of(addition.definition.location);
+      this.#wanted.set(addition, file);
+      return { addition, file };
+    });
   }
 
   #processes(

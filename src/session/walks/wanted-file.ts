@@ -2,7 +2,7 @@
 
 import { basename } from 'node:path';
 
-import { TraplineError } from '../../base/errors.ts';
+import { TraplineError, unreachable } from '../../base/errors.ts';
 import { debugLog } from '../../base/debug.ts';
 import type { ProbeLocation } from '../../probe/location.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
@@ -18,12 +18,47 @@ const log = debugLog('session');
 /** Names of libraries, whatever their versions. */
 const LIBRARY_NAME = /^lib[^/]*$|\.so(?:\.|$)/;
 
+/** The files that many locations name: those of one name are one, and looked for once. */
+export class WantedFiles {
+  readonly #files: FileCache;
+  readonly #byName = new Map<string, WantedFile>();
+
+  constructor(files: FileCache) {
+    this.#files = files;
+  }
+
+  /** The file of a location. */
+  of(location: ProbeLocation): WantedFile {
+    const name = nameOf(location);
+    const known = this.#byName.get(name);
+    if (known !== undefined) return known;
+    const file = new WantedFile(location, this.#files);
+    this.#byName.set(name, file);
+    return file;
+  }
+}
+
+function nameOf(location: ProbeLocation): string {
+  switch (location.kind) {
+    case 'function':
+    case 'offset':
+      return `file ${location.file}`;
+    case 'inode':
+      return `inode ${location.device}:${location.inode}`;
+    case 'address':
+      return `address ${location.pid} ${location.address}`;
+  }
+  return unreachable(location);
+}
+
 /** Finds where processes map a file: by its path, or because it is the very file that the name leads us to. */
 export class WantedFile {
   readonly #location: ProbeLocation;
   readonly #files: FileCache;
   #isLibrary: boolean | undefined;
   readonly #matches: (mapping: MemoryMapping) => boolean;
+  /** By what was read of a process's mappings: many probes ask. */
+  readonly #found = new WeakMap<readonly MemoryMapping[], MemoryMapping[]>();
 
   constructor(location: ProbeLocation, files: FileCache) {
     this.#location = location;
@@ -37,7 +72,13 @@ export class WantedFile {
   }
 
   /** A process's mappings of it. An address is one of the process that is named with it, and of no other. */
-  mappingsIn({ pid, maps }: WalkedProcess): MemoryMapping[] {
+  mappingsIn(process: WalkedProcess): readonly MemoryMapping[] {
+    let found = this.#found.get(process.maps);
+    if (found === undefined) this.#found.set(process.maps, (found = this.#mappingsIn(process)));
+    return found;
+  }
+
+  #mappingsIn({ pid, maps }: WalkedProcess): MemoryMapping[] {
     if (this.#location.kind === 'address') {
       if (this.#location.pid !== Number(pid)) return [];
       const found = findMapping(maps, this.#location.address);
@@ -55,8 +96,9 @@ function matcherOf(location: ProbeLocation, files: FileCache): (mapping: MemoryM
   const byName = fileMatcher(location.file);
   const [own] = ownMappings(location.file, files);
   if (own === undefined) return byName;
-  return (mapping) =>
-    byName(mapping) || (mapping.inode === own.inode && mapping.device === own.device);
+  // Not the mapping itself: its path keeps the whole text that it was cut from.
+  const { inode, device } = own;
+  return (mapping) => byName(mapping) || (mapping.inode === inode && mapping.device === device);
 }
 
 function isLibrary(location: ProbeLocation, files: FileCache): boolean {
