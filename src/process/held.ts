@@ -218,14 +218,15 @@ export class HeldTasks {
   #answerHeld(process: HeldProcess, tid: Tid, { event, signal, systemCall }: StopStatus): void {
     switch (event) {
       case 0:
-        if (systemCall) {
+        if (systemCall && process.isLed) {
           takeStop(tid);
           process.tasks.set(tid, 'parked');
           this.#events.push({ kind: 'stepped', process });
-        } else {
-          keepIgnoredCall(tid, signal);
-          this.#run(process, tid, signal);
+          return;
         }
+        // Or it was led when it was let run.
+        if (!systemCall) keepIgnoredCall(tid, signal);
+        this.#run(process, tid, systemCall ? 0 : signal);
         return;
       case TraceEvent.stop:
         // Our own interrupt. What SIGSTOP and SIGCONT do to a system call is theirs to do.

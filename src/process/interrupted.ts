@@ -1,10 +1,10 @@
 /** System calls of held tasks that were interrupted, although the program would not have seen it. */
 
 import type { Tid } from '../base/brand.ts';
-import { getRegisters, setRegisters } from '../sys/ptrace.ts';
+import { getCallStop, getRegisters, interrupt, resume, setRegisters } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
-import { isInterrupted, keepInterruptedCall } from './restart.ts';
-import { readTaskStatus } from './tasks.ts';
+import { isInterrupted, keepInterruptedCall, redoCall, type RegisterHolder } from './restart.ts';
+import { ignoreGone, readTaskStatus } from './tasks.ts';
 
 /** What nobody is told of unless there is a handler: signal(7), "Ign". */
 const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([
@@ -16,10 +16,31 @@ const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([
 
 /** See {@link keepInterruptedCall}. */
 export function keepTaskCall(tid: Tid): void {
-  keepInterruptedCall({
+  keepInterruptedCall(holderOf(tid));
+}
+
+function holderOf(tid: Tid): RegisterHolder {
+  return {
     registers: getRegisters(tid),
     setRegisters: (registers) => setRegisters(tid, registers),
+  };
+}
+
+/**
+ * Has a parked task that is at its entry into a system call make that again: no call of ours can be made inside of one. It is
+ * about to come to a stop as one that was interrupted.
+ * @returns whether it is
+ */
+export function beginCallAgain(tid: Tid): boolean {
+  let isEntry = false;
+  ignoreGone(() => {
+    if (getCallStop(tid) !== 'entry') return;
+    redoCall(holderOf(tid));
+    interrupt(tid);
+    resume(tid);
+    isEntry = true;
   });
+  return isEntry;
 }
 
 /**

@@ -63,6 +63,21 @@ export function isInterrupted(registers: Registers): boolean {
   return registers.signed('rax') === EINTR && answersInterrupted.has(registers.signed('origRax'));
 }
 
+/**
+ * Has a task that is at its entry into a system call make it from the beginning: what is done to it in between would be
+ * taken for the call. One write of the registers: if we die behind it, the task goes on so.
+ */
+export function redoCall(task: RegisterHolder): void {
+  const { registers } = task;
+  const rax = registers.get('origRax');
+  // Without a number the call is passed over, and leaves rax alone (arch/x86/entry/common.c, do_syscall_64).
+  registers
+    .set('rip', registers.get('rip') - SYSCALL_BYTES)
+    .set('rax', rax)
+    .set('origRax', -1n);
+  task.setRegisters(registers);
+}
+
 /** How an interrupted system call is made again from user mode, where the kernel can't do it for us. */
 export interface Restart {
   readonly rip: bigint;

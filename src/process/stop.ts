@@ -1,10 +1,9 @@
 /**
  * Stopping a whole address space and letting it go again. See docs/architecture.md, "Stopping".
  *
- * Every task that we hold is in a PTRACE_EVENT_STOP inside `get_signal`, before a signal is taken
- * from the queue. A task that first reports a signal is given it and stopped again, at the first
- * instruction of its handler: we hold no signals, so we can lose none (nor between its report and our
- * answer: see `waitFor`), and if we die the kernel detaches every task and nothing is owed.
+ * Every task that we hold is in a PTRACE_EVENT_STOP inside `get_signal`, before a signal is taken from the queue. A task that
+ * first reports a signal is given it and stopped again, at the first instruction of its handler: we hold no signals, so we can
+ * lose none (nor between its report and our answer: see `waitFor`), and if we die the kernel detaches every task.
  */
 
 import { type Address, type Pid, type Tid } from '../base/brand.ts';
@@ -17,6 +16,7 @@ import { Signal } from '../sys/signals.ts';
 import { sleepMicroseconds, type WaitStatus } from '../sys/wait.ts';
 import { held } from './held.ts';
 import { pause as pauseHolding } from './hold.ts';
+import { beginCallAgain } from './interrupted.ts';
 import { linger, releaseLingering, tryRelease } from './lingering.ts';
 import { readMaps, type MemoryMapping } from './maps.ts';
 import { keepInterruptedCall } from './restart.ts';
@@ -32,9 +32,9 @@ const DEFAULT_PATIENCE = 10_000;
 /** The same while a task waits in the kernel for something that may last. */
 const UNINTERRUPTIBLE_PATIENCE = 2000;
 /**
- * How long an attempt waits for the tasks that it interrupted, in milliseconds: the first, and the most that
- * a later one does. Meanwhile the others stand still; but a task that is ready to run and gets no processor
- * can't stop, and on a busy machine with many tasks one attempt must outlast a whole turn of them all.
+ * How long an attempt waits for the tasks that it interrupted, in milliseconds: the first, and the most that a later one does.
+ * Meanwhile the others stand still; but a task that is ready to run and gets no processor can't stop, and on a busy machine
+ * with many tasks one attempt must outlast a whole turn of them all.
  */
 const FIRST_ATTEMPT = 100;
 const LONGEST_ATTEMPT = 800;
@@ -47,7 +47,7 @@ export interface StopOptions {
 
 /**
  * An address space of which every task is stopped by this thread. Disposing it lets them all go, and has to be soon: the
- * program stands still. Tasks that are `held` go on being held, and those that are parked stay so.
+ * program stands still. Tasks that are `held` are so further on, and those that are parked stay so.
  */
 export class StoppedProcess implements Disposable {
   readonly pid: Pid;
@@ -65,8 +65,8 @@ export class StoppedProcess implements Disposable {
 
   /**
    * Stops every task of a process and of the processes that share its memory.
-   * @throws TraplineError `no-process`; `not-permitted` with what would allow it; `busy` when
-   * somebody else traces it, or a task could not be stopped in time. No task is held then.
+   * @throws TraplineError `no-process`; `not-permitted` with what would allow it; `busy` when somebody else traces it, or a
+   * task could not be stopped in time. No task is held then.
    */
   static stop(pid: Pid, options: StopOptions = {}): StoppedProcess {
     releaseLingering(poll);
@@ -196,9 +196,7 @@ class StopAttempt {
     releaseAll([...this.#stopped.values()]);
     this.#stopped.clear();
     // Who is held goes on when it stops, whoever looks then.
-    for (const tid of this.#awaited.keys()) {
-      if (held.stateOf(tid) !== undefined) this.#awaited.delete(tid);
-    }
+    for (const tid of this.#awaited.keys()) if (held.stateOf(tid)) this.#awaited.delete(tid);
     while (this.#awaited.size > 0 && performance.now() < deadline) {
       for (const tid of this.#awaited.keys()) if (tryRelease(tid, poll)) this.#awaited.delete(tid);
       if (this.#awaited.size > 0) sleepMicroseconds(500);
@@ -218,8 +216,8 @@ class StopAttempt {
   }
 
   /**
-   * A task in an uninterruptible wait is not touched: a parent in vfork would hold our interrupt
-   * until its child is gone, and the child, once we stopped it, would never be.
+   * A task in an uninterruptible wait is not touched: a parent in vfork would hold our interrupt until its child is gone, and
+   * the child, once we stopped it, would never be.
    */
   #seizeAll(fresh: readonly { readonly pid: Pid; readonly tid: Tid }[]): StuckTask | undefined {
     const waiting = fresh.find(({ tid }) => readTaskState(tid) === 'D');
@@ -227,12 +225,14 @@ class StopAttempt {
     this.#since ??= monotonicNanoseconds();
     for (const { pid, tid } of fresh) {
       const state = held.stateOf(tid);
-      if (state === 'parked') this.#stopped.set(tid, new StoppedTask(pid, tid, 'interrupt'));
-      if (state === 'parked') continue;
-      if (state === undefined && !seizeTask(pid, tid, TraceOption.sysgood)) continue;
-      this.#awaited.set(tid, pid);
-      // One that was made a moment ago stops by itself.
-      if (state !== 'newborn') ignoreGone(() => interrupt(tid));
+      if (state === 'parked') {
+        if (beginCallAgain(tid)) this.#awaited.set(tid, pid);
+        else this.#stopped.set(tid, new StoppedTask(pid, tid, 'interrupt'));
+      } else if (state !== undefined || seizeTask(pid, tid, TraceOption.sysgood)) {
+        this.#awaited.set(tid, pid);
+        // One that was made a moment ago stops by itself.
+        if (state !== 'newborn') ignoreGone(() => interrupt(tid));
+      }
     }
     return undefined;
   }
@@ -263,9 +263,7 @@ class StopAttempt {
 }
 
 /** Ends are told to whoever waits for them. */
-function poll(tid: Tid): WaitStatus | undefined {
-  return held.poll(tid);
-}
+const poll = (tid: Tid): WaitStatus | undefined => held.poll(tid);
 
 /** What a wait status makes of a task that we want stopped inside get_signal. */
 function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' | 'gone' {
@@ -275,10 +273,11 @@ function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' |
     return new StoppedTask(pid, tid, kind);
   }
   // Every trap clears a pending interrupt (kernel/signal.c, ptrace_stop): ask again, then deliver.
-  if (held.stateOf(tid) !== undefined) {
+  // A parked one has made no call since: there is nothing to tell.
+  if ((held.stateOf(tid) ?? 'parked') !== 'parked') {
     ignoreGone(() => interrupt(tid));
     held.take(status);
-    return held.stateOf(tid) === 'parked' ? 'gone' : 'again'; // by an exec: see ensureSameProgram
+    return held.stateOf(tid) === 'parked' ? 'gone' : 'again'; // by an exec, or a step: see ensureSameProgram
   }
   const signal = status.event === 0 && !status.systemCall ? status.signal : 0;
   ignoreGone(() => {

@@ -21,6 +21,7 @@ const LISTEN = 0x4208;
 const GETSIGMASK = 0x420a;
 const SETSIGMASK = 0x420b;
 const SECCOMP_GET_FILTER = 0x420c;
+const GET_SYSCALL_INFO = 0x420e;
 const GET_RSEQ_CONFIGURATION = 0x420f;
 
 /** Options for {@link seize} and {@link setOptions}. */
@@ -126,6 +127,29 @@ export function getEventMessage(tid: Tid): bigint {
   const message = Buffer.alloc(8);
   check(ptrace(GETEVENTMSG, tid, 0, message), `read the ptrace event of task ${tid}`);
   return message.readBigUInt64LE();
+}
+
+/** Where a stopped task is: at its entry into a system call, at its exit from one, or at neither. */
+export type CallStop = 'entry' | 'exit' | 'neither';
+
+/** By the operation of struct ptrace_syscall_info (include/uapi/linux/ptrace.h). */
+const CALL_STOPS: readonly (CallStop | undefined)[] = ['neither', 'entry', 'exit'];
+const ENOSYS = -38n;
+
+/**
+ * Which stop of a system call a task is in. A kernel before 5.3 can't tell: there the answer that each call has at its entry
+ * does (arch/x86/entry/entry_64.S), and a call that answers ENOSYS is taken for one that has not begun.
+ */
+export function getCallStop(tid: Tid): CallStop {
+  const info = Buffer.alloc(88);
+  if (Number(ptrace(GET_SYSCALL_INFO, tid, info.byteLength, info)) !== -1) {
+    return CALL_STOPS[info.readUInt8()] ?? 'neither';
+  }
+  const name = errnoName(lastErrno());
+  if (name !== 'EIO' && name !== 'EINVAL') throw systemError(`read the stop of task ${tid}`);
+  const registers = getRegisters(tid);
+  if (registers.signed('origRax') < 0n) return 'neither';
+  return registers.signed('rax') === ENOSYS ? 'entry' : 'exit';
 }
 
 /**

@@ -188,7 +188,10 @@ export class Follower {
     this.#isLeaving = true;
     for (const pid of this.#starts.keys()) {
       const process = held.get(pid);
-      if (process !== undefined) process.isLed = false;
+      if (process !== undefined) {
+        process.isLed = false;
+        held.go(process);
+      }
       // What it has written so far is read, too.
       this.#session.started(pid);
     }

@@ -15,12 +15,14 @@ import type { HeldProcess } from '../../process/held-process.ts';
 import { findMapping, readMaps, type MemoryMapping } from '../../process/maps.ts';
 import { ensureRightsKept } from '../../process/rights.ts';
 import {
+  getCallStop,
   getRegisters,
   interrupt,
   resume,
   seize,
   TraceEvent,
   TraceOption,
+  type CallStop,
 } from '../../sys/ptrace.ts';
 import type { Registers } from '../../sys/registers.ts';
 import { sendSignal, Signal } from '../../sys/signals.ts';
@@ -60,10 +62,10 @@ export type ProgramStart = Generator<undefined, void, undefined>;
  * @throws what `work` throws.
  */
 export function* leadProgram({ pid }: HeldProcess, work: StartWork): ProgramStart {
-  // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
-  yield;
   // The first task of a process has the process's id.
   const task = new StartingTask(pid, pid as unknown as Tid);
+  // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
+  yield* toExit(task);
   if (task.registers.get('cs') !== USER_CS) {
     work.foreign();
     return;
@@ -90,7 +92,7 @@ function* toNextMapping(
     if (registers === undefined) return false;
     const isMap =
       registers.get('origRax') === SYS_MMAP && (registers.get('rdx') & PROT_EXEC) !== 0n;
-    yield;
+    yield* toExit(task);
     if (isMap) return true;
   }
 }
@@ -105,7 +107,7 @@ function* settleThread(task: StartingTask, loader: MemoryMapping | undefined): P
     if (call === undefined || call === SYS_EXIT_GROUP || isSet) return;
     // It is stored behind the call: that has happened when the next one begins.
     isSet = call === SYS_SET_TID_ADDRESS;
-    yield;
+    yield* toExit(task);
   }
 }
 
@@ -115,12 +117,20 @@ function* enterFromLoader(
   loader: MemoryMapping | undefined,
 ): Generator<undefined, Registers | undefined, undefined> {
   if (loader === undefined) return undefined;
-  yield;
+  // A stop for a change of its probes has it make a call that it had entered again.
+  do yield;
+  while (task.callStop !== 'entry');
   const { registers } = task;
   const rip = registers.get('rip');
   if (rip >= loader.start && rip < loader.end) return registers;
   log('program %d: first system call outside of the dynamic linker', task.pid);
   return undefined;
+}
+
+/** To its next exit from a system call; behind a stop for a change of its probes to what that has made of it. */
+function* toExit(task: StartingTask): ProgramStart {
+  do yield;
+  while (task.callStop === 'entry');
 }
 
 /** The only task of a program that starts up. */
@@ -135,6 +145,10 @@ class StartingTask {
 
   get registers(): Registers {
     return getRegisters(this.tid);
+  }
+
+  get callStop(): CallStop {
+    return getCallStop(this.tid);
   }
 
   /** The file in which the first instruction lies, unless that is the program itself. */
