@@ -37,7 +37,6 @@ export class ContextReader {
   #ready = false;
   #nameRead = Number.NEGATIVE_INFINITY;
   #releasing = false;
-  #released = false;
 
   constructor(
     { buffer, byteOffset: contextOffset }: DataView,
@@ -56,6 +55,11 @@ export class ContextReader {
   /** The owner as far as it is known, by our ids; all zero before the first claim. */
   get identity(): TaskIdentity {
     return this.#identity;
+  }
+
+  /** Whether a task has it, be it dead: asked of the segment itself. */
+  get isTaken(): boolean {
+    return Atomics.load(this.#tid, ContextHeader.tid / 4) !== 0;
   }
 
   /** A counter by its index in 8-byte words; 0 outside. */
@@ -94,7 +98,7 @@ export class ContextReader {
    * task has, by compare-and-exchange; from here on nobody finds the context by its id. (2) Only then
    * `isAlive` is asked. If a task with that id lives, it may have found the context before (1): the id
    * is put back. Otherwise no one uses the context, and no one can begin to.
-   * (3) {@link finishRelease} clears it after the last drain; the id becomes 0, last of all.
+   * (3) {@link finishRelease} clears it when nothing of it is to be read any more.
    * @returns whether the context is on its way to be free.
    */
   beginRelease(isAlive: (pid: number, tid: number) => boolean): boolean {
@@ -119,20 +123,17 @@ export class ContextReader {
     return this.#ready || this.#releasing;
   }
 
-  /** Clears the header, once; the ring and the id come after. The counters stay: the next task goes on with them. */
-  finishRelease(): boolean {
-    if (!this.#releasing) return false;
+  /**
+   * Second half: clears the header and the ring of a context that is being released, and frees its id last of
+   * all; from there on another task may claim it. The counters stay: the next task goes on with them.
+   */
+  finishRelease(): void {
+    if (!this.#releasing) return;
     this.#comm.fill(0);
     Atomics.store(this.#tid, ContextHeader.ready / 4, 0);
     Atomics.store(this.#tid, ContextHeader.pid / 4, 0);
-    this.#released = true;
-    return true;
-  }
-
-  /** Frees the id of a context that was cleared: from here on another task may claim it. */
-  freeReleased(): void {
-    if (!this.#released) return;
-    this.#released = this.#releasing = this.dead = this.#ready = false;
+    this.ring.reset();
+    this.#releasing = this.dead = this.#ready = false;
     this.#identity = NOBODY;
     this.#owner = { pid: 0, tid: 0 };
     Atomics.store(this.#tid, ContextHeader.tid / 4, 0);

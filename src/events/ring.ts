@@ -130,6 +130,11 @@ export class RingReader {
     return this.#head;
   }
 
+  /** Whether the ring holds nothing now that is still to be scanned or released. */
+  get isEmpty(): boolean {
+    return this.#frontier === this.#tail && this.#positions.head() === this.#tail;
+  }
+
   /** Whether the last scan ended at an uncommitted record that others should still wait for. */
   get blocked(): boolean {
     return this.#blockedAt >= 0 && !this.#overdue;

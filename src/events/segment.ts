@@ -151,8 +151,7 @@ export class SegmentReader {
       this.#countRecorded();
       sink(context, this.#index);
       context.ring.release();
-      if (context.finishRelease()) context.ring.reset();
-      context.freeReleased();
+      context.finishRelease();
     }
   }
 
@@ -167,14 +166,27 @@ export class SegmentReader {
     this.#allDead = true;
   }
 
+  /** Finds out who owns which context, for {@link release}, where perhaps nobody drains. */
+  identify(nowMilliseconds: number): void {
+    this.discover();
+    const { translate } = this.#options;
+    for (const context of this.#contexts) {
+      context.refresh(nowMilliseconds, { ...(translate && { translate }) });
+    }
+  }
+
   /**
-   * Frees the context of a dead task for reuse, once its last records were drained; see
-   * {@link ContextReader.beginRelease} for the race that `isAlive` decides.
+   * Frees the context of a dead task for reuse: at once where its ring holds nothing, since nobody drains where
+   * hits are only counted; else once its last records were drained. See {@link ContextReader.beginRelease} for the
+   * race that `isAlive` decides.
    * @param isAlive asked by the ids that the task itself sees
    * @returns false when the task lives, or the context is free already.
    */
   release(contextIndex: number, isAlive: (pid: number, tid: number) => boolean): boolean {
-    return this.#contexts[contextIndex]?.beginRelease(isAlive) ?? false;
+    const context = this.#contexts[contextIndex];
+    if (context === undefined || !context.beginRelease(isAlive)) return false;
+    if (context.ring.isEmpty) context.finishRelease();
+    return true;
   }
 
   /** The sums of one consumer. Reads the segment: for summaries, not for the record loop. */
@@ -216,8 +228,10 @@ export class SegmentReader {
     return at >= 0 && at < this.#shared.length ? Number(Atomics.load(this.#shared, at)) : 0;
   }
 
-  /** Contexts are found in the order of their indices; a target can't make us look past the last. */
-  /** Takes note of the contexts that were claimed since the last look. */
+  /**
+   * Takes note of the contexts that were claimed since the last look. They are found in the order of their indices;
+   * a target can't make us look past the last.
+   */
   discover(): void {
     const claimed = Number(Atomics.load(this.#header, SegmentHeader.claimed / 8));
     const count = Math.min(claimed, this.layout.contextCount);

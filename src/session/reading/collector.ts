@@ -69,12 +69,7 @@ export class Collector {
   /** Events that are final by now. The batch is reused: it is valid until the next poll. */
   poll(): EventBatch {
     this.#clock.calibrate();
-    if (performance.now() > this.#nextSearch && this.isScarce) {
-      const began = performance.now();
-      this.releaseDeadTasks();
-      const ended = performance.now();
-      this.#nextSearch = ended + Math.max(SEARCH_INTERVAL, (ended - began) * SEARCH_SHARE);
-    }
+    this.search();
     const batch = this.#merger.poll();
     for (const source of this.#abandoned) this.#finish(source);
     return batch;
@@ -148,6 +143,17 @@ export class Collector {
     for (const origin of this.#origins.values()) origin.markDead(pid);
   }
 
+  /** Frees contexts of dead tasks where they are scarce; may be asked as often as one likes. @returns whether they are. */
+  search(): boolean {
+    if (!this.isScarce) return false;
+    const began = performance.now();
+    if (began < this.#nextSearch) return true;
+    this.releaseDeadTasks();
+    const ended = performance.now();
+    this.#nextSearch = ended + Math.max(SEARCH_INTERVAL, (ended - began) * SEARCH_SHARE);
+    return true;
+  }
+
   /** Frees the contexts of tasks that ended, so that new ones find room. */
   releaseDeadTasks(): void {
     for (const origin of this.#origins.values()) origin.releaseDeadTasks();
@@ -176,7 +182,7 @@ export class Collector {
       .reduce(addLoss, this.#pastLoss);
   }
 
-  /** Whether a target has claimed half of its contexts: dead tasks' are looked for at every poll then. */
+  /** Whether tasks have more than half of the contexts of a target. */
   get isScarce(): boolean {
     for (const origin of this.#origins.values()) if (origin.isScarce) return true;
     return false;

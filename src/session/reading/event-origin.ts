@@ -6,7 +6,7 @@ import type { ConsumerHandle } from '../protocol.ts';
 
 /** Where events of a session come from. Used by the main thread only; the collector owns it. */
 export interface EventOrigin {
-  /** Whether it can't take many more tasks: dead ones are looked for at every poll then. */
+  /** Whether it can't take many more tasks: dead ones are looked for then. */
   readonly isScarce: boolean;
   /** Makes a consumer known, before any of its records is read. */
   define(consumer: ConsumerHandle): void;

@@ -9,6 +9,7 @@ import { accountFor, type ConsumerAccount } from '../../events/account.ts';
 import { DescriptorTable } from '../../events/descriptor.ts';
 import { SegmentHeader } from '../../events/layout.ts';
 import { SegmentReader, type SegmentLoss } from '../../events/segment.ts';
+import { monotonicNanoseconds } from '../../sys/clock.ts';
 import { wakeAll } from '../../sys/futex.ts';
 import { viewMemory } from '../../sys/mapping.ts';
 import { NamespaceTasks } from '../targets/name-spaces.ts';
@@ -63,10 +64,13 @@ export class SegmentOrigin implements EventOrigin {
   }
 
   get isScarce(): boolean {
-    const { contexts, layout } = this.reader;
-    if (contexts.length * 2 <= layout.contextCount) return false;
-    const used = contexts.reduce((sum, { identity }) => sum + (identity.tid === 0 ? 0 : 1), 0);
-    return used * 2 > layout.contextCount;
+    const { reader } = this;
+    reader.discover();
+    const half = reader.layout.contextCount / 2;
+    if (reader.contexts.length <= half) return false;
+    let taken = 0;
+    for (const context of reader.contexts) if (context.isTaken) taken++;
+    return taken > half;
   }
 
   closing(): void {
@@ -84,6 +88,7 @@ export class SegmentOrigin implements EventOrigin {
   releaseDeadTasks(): void {
     const { reader } = this;
     const tasks = this.#tasks;
+    reader.identify(Number(monotonicNanoseconds()) / 1e6);
     const isOwnerAlive = (pid: number, tid: number): boolean =>
       tasks === undefined ? isTaskAlive(pid, tid) : tasks.find(pid, tid) !== undefined;
     reader.contexts.forEach(({ identity: { pid, tid } }, index) => {

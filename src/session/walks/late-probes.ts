@@ -2,6 +2,7 @@
 
 import { Answering } from '../libraries/answering.ts';
 import type { Collector } from '../reading/collector.ts';
+import { DeadTasks } from '../reading/dead-tasks.ts';
 import { Retiring } from '../reading/retiring.ts';
 import { Notices, type FollowListener } from '../following/notices.ts';
 import type { SourceHandle } from '../protocol.ts';
@@ -22,13 +23,14 @@ export interface LateParts {
 
 /**
  * Announcements are answered; walks find new processes, and what targets have mapped without telling; who holds its
- * processes hears of their children and programs.
+ * processes hears of their children and programs. Contexts are there for who comes: those of dead tasks are freed.
  */
 export class LateProbes {
   readonly #walker: Walker;
   readonly #answering: Answering;
   readonly #notices: Notices | undefined;
   readonly #retiring: Retiring;
+  readonly #deadTasks: DeadTasks;
 
   constructor({ client, collector, accepts, named, isFollowing, listener }: LateParts) {
     const failed = (error: unknown): void => listener.failed(error);
@@ -36,6 +38,7 @@ export class LateProbes {
     const forget = (sources: readonly number[]): Promise<void> => this.#answering.forget(sources);
     this.#retiring = new Retiring({ client, collector, forget, failed });
     this.#walker = new Walker(client, accepts, listener, named);
+    this.#deadTasks = new DeadTasks(collector);
     if (isFollowing) this.#notices = new Notices(client, accepts, listener);
   }
 
@@ -54,6 +57,7 @@ export class LateProbes {
    * @throws the first error of those that were told of what came last; all is ended then, too.
    */
   async end(): Promise<void> {
+    this.#deadTasks.end();
     const ends = [this.#walker, this.#notices, this.#retiring, this.#answering];
     const problems: unknown[] = [];
     // One after another: what asks the tracer first, what looks at the memory of sources last, whatever happens.

@@ -169,6 +169,21 @@ describe('a context given back', () => {
     assert.equal(account.consumers[0]?.missed.abandoned, 1);
   });
 
+  it('is free at once where its ring holds nothing: nobody may drain', () => {
+    const { writer, reader, header } = setUp();
+    writer.count(0, 'aggregated');
+    reader.identify(0);
+    assert.ok(reader.contexts[0]?.isTaken);
+    assert.ok(reader.release(0, () => false));
+    assert.equal(header[ContextHeader.tid / 4], 0);
+    assert.ok(!reader.contexts[0]?.isTaken);
+    writer.claim(9, 8, 'second');
+    writer.count(0, 'aggregated');
+    reader.identify(0);
+    assert.deepEqual(reader.contexts[0]?.identity, { pid: 8, tid: 9, comm: 'second' });
+    assert.equal(reader.counts(0).aggregated, 2);
+  });
+
   it('stays with a task that lives, and is asked after its id was taken away', () => {
     const { drain, reader, header } = setUp();
     drain();

@@ -1,0 +1,32 @@
+/** Frees contexts of dead tasks where nobody reads events: hits may only be counted, or their reader be slow. */
+
+import type { Collector } from './collector.ts';
+
+/** Between two looks, in milliseconds: the first while contexts are scarce, doubling to the last while they are not. */
+const FIRST_INTERVAL = 1;
+const LONGEST_INTERVAL = 95;
+
+/** Looks now and then, until it is ended. */
+export class DeadTasks {
+  readonly #collector: Pick<Collector, 'search'>;
+  #interval = FIRST_INTERVAL;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(collector: Pick<Collector, 'search'>) {
+    this.#collector = collector;
+    this.#schedule();
+  }
+
+  /** Ends it: no memory of a target is looked at any more. */
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #schedule(): void {
+    this.#timer = setTimeout(() => {
+      const isScarce = this.#collector.search();
+      this.#interval = isScarce ? FIRST_INTERVAL : Math.min(this.#interval * 2, LONGEST_INTERVAL);
+      this.#schedule();
+    }, this.#interval).unref();
+  }
+}
