@@ -49,9 +49,8 @@ export function readHits(
       hits.set(id, sum);
     }
   };
-  const { noContext, tracerGone } = SharedCounter;
   const shared = viewOf(read(PAGE_BYTES, end * SHARED_COUNTER_BYTES));
-  add(shared, SHARED_COUNTER_BYTES, [noContext, tracerGone]);
+  add(shared, SHARED_COUNTER_BYTES, Object.values(SharedCounter));
   const claimed = header?.getBigUint64(SegmentHeader.claimed, true) ?? 0n;
   const contexts = claimed < BigInt(layout.contextCount) ? Number(claimed) : layout.contextCount;
   if (contexts * end * CONSUMER_COUNTER_BYTES > MOST_READ) return undefined;

@@ -3,7 +3,7 @@
  * that write inside a target and the reader that trusts nothing of it. All numbers little-endian.
  *
  *     0                       SegmentHeader (one page)
- *     4096                    shared counters: consumerCapacity × 16 bytes, written with lock
+ *     4096                    shared counters: consumerCapacity × 32 bytes, written with lock
  *     contextsOffset          contextCount × contextStride
  *       + 0                   context header (one page)
  *       + 4096                counters: consumerCapacity × 32 bytes, written by one task only
@@ -15,7 +15,7 @@ import { PAGE_BYTES, wholePages } from '../base/page.ts';
 /** "TRAPSESS", read as a little-endian number. */
 export const SEGMENT_MAGIC = 0x5353455350415254n;
 /** Grows with every change of this file. */
-export const SEGMENT_VERSION = 6;
+export const SEGMENT_VERSION = 7;
 /** The largest record, in bytes; also the size of the spill area behind a ring. */
 export const MAX_RECORD_BYTES = 65_536;
 
@@ -67,14 +67,18 @@ export const ANNOUNCED_BYTES = 32;
 /** The value of `tidOffset` while no thread id may be read from the runtime's memory. */
 export const TID_UNKNOWN = 0xffff_ffff;
 
-/** Byte offsets in one entry of the shared counters. */
+/** Byte offsets in one entry of the shared counters; u64 each. A hit writes one of them: each is also a hit. */
 export const SharedCounter = {
-  /** u64: hits of tasks for which no context was left. Each is also a hit. */
+  /** Hits that needed a ring, of tasks for which no context was left. */
   noContext: 0,
-  /** u64: hits after the session's end that nobody could record. Each is also a hit. */
+  /** Hits after the session's end that nobody could record. */
   tracerGone: 8,
+  /** Hits of tasks without a context that a count program took. */
+  aggregated: 16,
+  /** Hits of tasks without a context that the event filter refused. */
+  filtered: 24,
 } as const;
-export const SHARED_COUNTER_BYTES = 16;
+export const SHARED_COUNTER_BYTES = 32;
 
 /**
  * Byte offsets in a context's first page. What a hit reads stands at 8 modulo 32, where the counters that

@@ -199,13 +199,17 @@ export class SegmentReader {
       }
     }
     const [hits = 0, filtered = 0, ringFull = 0, aggregated = 0] = sums;
-    const noContext = this.#sharedCounter(eventId, SharedCounter.noContext);
-    const tracerGone = this.#sharedCounter(eventId, SharedCounter.tracerGone);
+    const shared = (offset: number): number => this.#sharedCounter(eventId, offset);
+    const noContext = shared(SharedCounter.noContext);
+    const tracerGone = shared(SharedCounter.tracerGone);
+    const alone = shared(SharedCounter.aggregated);
+    const refusedAlone = shared(SharedCounter.filtered);
+    const contextless = alone + refusedAlone;
     return {
-      hits: hits + aggregated + filtered + noContext + tracerGone,
-      filtered,
+      hits: hits + aggregated + filtered + contextless + noContext + tracerGone,
+      filtered: filtered + refusedAlone,
       ringFull,
-      aggregated,
+      aggregated: aggregated + alone,
       noContext,
       tracerGone,
       recorded: this.#recorded[eventId] ?? 0,

@@ -145,8 +145,12 @@ for (const action of ['record', 'count'] as const) {
     });
     assertExact(summary);
     for (const name of FUNCTIONS) {
-      const { hits, missed } = eventOf(summary, name);
+      const { hits, aggregated, missed } = eventOf(summary, name);
       assert.equal(hits, countOf(calls, name), name);
+      if (action === 'count') {
+        assert.equal(aggregated, hits, name);
+        continue;
+      }
       // Each thread makes as many rounds, and all but `recurse` as many calls in each.
       if (name !== 'recurse') assert.equal(missed.noContext, (hits / 8) * 5, name);
       assert.ok(missed.noContext > 0, name);

@@ -168,10 +168,12 @@ test('children that are put into pid namespaces of their own have the same numbe
   await target.waitForLine('ready');
   // Three rings for four tasks: what is counted by whom is seen by what the fourth misses.
   const [children, calls, contexts] = [4, 10_000, 3];
+  // Its filter reads memory, for which it needs one.
+  const definition = 'life_work@life-fork back=+0(%sp):u64 if back != 0';
   await using session = await attach(
     { pids: [target.pid] },
     {
-      probes: [{ definition: 'life_work@life-fork', action: 'count' }],
+      probes: [{ definition, action: 'count' }],
       ringBytes: 256 << 10,
       ringBudget: contexts * (256 << 10),
     },

@@ -14,6 +14,7 @@ import { run } from './cli-support.ts';
 import { assertExact, eventOf, leavingClean, Reading, until } from './jump-support.ts';
 
 const PROBE = 'life_step@life-threads n=%di:u64 tid=%si:u32';
+const BACK = 'back=+0(%sp):u64';
 const COUNT = { definition: 'life_step@life-threads', action: 'count' } as const;
 
 async function startThreads(): Promise<Target> {
@@ -87,6 +88,31 @@ test('10,000 threads, more at once than there are rings: the others’ hits are 
     // All threads of a wave are there together, and no context is free again before they are gone.
     assert.ok(recorded >= rings * calls && recorded <= waves * rings * calls, String(recorded));
     assert.equal(missed.noContext, hits - recorded);
+  });
+});
+
+test('threads whose hits are only counted: more at once, and more in all, than there are rings; nobody reads', async () => {
+  await using target = await startThreads();
+  await leavingClean(target, async () => {
+    const [threads, calls, rings] = [40, 4, 64];
+    // The first needs no ring; the second does, since its filter reads memory.
+    const filtered = { ...COUNT, filter: 'back != 0', definition: `${COUNT.definition} ${BACK}` };
+    await using session = await attach({ pids: [target.pid] }, { probes: [COUNT, filtered] });
+    let expected = 0;
+    // Two waves have more threads than there are rings: what is counted beyond them had those of the dead.
+    await until('rings to be used again', async () => {
+      expected = await tell(target, `wave ${threads} ${calls}`);
+      return ((await session.summary()).events[1]?.aggregated ?? 0) > 3 * rings * calls;
+    });
+    expected = await tell(target, `wave ${rings * 8} ${calls}`);
+    const summary = await session.stop();
+    assertExact(summary);
+    const [plain, reading] = summary.events;
+    assert.equal(plain?.hits, expected);
+    assert.equal(plain.aggregated, expected);
+    assert.equal(reading?.hits, expected);
+    assert.ok(reading.missed.noContext >= 7 * rings * calls);
+    assert.equal(reading.aggregated + reading.missed.noContext, expected);
   });
 });
 

@@ -76,9 +76,12 @@ class ProgramEmitter implements EmitContext {
   #hit(): void {
     this.#context();
     this.#early();
-    const { action } = this.parts.program;
-    if (action === 'record' || this.#filter.late !== undefined) this.#reserving();
+    if (this.#needsRing) this.#reserving();
     else this.#count(ConsumerCounter.aggregated);
+  }
+
+  get #needsRing(): boolean {
+    return this.parts.program.action === 'record' || this.#filter.late !== undefined;
   }
 
   load(destination: Register64, fetch: Fetch): void {
@@ -130,9 +133,37 @@ class ProgramEmitter implements EmitContext {
       code.mov('rcx', parts.session.runtime).call('rcx');
       emitForgetCall(code);
       code.test('rcx', 'rcx').jcc('ne', have, 'near');
-      this.#countShared(SharedCounter.noContext);
-      code.jmp(this.#leave, 'near');
+      this.#withoutContext();
     });
+  }
+
+  /** No context was left for the task, whose id is in edx. Counting needs none; what needs a ring is lost. */
+  #withoutContext(): void {
+    const { code } = this;
+    const refused = code.label('refused');
+    this.#filterWithoutContext(refused);
+    this.#countShared(this.#needsRing ? SharedCounter.noContext : SharedCounter.aggregated);
+    code.jmp(this.#leave, 'near');
+    if (this.#filter.early.length === 0) return;
+    code.bind(refused);
+    this.#countShared(SharedCounter.filtered);
+    code.jmp(this.#leave, 'near');
+  }
+
+  /** The early part again, which asks a context for nothing but the task's id: the stack stands for one. */
+  #filterWithoutContext(refused: Label): void {
+    const { code } = this;
+    const { early } = this.#filter;
+    if (early.length === 0) return;
+    // Signals leave alone what is so little below the stack's end; a load pushes one word.
+    const below = -16;
+    code.mov(mem({ base: 'rsp', displacement: below }), 'edx');
+    code.lea('rcx', mem({ base: 'rsp', displacement: below - ContextHeader.tid }));
+    // Written last, run before anything more is saved.
+    const { hasSavedMore } = this;
+    this.hasSavedMore = false;
+    for (const filter of early) emitFilter(this, filter, refused, false);
+    this.hasSavedMore = hasSavedMore;
   }
 
   #counter(which: number): Memory {

@@ -61,8 +61,8 @@ export function emitCacheSlot(code: Assembler, cache: Address): void {
 }
 
 /**
- * The slow path. In: rax the fs base, or 0. Out: rcx the context's address, or 0 if none is left. Clobbers
- * rax, rdx and the flags; keeps everything else, on 72 bytes of stack.
+ * The slow path. In: rax the fs base, or 0. Out: rcx the context's address, or 0 if none is left, and
+ * then edx the task's id. Clobbers rax, rdx and the flags; keeps everything else, on 72 bytes of stack.
  *
  * A signal may interrupt it anywhere and run it again on the same task: the inner run then claims
  * a second context, since the outer one's is not complete before its pid is written. Both are right.

@@ -216,9 +216,11 @@ describe('a context given back', () => {
 describe('the account', () => {
   it('adds up every reason', () => {
     const { writer, drain, reader, buffer } = setUp();
-    const shared = new BigUint64Array(buffer, PAGE_BYTES, 2);
+    const shared = new BigUint64Array(buffer, PAGE_BYTES, 4);
     shared[SharedCounter.noContext / 8] = 3n;
     shared[SharedCounter.tracerGone / 8] = 2n;
+    shared[SharedCounter.aggregated / 8] = 7n;
+    shared[SharedCounter.filtered / 8] = 6n;
     for (let at = 0; at < 200; at++) {
       if (at % 10 === 0) {
         writer.count(0, 'filtered');
@@ -232,10 +234,10 @@ describe('the account', () => {
     const { consumers, exact } = accountFor(reader, [0]);
     assert.deepEqual(consumers, [
       {
-        hits: 210,
+        hits: 223,
         recorded: 128,
-        aggregated: 5,
-        filtered: 20,
+        aggregated: 12,
+        filtered: 26,
         missed: { ringFull: 52, noContext: 3, tracerGone: 2, abandoned: 0, textsTooLong: 0 },
       },
     ]);
@@ -260,9 +262,11 @@ describe('the account', () => {
 describe('hits read from outside', () => {
   it('are those of the account, with the tasks of contexts that were given back', () => {
     const { writer, drain, reader, buffer } = setUp();
-    const shared = new BigUint64Array(buffer, PAGE_BYTES, 2);
+    const shared = new BigUint64Array(buffer, PAGE_BYTES, 4);
     shared[SharedCounter.noContext / 8] = 3n;
     shared[SharedCounter.tracerGone / 8] = 2n;
+    shared[SharedCounter.aggregated / 8] = 1n;
+    shared[SharedCounter.filtered / 8] = 1n;
     for (const counter of ['hits', 'filtered', 'aggregated', 'ringFull'] as const) {
       writer.count(0, counter);
     }
@@ -272,9 +276,9 @@ describe('hits read from outside', () => {
     writer.claim(9, 8, 'second');
     writer.count(0, 'hits');
     drain();
-    assert.equal(reader.counts(0).hits, 9);
+    assert.equal(reader.counts(0).hits, 11);
     const hits = readHits(over(buffer), buffer.byteLength, [0, 1 << 20]);
-    assert.deepEqual([...(hits ?? [])], [[0, 9]]);
+    assert.deepEqual([...(hits ?? [])], [[0, 11]]);
   });
 
   it('are none where the segment contradicts itself, or ends early', () => {

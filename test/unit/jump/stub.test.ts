@@ -2,17 +2,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 
+import { ContextHeader } from '../../../src/events/layout.ts';
 import { parseDefinition } from '../../../src/probe/definition.ts';
 import type { Program } from '../../../src/probe/program.ts';
 import { STATE_WORDS } from '../x64/executable.ts';
-import { makeBench } from './bench.ts';
+import { makeBench, type Bench } from './bench.ts';
 
 /** CF PF AF ZF SF OF and DF. */
 const FLAGS = 0xcd5n;
 
 function programOf(args: string, action: 'record' | 'count' = 'record'): Program {
-  const { arguments: parsed } = parseDefinition(`f@x ${args}`);
-  return { arguments: parsed, filter: undefined, action };
+  const { arguments: parsed, filter } = parseDefinition(`f@x ${args}`);
+  return { arguments: parsed, filter, action };
 }
 
 /** A state without the flags that belong to the system. */
@@ -92,3 +93,48 @@ test('flags are recorded as they were', () => {
     { numRuns: 300 },
   );
 });
+
+/** Other tasks have all contexts. */
+function takeContexts({ reader, segment }: Bench): void {
+  const { contextCount, contextsOffset, contextStride } = reader.layout;
+  for (let index = 0; index < contextCount; index++) {
+    const at = contextsOffset + index * contextStride + ContextHeader.tid;
+    Buffer.from(segment.bytes.buffer, segment.bytes.byteOffset).writeUInt32LE(1, at);
+  }
+}
+
+const FILTER = `a=%di:s64 b=%flags:u64 if a < 0 && b & 1 && common_pid == ${process.pid}`;
+const TEXT = 's=+0(%si):string';
+const OTHER = `a=%di if common_pid == ${process.pid + 1}`;
+
+for (const [what, args, action, fate] of [
+  ['a count', '', 'count', 'aggregated'],
+  ['a count with a filter', FILTER, 'count', 'aggregated'],
+  ['a count of another task', OTHER, 'count', 'filtered'],
+  ['a count whose filter reads memory', `${TEXT} if s == "no"`, 'count', 'noContext'],
+  ['a record', ALL, 'record', 'noContext'],
+  ['a record with a filter', FILTER, 'record', 'noContext'],
+  ['a record with a filter and texts', `${TEXT} ${FILTER} && s ~ "*"`, 'record', 'noContext'],
+] as const) {
+  test(`${what}, when no context is left, is ${fate}; what its filter refuses is filtered`, () => {
+    const bench = makeBench(programOf(args, action), 'memory');
+    takeContexts(bench);
+    let runs = 0;
+    let refused = 0;
+    fc.assert(
+      fc.property(states, (state) => {
+        assert.deepEqual(masked(bench.run(state)), masked(state));
+        runs++;
+        const [rdi = 0n, flags = 0n] = [state[6], state[15]];
+        if (args.includes(FILTER) && !(rdi >> 63n === 1n && (flags & 1n) === 1n)) refused++;
+      }),
+      { numRuns: 300 },
+    );
+    bench.reader.identify(0);
+    const counts = bench.reader.counts(1);
+    assert.equal(counts.hits, runs);
+    assert.equal(counts[fate], runs - refused);
+    if (fate !== 'filtered') assert.equal(counts.filtered, refused);
+    assert.ok(!args.includes(FILTER) || (refused > 0 && refused < runs));
+  });
+}
