@@ -76,16 +76,24 @@ function renderBill({ events, bill }: Summary): string[] {
   }
   const each = events.length === 1 ? (events[0]?.costNanoseconds ?? 0) : 0;
   const product = each > 0 ? ` × ${formatCost(each)}` : '';
-  const share = formatPercent(bill.stubNanoseconds, bill.targetNanoseconds);
-  const whole =
-    bill.targetNanoseconds > 0
-      ? `, ${share} of the ${formatDuration(bill.targetNanoseconds)} that the target computed`
-      : '';
   const lines = [
-    `bill: ${counted(hits, 'hit')}${product} = ${formatDuration(bill.stubNanoseconds)}${whole}`,
+    `bill: ${counted(hits, 'hit')}${product} = ${formatDuration(bill.stubNanoseconds)}${shareOf(bill)}`,
   ];
+  // A part is no more than its whole: here they are not measured in the same place.
+  if (bill.targetNanoseconds > 0 && bill.stubNanoseconds > bill.targetNanoseconds) {
+    lines.push(
+      '      more, since what a hit costs is measured elsewhere, or hits of other processes are there',
+    );
+  }
   if (bill.stops > 0) lines.push(`      ${renderStops(bill)}`);
   return lines;
+}
+
+function shareOf({ stubNanoseconds, targetNanoseconds }: Summary['bill']): string {
+  if (targetNanoseconds <= 0) return '';
+  const isPart = stubNanoseconds <= targetNanoseconds;
+  const share = isPart ? formatPercent(stubNanoseconds, targetNanoseconds) : 'over 100 %';
+  return `, ${share} of the ${formatDuration(targetNanoseconds)} that the target computed`;
 }
 
 /** `stopped for 1.2 ms in 2 stops, the longest 0.8 ms`. */

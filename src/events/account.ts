@@ -1,6 +1,6 @@
 /** The sums: every hit of a consumer is recorded, aggregated, filtered or missed for a known reason. */
 
-import type { ConsumerCounts, SegmentReader } from './segment.ts';
+import type { ConsumerCounts, ContextlessCounts, SegmentReader } from './segment.ts';
 
 /** Why hits were missed. */
 export interface MissedCounts {
@@ -20,6 +20,23 @@ export interface ConsumerAccount {
   readonly aggregated: number;
   readonly filtered: number;
   readonly missed: MissedCounts;
+}
+
+/** An account with what the bill has to know besides. */
+export interface BilledAccount extends ConsumerAccount {
+  /** What of `filtered` and `aggregated` cost more. */
+  readonly contextless: ContextlessCounts;
+}
+
+/** Two billed accounts together. */
+export function addBilled(one: BilledAccount, other: BilledAccount): BilledAccount {
+  return {
+    ...addAccounts(one, other),
+    contextless: {
+      filtered: one.contextless.filtered + other.contextless.filtered,
+      aggregated: one.contextless.aggregated + other.contextless.aggregated,
+    },
+  };
 }
 
 /** The account of two consumers together, of one event in two processes, say. */
@@ -42,7 +59,7 @@ export function addAccounts(one: ConsumerAccount, other: ConsumerAccount): Consu
 /** The accounts of one segment, and whether they add up. */
 export interface SegmentAccount {
   /** By event id, in the order asked. */
-  readonly consumers: readonly ConsumerAccount[];
+  readonly consumers: readonly BilledAccount[];
   /** Every hit is explained. True only of a quiet segment: a hit is counted before its record. */
   readonly exact: boolean;
 }
@@ -74,6 +91,7 @@ export function accountFor(
     recorded: count.recorded,
     aggregated: count.aggregated,
     filtered: count.filtered,
+    contextless: count.contextless,
     missed: {
       ringFull: count.ringFull,
       noContext: count.noContext,

@@ -23,6 +23,12 @@ import { RecordIndex } from './record-index.ts';
 /** How many numbers one consumer has in a context. */
 const COUNTERS = CONSUMER_COUNTER_BYTES / 8;
 
+/** Hits that were explained, though no context was left for their tasks. */
+export interface ContextlessCounts {
+  readonly filtered: number;
+  readonly aggregated: number;
+}
+
 /** What is known of one consumer in one segment, summed over all tasks that ever hit. */
 export interface ConsumerCounts {
   /** Every hit: aggregated, without a context and after the session's end included. */
@@ -30,6 +36,8 @@ export interface ConsumerCounts {
   readonly filtered: number;
   readonly ringFull: number;
   readonly aggregated: number;
+  /** What of those were hits of tasks without a context. */
+  readonly contextless: ContextlessCounts;
   readonly noContext: number;
   readonly tracerGone: number;
   /** Records that the reader took out of the rings; counted by the reader itself. */
@@ -202,14 +210,19 @@ export class SegmentReader {
     const shared = (offset: number): number => this.#sharedCounter(eventId, offset);
     const noContext = shared(SharedCounter.noContext);
     const tracerGone = shared(SharedCounter.tracerGone);
-    const alone = shared(SharedCounter.aggregated);
-    const refusedAlone = shared(SharedCounter.filtered);
-    const contextless = alone + refusedAlone;
+    const contextless = {
+      filtered: shared(SharedCounter.filtered),
+      aggregated: shared(SharedCounter.aggregated),
+    };
+    const explained = {
+      filtered: filtered + contextless.filtered,
+      aggregated: aggregated + contextless.aggregated,
+    };
     return {
-      hits: hits + aggregated + filtered + contextless + noContext + tracerGone,
-      filtered: filtered + refusedAlone,
+      hits: hits + explained.aggregated + explained.filtered + noContext + tracerGone,
+      ...explained,
       ringFull,
-      aggregated: aggregated + alone,
+      contextless,
       noContext,
       tracerGone,
       recorded: this.#recorded[eventId] ?? 0,

@@ -24,12 +24,17 @@ export interface FailedConsumer<Consumer extends EngineConsumer> {
   readonly reason: string;
 }
 
+/** Why a hit goes another way than those that are recorded, counted or refused. */
+export type LostHit = 'ringFull' | 'noContext' | 'tracerGone';
+
 /** Nanoseconds that one hit of a consumer costs its task. */
 export interface HitCost {
   /** Of one that is recorded, or counted. */
   readonly passed: number;
   /** Of one that the event filter refuses, or that is another's. */
   readonly refused: number;
+  /** Of those that were asked about. `noContext` is also what a hit costs that is counted without a context. */
+  readonly lost: Readonly<Partial<Record<LostHit, number>>>;
 }
 
 /** How long targets stood still for us. */

@@ -233,8 +233,7 @@ export class JumpEngine implements SessionEngine {
   }
 
   measure(consumers: readonly MeasuredConsumer[]): HitCost[] {
-    const programs = consumers.map(({ program }) => program);
-    return costsOf(programs, hitMeter(this.#files));
+    return costsOf(consumers, hitMeter(this.#files, this.#shape.segment.contextCount));
   }
 
   leave(): string[] {

@@ -150,7 +150,13 @@ export class KernelEngine implements SessionEngine {
   }
 
   measure(consumers: readonly MeasuredConsumer[]): HitCost[] {
-    return consumers.map(({ consumer }) => this.#target?.priceOf(consumer) ?? UNKNOWN_COST);
+    return consumers.map(({ consumer }) => {
+      const price = this.#target?.priceOf(consumer);
+      if (price === undefined) return UNKNOWN_COST;
+      // The kernel looks for room when it has done all that a refused hit costs.
+      const { refused } = price;
+      return { ...price, lost: { ringFull: refused, noContext: refused, tracerGone: refused } };
+    });
   }
 
   leave(): string[] {

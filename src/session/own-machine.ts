@@ -2,6 +2,7 @@
 
 import type { MachineFeatures } from '../engines/jump/features.ts';
 import { measureProgram } from '../engines/jump/measure.ts';
+import type { LostHit } from '../probe/engine.ts';
 import type { Program } from '../probe/program.ts';
 import { readMaps } from '../process/maps.ts';
 import { eventClock } from '../sys/clock.ts';
@@ -16,12 +17,16 @@ export function machineFeatures(): MachineFeatures {
 
 /**
  * Prepares measuring in our own process, which stands for the targets.
- * @returns measures nanoseconds that one hit of a program adds; takes milliseconds
+ * @param contextCount of a target, for what a hit costs that finds them all taken
+ * @returns measures nanoseconds that one hit of a program adds, which may be lost; takes milliseconds
  */
-export function hitMeter(files: FileCache): (program: Program) => number {
+export function hitMeter(
+  files: FileCache,
+  contextCount = 1,
+): (program: Program, lost?: LostHit) => number {
   const own = ownPid();
   const [tidOffset] = files.tidOffsets(own, readMaps(own));
   const threadPointer = tidOffset === undefined ? 'register' : 'memory';
   const features = { ...machineFeatures(), threadPointer } as const; // the literal
-  return (program) => measureProgram(program, { features, tidOffset });
+  return (program, lost) => measureProgram(program, { features, tidOffset, contextCount, lost });
 }

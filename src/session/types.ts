@@ -134,7 +134,10 @@ export interface TargetEnd {
 export interface EventSummary extends ConsumerAccount {
   readonly event: string;
   readonly definition: string;
-  /** Measured cost of one hit of this very program, in nanoseconds; the mean of hits that pass its filter and others. */
+  /**
+   * Measured cost of one hit of this very program, in nanoseconds: the mean of all of them, those that its filter
+   * refused and those that were missed too, each at what it came to.
+   */
   readonly costNanoseconds: number;
 }
 
@@ -148,7 +151,7 @@ export interface Stops {
 
 /** What a session cost its targets: DESIGN 6, the bill. */
 export interface Bill extends Stops {
-  /** Hits × the measured cost of their stubs, in nanoseconds. */
+  /** Hits × the measured cost of what their stubs did, in nanoseconds. Measured in our own process: an estimate. */
   readonly stubNanoseconds: number;
   /** Processor time that the targets used while the session watched, in nanoseconds. */
   readonly targetNanoseconds: number;

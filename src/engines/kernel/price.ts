@@ -2,7 +2,6 @@
 
 import { debugLog } from '../../base/debug.ts';
 import { TraplineError } from '../../base/errors.ts';
-import type { HitCost } from '../../probe/engine.ts';
 import type { EventDefinitions } from './definitions.ts';
 import { TracingInstance } from './instance.ts';
 import type { StandIn } from './instruction.ts';
@@ -12,6 +11,12 @@ const log = debugLog('kernel');
 
 /** Of one processor's ring of the instance: nobody reads it. */
 const RING_BYTES = 65_536;
+
+/** Nanoseconds of one hit that becomes a record, and of one that is refused. */
+export interface HitPrice {
+  readonly passed: number;
+  readonly refused: number;
+}
 
 /** The places of an event in the file. */
 export interface ScratchPlaces {
@@ -68,7 +73,7 @@ export class PriceMeter implements Disposable {
    * Measures a hit at a nop of each of some events.
    * @returns undefined where the kernel does not let us
    */
-  measure(events: readonly PricedEvent[]): HitCost[] | undefined {
+  measure(events: readonly PricedEvent[]): HitPrice[] | undefined {
     if (events.length === 0) return [];
     try {
       const refused = events.map(({ scratch }) => this.#measureRefused(scratch));
@@ -82,7 +87,7 @@ export class PriceMeter implements Disposable {
   }
 
   /** A price at a place of another kind; undefined where that was not measured. */
-  priceAt({ passed, refused }: HitCost, kind: StandIn): HitCost | undefined {
+  priceAt({ passed, refused }: HitPrice, kind: StandIn): HitPrice | undefined {
     const extra = this.#extras.get(kind);
     if (extra === undefined) return undefined;
     return { passed: Math.max(0, passed + extra), refused: Math.max(0, refused + extra) };

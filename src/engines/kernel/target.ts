@@ -6,7 +6,6 @@ import type {
   EngineConsumer,
   EngineTarget,
   FailedConsumer,
-  HitCost,
   StopAccount,
 } from '../../probe/engine.ts';
 import { planEvent, refusePlan, type EventPlan } from './command.ts';
@@ -16,7 +15,7 @@ import { TracingInstance, type WatchedTasks } from './instance.ts';
 import type { StandIn } from './instruction.ts';
 import { removeSession } from './leftovers.ts';
 import { PassedEvents, passedSince, type PassedHits } from './passed.ts';
-import { PriceMeter, type ScratchPlaces } from './price.ts';
+import { PriceMeter, type HitPrice, type ScratchPlaces } from './price.ts';
 import type { KernelRing } from './reader.ts';
 import type { ScratchPlace } from './scratch.ts';
 
@@ -71,7 +70,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   readonly #passed: PassedEvents;
   readonly #consumers = new Map<number, { readonly place: KernelPlace; readonly kind: StandIn }>();
   /** By event: what a hit at a nop costs. */
-  readonly #prices = new Map<string, HitCost>();
+  readonly #prices = new Map<string, HitPrice>();
   /** Undefined where its hits would be events: where everybody's are, and we can not be left out. */
   readonly #meter: PriceMeter | undefined;
   #events: KernelEvent[] = [];
@@ -136,7 +135,7 @@ export class KernelTarget implements EngineTarget<KernelRequest> {
   }
 
   /** What a hit of a consumer costs; undefined where that is not known. */
-  priceOf(consumer: number): HitCost | undefined {
+  priceOf(consumer: number): HitPrice | undefined {
     this.#measure(this.#events);
     const known = this.#consumers.get(consumer);
     const price = known && this.#prices.get(known.place.event);

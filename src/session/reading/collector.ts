@@ -1,6 +1,6 @@
 /** The main thread's reader: records in, events in order out, counts. Asks nobody; never blocks. */
 
-import { addAccounts, type ConsumerAccount } from '../../events/account.ts';
+import { addBilled, type BilledAccount } from '../../events/account.ts';
 import type { Announcement } from '../../events/announcements.ts';
 import type { EventBatch } from '../../events/batch.ts';
 import { EventMerger } from '../../events/merge.ts';
@@ -21,7 +21,7 @@ const SEARCH_SHARE = 10;
 /** One consumer's counts. */
 export interface CollectedAccount {
   readonly consumer: ConsumerHandle;
-  readonly account: ConsumerAccount;
+  readonly account: BilledAccount;
 }
 
 /** Tasks of one source that wait for an answer. */
@@ -197,7 +197,7 @@ export class Collector {
       const consumer = consumers[index];
       if (consumer === undefined) return;
       const known = this.#past.get(consumer.event);
-      const sum = known === undefined ? account : addAccounts(known.account, account);
+      const sum = known === undefined ? account : addBilled(known.account, account);
       this.#past.set(consumer.event, { consumer: known?.consumer ?? consumer, account: sum });
     });
     this.#pastLoss = addLoss(this.#pastLoss, origin.loss());

@@ -1,11 +1,14 @@
-/** What the hits of a filtered program cost: those that pass cost more than those that are refused. */
+/** What hits cost: those that pass more than those that a filter refuses, and lost ones what they came to. */
 
-import type { HitCost } from '../../probe/engine.ts';
+import type { BilledAccount } from '../../events/account.ts';
+import type { HitCost, LostHit } from '../../probe/engine.ts';
 import type { ProgramFilter } from '../../probe/filter.ts';
 import type { Program } from '../../probe/program.ts';
 
 /** Of a hit that nobody can measure. */
-export const UNKNOWN_COST: HitCost = { passed: 0, refused: 0 };
+export const UNKNOWN_COST: HitCost = { passed: 0, refused: 0, lost: {} };
+
+const LOST = ['ringFull', 'noContext', 'tracerGone'] as const;
 
 /** A consumer, as far as what its hits cost depends on it. */
 export interface MeasuredConsumer {
@@ -13,26 +16,32 @@ export interface MeasuredConsumer {
   readonly source: number;
   readonly consumer: number;
   readonly program: Program;
+  /** What of its hits is to be known beside those that pass and those that are refused. */
+  readonly lost: readonly LostHit[];
 }
 
 /**
  * The costs of hits that depend on nothing but the program. Programs that do the same are measured once.
- * @param measure nanoseconds of one hit of a program
+ * @param measure nanoseconds of one hit of a program, which is lost where that is said
  */
 export function costsOf(
-  programs: readonly Program[],
-  measure: (program: Program) => number,
+  consumers: readonly Pick<MeasuredConsumer, 'program' | 'lost'>[],
+  measure: (program: Program, lost?: LostHit) => number,
 ): HitCost[] {
   const known = new Map<string, number>();
-  const costOf = (program: Program): number => {
-    const key = keyOf(program);
-    const cost = known.get(key) ?? measure(program);
+  const costOf = (program: Program, lost?: LostHit): number => {
+    const key = `${lost} ${keyOf(program)}`;
+    const cost = known.get(key) ?? measure(program, lost);
     known.set(key, cost);
     return cost;
   };
-  return programs.map((program) => {
+  return consumers.map(({ program, lost }) => {
     const { passing, refusing } = pricedPrograms(program);
-    return { passed: costOf(passing), refused: costOf(refusing) };
+    return {
+      passed: costOf(passing),
+      refused: costOf(refusing),
+      lost: Object.fromEntries(lost.map((why) => [why, costOf(passing, why)])),
+    };
   });
 }
 
@@ -67,7 +76,32 @@ function decided(filter: ProgramFilter, holds: boolean): ProgramFilter | undefin
   return { kind: holds ? 'any' : 'all', terms: [filter, { kind: 'not', term: filter }] };
 }
 
-/** Of so many hits, of which so many were refused. */
-export function costOfHits(cost: HitCost, hits: number, refused: number): number {
-  return (hits - refused) * cost.passed + refused * cost.refused;
+/** Hits of an account, by what they went through. */
+function lostHits({ missed, contextless }: BilledAccount): Record<LostHit, number> {
+  return {
+    // What was left unfinished had found room; texts that were too long had not. Neither costs less than that.
+    ringFull: missed.ringFull + missed.abandoned + missed.textsTooLong,
+    noContext: missed.noContext + contextless.filtered + contextless.aggregated,
+    tracerGone: missed.tracerGone,
+  };
+}
+
+/** What of the hits of an account has to be measured beside those that pass and those that are refused. */
+export function lostIn(account: BilledAccount): LostHit[] {
+  const hits = lostHits(account);
+  return LOST.filter((why) => hits[why] > 0);
+}
+
+/** What all hits of an account cost. */
+export function costOfHits(cost: HitCost, account: BilledAccount): number {
+  const hits = lostHits(account);
+  const refused = account.filtered - account.contextless.filtered;
+  let passed = account.hits - refused;
+  let sum = refused * cost.refused;
+  for (const why of LOST) {
+    passed -= hits[why];
+    sum += hits[why] * (cost.lost[why] ?? 0);
+  }
+  // Those whose records are still to be read are among them.
+  return sum + passed * cost.passed;
 }

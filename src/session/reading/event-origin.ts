@@ -1,6 +1,6 @@
 /** One source of events as the collector sees it: a target's segment, or the kernel's rings. */
 
-import type { ConsumerAccount } from '../../events/account.ts';
+import type { BilledAccount } from '../../events/account.ts';
 import type { SegmentLoss } from '../../events/segment.ts';
 import type { ConsumerHandle } from '../protocol.ts';
 
@@ -14,7 +14,7 @@ export interface EventOrigin {
    * The counts of consumers of its own, as they are now.
    * @param isFinal nobody writes any more, and all was read
    */
-  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly ConsumerAccount[];
+  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly BilledAccount[];
   /** These consumers of its own are about to be taken out. */
   closing(consumers: readonly number[]): void;
   /** What was passed over. */

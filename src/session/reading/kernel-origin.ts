@@ -8,11 +8,14 @@ import { readProfile } from '../../engines/kernel/profile.ts';
 import { passedInstance } from '../../engines/kernel/passed.ts';
 import { KernelReader, type KernelRing } from '../../engines/kernel/reader.ts';
 import { writeCommand } from '../../engines/kernel/tracefs.ts';
-import type { ConsumerAccount } from '../../events/account.ts';
+import type { BilledAccount } from '../../events/account.ts';
 import type { SegmentLoss } from '../../events/segment.ts';
 import { monotonicNanoseconds } from '../../sys/clock.ts';
 import type { ConsumerHandle } from '../protocol.ts';
 import type { EventOrigin } from './event-origin.ts';
+
+/** The kernel has no contexts that could be used up. */
+const NONE = { filtered: 0, aggregated: 0 };
 
 type Profile = ReadonlyMap<string, readonly number[]>;
 
@@ -46,7 +49,7 @@ export class KernelOrigin implements EventOrigin {
     if (kernel.texts !== undefined) this.#textConsumers.add(consumer);
   }
 
-  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly ConsumerAccount[] {
+  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly BilledAccount[] {
     const last = this.#last;
     const hits = last?.after ?? this.#profile();
     const lost = last === undefined || !isFinal ? this.#lost() : last.lost;
@@ -62,7 +65,8 @@ export class KernelOrigin implements EventOrigin {
       };
     });
     const unread = last === undefined || !isFinal ? this.#unread() : last.unread;
-    return accountFor(withUnread(counts, unread), lost, isFinal);
+    const accounts = accountFor(withUnread(counts, unread), lost, isFinal);
+    return accounts.map((one) => ({ ...one, contextless: NONE }));
   }
 
   markEnded(): void {

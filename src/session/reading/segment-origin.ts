@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { address, type Address } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../base/page.ts';
 import { Announcements, type Announcement } from '../../events/announcements.ts';
-import { accountFor, type ConsumerAccount } from '../../events/account.ts';
+import { accountFor, type BilledAccount } from '../../events/account.ts';
 import { DescriptorTable } from '../../events/descriptor.ts';
 import { SegmentHeader } from '../../events/layout.ts';
 import { SegmentReader, type SegmentLoss } from '../../events/segment.ts';
@@ -52,7 +52,7 @@ export class SegmentOrigin implements EventOrigin {
     this.#table.set(consumer, { name: event, layout, address: site });
   }
 
-  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly ConsumerAccount[] {
+  accounts(consumers: readonly ConsumerHandle[], isFinal: boolean): readonly BilledAccount[] {
     // Counts are asked for where nobody reads events, too.
     this.reader.discover();
     const ids = consumers.map(({ consumer }) => consumer);

@@ -4,7 +4,7 @@ import { addAccounts } from '../../events/account.ts';
 import type { SegmentLoss } from '../../events/segment.ts';
 import type { HitCost } from '../../probe/engine.ts';
 import type { CollectedAccount, Collector } from './collector.ts';
-import { costOfHits, UNKNOWN_COST, type MeasuredConsumer } from './cost.ts';
+import { costOfHits, lostIn, UNKNOWN_COST, type MeasuredConsumer } from './cost.ts';
 import type { TargetWatch } from '../targets/target-watch.ts';
 import type { TracerClient } from '../tracer-client.ts';
 import type { EventSummary, Stops, Summary } from '../types.ts';
@@ -42,10 +42,11 @@ export async function summaryOf(
 
 /** The consumers of some accounts, as far as an engine has to know them to tell their costs. */
 function measuredOf(accounts: readonly CollectedAccount[]): MeasuredConsumer[] {
-  return accounts.map(({ consumer: { source, consumer, program } }) => ({
+  return accounts.map(({ consumer: { source, consumer, program }, account }) => ({
     source,
     consumer,
     program,
+    lost: lostIn(account),
   }));
 }
 
@@ -54,9 +55,10 @@ function summarise(parts: SummaryParts): Summary {
   const events = new Map<string, EventSummary>();
   let stubNanoseconds = 0;
   for (const [at, { consumer, account }] of parts.accounts.entries()) {
-    const { hits, filtered } = account;
+    const { contextless: _billed, ...counts } = account;
+    const { hits } = counts;
     const cost = parts.costs[at] ?? UNKNOWN_COST;
-    const total = costOfHits(cost, hits, filtered);
+    const total = costOfHits(cost, account);
     stubNanoseconds += total;
     const { event, definition } = consumer;
     const known = events.get(event);
@@ -64,7 +66,7 @@ function summarise(parts: SummaryParts): Summary {
       event,
       definition,
       costNanoseconds: hits > 0 ? total / hits : cost.passed,
-      ...account,
+      ...counts,
     };
     events.set(event, known === undefined ? sum : addUp(known, sum));
   }

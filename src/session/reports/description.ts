@@ -92,7 +92,7 @@ export class Description implements Disposable {
     });
     if (unknown.length === 0 || this.#isClosed) return;
     const consumers = unknown.map(({ consumer: { source, consumer, program } }) => {
-      return { source, consumer, program };
+      return { source, consumer, program, lost: [] };
     });
     const costs = await this.#client.call('measure', consumers);
     unknown.forEach(({ id }, at) => {

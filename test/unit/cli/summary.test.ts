@@ -82,6 +82,16 @@ test('a target that used no time has no share', () => {
   assert.equal(lines.at(-1), 'bill: 0 hits × 8.2 ns = 0 ns');
 });
 
+test('no share is over 100 % without a reason', () => {
+  const dear = { ...bill, targetNanoseconds: 9_000, stops: 0 };
+  assert.deepEqual(renderSummary({ ...whole, bill: dear }).slice(-2), [
+    'bill: 1,234 hits × 8.2 ns = 10 µs, over 100 % of the 9 µs that the target computed',
+    '      more, since what a hit costs is measured elsewhere, or hits of other processes are there',
+  ]);
+  const all = { ...dear, targetNanoseconds: dear.stubNanoseconds };
+  assert.match(renderSummary({ ...whole, bill: all }).at(-1) ?? '', /, 100\.0 % of the 10 µs/);
+});
+
 test('stops and counts in words', () => {
   assert.equal(renderStops({ ...bill, stops: 1 }), 'stopped for 1.2 ms, once');
   assert.equal(counted(1, 'process'), '1 process');

@@ -238,6 +238,7 @@ describe('the account', () => {
         recorded: 128,
         aggregated: 12,
         filtered: 26,
+        contextless: { filtered: 6, aggregated: 7 },
         missed: { ringFull: 52, noContext: 3, tracerGone: 2, abandoned: 0, textsTooLong: 0 },
       },
     ]);
