@@ -252,7 +252,8 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
 
   /**
    * Takes everything out of the targets. What was recorded until then is still delivered to whoever
-   * iterates. A second call waits for the first.
+   * iterates. A second call waits for the first. The session goes on having its thread, for {@link ended} and
+   * {@link symbolize}, until it is disposed: by `await using`, or `await session[Symbol.asyncDispose]()`.
    * @returns the final counts, and what had to stay, if anything.
    */
   stop(): Promise<Summary> {

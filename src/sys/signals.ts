@@ -20,6 +20,8 @@ export const Signal = {
   stop: 19,
   urgent: 23,
   window: 28,
+  /** A system call that a filter forbids. */
+  systemCall: 31,
 } as const;
 
 const names = new Map<number, string>(

@@ -1,8 +1,10 @@
-/** Sessions that end while followed programs start up: these know nothing of it. */
+/** Ends: of sessions, while followed programs start up, which know nothing of it; of programs, by what a probe does. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { Signal } from '../../src/sys/signals.ts';
+import { compileFixture } from '../harness/fixtures.ts';
 import { run } from './cli-support.ts';
 
 /** Programs that start all the time, each of which says what it should, and ends as it should. */
@@ -35,4 +37,15 @@ test('its time is over while programs start and end', async () => {
     assert.deepEqual([status, out], [9, ''], err);
     assert.doesNotMatch(err, /kept|error while loading/);
   }
+});
+
+test('a program that a probe kills, by a filter of system calls that came later, is spoken of', async () => {
+  const program = compileFixture({ sources: ['late-filter.c'] });
+  const plain = await run('trace', `work@${program} number=%di:s64`, '--', program);
+  assert.equal(plain.status, 3, plain.err);
+  assert.doesNotMatch(plain.err, /SIGSYS/);
+  const reading = await run('trace', `work@${program} text=+0(%si):string`, '--', program);
+  assert.equal(reading.status, 128 + Signal.systemCall, reading.err);
+  assert.match(reading.out, /text="first"/);
+  assert.match(reading.err, /process \d+ was ended by SIGSYS: a filter .* process_vm_readv/);
 });

@@ -12,6 +12,7 @@ import { held } from '../../process/held.ts';
 import { holdProcess, pause } from '../../process/hold.ts';
 import type { HeldEvent, HeldProcess } from '../../process/held-process.ts';
 import { ignoreGone } from '../../process/tasks.ts';
+import { Signal } from '../../sys/signals.ts';
 import { lostRight } from '../../process/rights.ts';
 import { cpuNanoseconds } from '../targets/processor-time.ts';
 import type { AnnouncedIn } from '../protocol.ts';
@@ -240,6 +241,7 @@ export class Follower {
         this.#step(process);
         return;
       case 'ended':
+        this.#noteForbidden(event);
         this.#starts.delete(pid);
         this.#children.delete(pid);
         this.#depart(pid);
@@ -296,6 +298,16 @@ export class Follower {
       log('program %d: %s', pid, error.message);
       return true;
     }
+  }
+
+  /** A program may restrict itself after it was probed, and kill itself by a call of ours: nothing else would say so. */
+  #noteForbidden({ process: { pid }, status }: HeldEvent & { readonly kind: 'ended' }): void {
+    if (status.kind !== 'signaled' || status.signal !== Signal.systemCall) return;
+    if (this.#spaces.sourceOf(pid) === undefined) return;
+    const text =
+      `process ${pid} was ended by SIGSYS: a filter of system calls that it set after it was probed forbids, perhaps, what probes ` +
+      `ask the kernel (gettid at a task's first hit, process_vm_readv where arguments or filters read memory)`;
+    this.#session.notify({ kind: 'said', text });
   }
 
   #depart(pid: Pid): void {
