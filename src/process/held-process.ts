@@ -1,13 +1,15 @@
 /** What is known of processes of which this thread holds every task: see `held.ts`. */
 
 import type { Pid, Tid } from '../base/brand.ts';
-import type { EndStatus } from '../sys/wait.ts';
+import { takeStop, type EndStatus } from '../sys/wait.ts';
+import { leaveCall } from './interrupted.ts';
+import { ignoreGone } from './tasks.ts';
 
 /**
  * Where a held task is: `newborn` until its first stop, which comes by itself; `parked` in a stop that was taken away, until
- * `go`; `stopped` by SIGSTOP.
+ * `go`; `leaving` a system call at whose entry it was parked, and parked again then; `stopped` by SIGSTOP.
  */
-export type TaskState = 'newborn' | 'running' | 'parked' | 'stopped';
+export type TaskState = 'newborn' | 'running' | 'parked' | 'leaving' | 'stopped';
 
 /** A process of which this thread holds every task. */
 export class HeldProcess {
@@ -24,6 +26,25 @@ export class HeldProcess {
     this.pid = pid;
     this.isNew = isNew;
   }
+}
+
+/** A task of a held process waits in the stop in which it is. */
+export function park(process: HeldProcess, tid: Tid): void {
+  takeStop(tid);
+  process.tasks.set(tid, 'parked');
+}
+
+/**
+ * Has a parked task leave the system call at whose entry it is, if it is at one; it is parked again at the end of the stop to
+ * which it comes.
+ */
+export function leaveParkedCall(process: HeldProcess, tid: Tid): boolean {
+  let isEntry = false;
+  ignoreGone(() => {
+    isEntry = leaveCall(tid);
+    if (isEntry) process.tasks.set(tid, 'leaving');
+  });
+  return isEntry;
 }
 
 /** What has become of a held process. In all but the last kind its task may wait, parked. */

@@ -1,14 +1,13 @@
 /**
- * Tasks that this thread holds by ptrace from one stop to the next: those of followed processes. See
- * docs/architecture.md, "Following".
+ * Tasks that this thread holds by ptrace from one stop to the next: those of followed processes. See docs/architecture.md, "Following".
  *
- * What a tracer owes to every task is done here at once, whoever waits: signals are passed on, a stopped process
- * is left stopped, new tasks are taken in. What is more than that (a new program, the end of a process) is put down as a
+ * What a tracer owes to every task is done here at once, whoever waits: signals are passed on, a stopped process is left
+ * stopped, new tasks are taken in. What is more than that (a new program, the end of a process) is put down as a
  * {@link HeldEvent} for who follows, and the task waits for it, parked. So a stop of one process can be waited for while
  * others are served (`StoppedProcess.stop`), and never does anything to a second one in between.
  *
- * Nothing is owed when we die: a stop for a signal is not taken away before it is answered (see `waitFor`),
- * and the kernel lets every task go on from any other.
+ * Nothing is owed when we die: a stop for a signal is not taken away before it is answered (see `waitFor`), and the kernel lets
+ * every task go on from any other.
  */
 
 import { tid as brandTid, type Pid, type Tid } from '../base/brand.ts';
@@ -35,7 +34,13 @@ import {
   type WaitStatus,
 } from '../sys/wait.ts';
 import { answerExpected, isExpected } from './expected.ts';
-import { HeldTable, type HeldEvent, type HeldProcess, type TaskState } from './held-process.ts';
+import {
+  HeldTable,
+  park,
+  type HeldEvent,
+  type HeldProcess,
+  type TaskState,
+} from './held-process.ts';
 import { keepIgnoredCall, keepTaskCall } from './interrupted.ts';
 import { releaseIfLingering } from './lingering.ts';
 import { isOurs, originOf, ownerOf, type Birth } from './newborn.ts';
@@ -115,10 +120,7 @@ export class HeldTasks {
     return isOurs(tid) ? 'newborn' : undefined;
   }
 
-  /**
-   * Answers what tasks have to tell; with `block`, waits for the first.
-   * Whoever calls it holds no stop of its own: that would be told, too.
-   */
+  /** Answers what tasks have to tell; with `block`, waits for the first. Whoever calls it holds no stop of its own: that would be told, too. */
   serve(block: boolean): void {
     let status = waitForAny({ poll: !block });
     for (let left = BATCH; status !== undefined && status.kind !== 'none'; left--) {
@@ -152,9 +154,10 @@ export class HeldTasks {
   endStop(tid: Tid): boolean {
     const process = this.#table.processOf(tid);
     if (process === undefined) return this.stateOf(tid) !== undefined;
-    if (process.tasks.get(tid) === 'parked') {
+    const state = process.tasks.get(tid);
+    if (state === 'parked' || state === 'leaving') {
       // Calls that it made for us have brought it into another stop.
-      takeStop(tid);
+      park(process, tid);
       return true;
     }
     const status = this.poll(tid);
@@ -170,10 +173,7 @@ export class HeldTasks {
     return status;
   }
 
-  /**
-   * Lets a process go: it is held no more, and its exec and children are its own. Of its tasks those that are parked are
-   * let go at once, the others as soon as {@link serve} sees them stop.
-   */
+  /** Lets a process go, its exec and children too: tasks that are parked at once, the others as soon as {@link serve} sees them stop. */
   letGo(process: HeldProcess): void {
     process.isLeaving = true;
     this.#letGo(Array.from(process.tasks));
@@ -219,8 +219,7 @@ export class HeldTasks {
     switch (event) {
       case 0:
         if (systemCall && process.isLed) {
-          takeStop(tid);
-          process.tasks.set(tid, 'parked');
+          park(process, tid);
           this.#events.push({ kind: 'stepped', process });
           return;
         }
@@ -246,10 +245,10 @@ export class HeldTasks {
   #begin(process: HeldProcess, tid: Tid, signal: number): void {
     const isFirst = Number(tid) === Number(process.pid) && process.isNew;
     process.isNew = false;
-    if (isFirst && this.parksNewborn) {
-      takeStop(tid);
-      process.tasks.set(tid, 'parked');
-      this.#events.push({ kind: 'waiting', process });
+    const isLeavingCall = process.tasks.get(tid) === 'leaving';
+    if (isLeavingCall || (isFirst && this.parksNewborn)) {
+      park(process, tid);
+      if (!isLeavingCall) this.#events.push({ kind: 'waiting', process });
       return;
     }
     if (signal === Signal.trap) {
@@ -261,7 +260,7 @@ export class HeldTasks {
   }
 
   #run(process: HeldProcess, tid: Tid, signal = 0): void {
-    process.tasks.set(tid, 'running');
+    if (process.tasks.get(tid) !== 'leaving') process.tasks.set(tid, 'running');
     if (process.isLed) resumeToSystemCall(tid, signal);
     else resume(tid, signal);
   }

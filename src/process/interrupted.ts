@@ -4,7 +4,7 @@ import type { Tid } from '../base/brand.ts';
 import { getCallStop, getRegisters, interrupt, resume, setRegisters } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
 import { isInterrupted, keepInterruptedCall, redoCall, type RegisterHolder } from './restart.ts';
-import { ignoreGone, readTaskStatus } from './tasks.ts';
+import { readTaskStatus } from './tasks.ts';
 
 /** What nobody is told of unless there is a handler: signal(7), "Ign". */
 const IGNORED_BY_DEFAULT: ReadonlySet<number> = new Set([
@@ -19,28 +19,24 @@ export function keepTaskCall(tid: Tid): void {
   keepInterruptedCall(holderOf(tid));
 }
 
+/**
+ * Brings a task out of the system call at whose entry it is: no call of ours can be made inside of one. It makes its own again
+ * behind our stop. Under a seccomp filter it makes it now: the filter would be asked about the number -1, and may kill for that.
+ * @returns whether it is at an entry; it is about to come to a stop then, as one that was interrupted
+ */
+export function leaveCall(tid: Tid): boolean {
+  if (getCallStop(tid) !== 'entry') return false;
+  if (readTaskStatus(tid)?.seccomp === 0) redoCall(holderOf(tid));
+  interrupt(tid);
+  resume(tid);
+  return true;
+}
+
 function holderOf(tid: Tid): RegisterHolder {
   return {
     registers: getRegisters(tid),
     setRegisters: (registers) => setRegisters(tid, registers),
   };
-}
-
-/**
- * Has a parked task that is at its entry into a system call make that again: no call of ours can be made inside of one. It is
- * about to come to a stop as one that was interrupted.
- * @returns whether it is
- */
-export function beginCallAgain(tid: Tid): boolean {
-  let isEntry = false;
-  ignoreGone(() => {
-    if (getCallStop(tid) !== 'entry') return;
-    redoCall(holderOf(tid));
-    interrupt(tid);
-    resume(tid);
-    isEntry = true;
-  });
-  return isEntry;
 }
 
 /**

@@ -64,13 +64,13 @@ export function isInterrupted(registers: Registers): boolean {
 }
 
 /**
- * Has a task that is at its entry into a system call make it from the beginning: what is done to it in between would be
- * taken for the call. One write of the registers: if we die behind it, the task goes on so.
+ * Has a task that is at its entry into a system call pass it over and make it from the beginning: one write of the
+ * registers; if we die behind it, the task goes on so.
  */
 export function redoCall(task: RegisterHolder): void {
   const { registers } = task;
   const rax = registers.get('origRax');
-  // Without a number the call is passed over, and leaves rax alone (arch/x86/entry/common.c, do_syscall_64).
+  // Without a number the call is passed over, and rax left alone (arch/x86/entry/common.c, do_syscall_64).
   registers
     .set('rip', registers.get('rip') - SYSCALL_BYTES)
     .set('rax', rax)

@@ -14,9 +14,9 @@ import { MemoryFile } from '../sys/memory.ts';
 import { detach, interrupt, resume, TraceEvent, TraceOption } from '../sys/ptrace.ts';
 import { Signal } from '../sys/signals.ts';
 import { sleepMicroseconds, type WaitStatus } from '../sys/wait.ts';
+import { leaveParkedCall } from './held-process.ts';
 import { held } from './held.ts';
 import { pause as pauseHolding } from './hold.ts';
-import { beginCallAgain } from './interrupted.ts';
 import { linger, releaseLingering, tryRelease } from './lingering.ts';
 import { readMaps, type MemoryMapping } from './maps.ts';
 import { keepInterruptedCall } from './restart.ts';
@@ -226,7 +226,8 @@ class StopAttempt {
     for (const { pid, tid } of fresh) {
       const state = held.stateOf(tid);
       if (state === 'parked') {
-        if (beginCallAgain(tid)) this.#awaited.set(tid, pid);
+        const process = held.get(pid);
+        if (process && leaveParkedCall(process, tid)) this.#awaited.set(tid, pid);
         else this.#stopped.set(tid, new StoppedTask(pid, tid, 'interrupt'));
       } else if (state !== undefined || seizeTask(pid, tid, TraceOption.sysgood)) {
         this.#awaited.set(tid, pid);
@@ -273,8 +274,7 @@ function settle(pid: Pid, tid: Tid, status: WaitStatus): StoppedTask | 'again' |
     return new StoppedTask(pid, tid, kind);
   }
   // Every trap clears a pending interrupt (kernel/signal.c, ptrace_stop): ask again, then deliver.
-  // A parked one has made no call since: there is nothing to tell.
-  if ((held.stateOf(tid) ?? 'parked') !== 'parked') {
+  if (held.stateOf(tid) !== undefined) {
     ignoreGone(() => interrupt(tid));
     held.take(status);
     return held.stateOf(tid) === 'parked' ? 'gone' : 'again'; // by an exec, or a step: see ensureSameProgram

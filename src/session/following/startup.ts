@@ -65,7 +65,7 @@ export function* leadProgram({ pid }: HeldProcess, work: StartWork): ProgramStar
   // The first task of a process has the process's id.
   const task = new StartingTask(pid, pid as unknown as Tid);
   // On its way out of execve the kernel still writes rax: only behind that are the registers ours.
-  yield* toExit(task);
+  yield;
   if (task.registers.get('cs') !== USER_CS) {
     work.foreign();
     return;
@@ -117,9 +117,8 @@ function* enterFromLoader(
   loader: MemoryMapping | undefined,
 ): Generator<undefined, Registers | undefined, undefined> {
   if (loader === undefined) return undefined;
-  // A stop for a change of its probes has it make a call that it had entered again.
   do yield;
-  while (task.callStop !== 'entry');
+  while (task.callStop === 'exit');
   const { registers } = task;
   const rip = registers.get('rip');
   if (rip >= loader.start && rip < loader.end) return registers;
@@ -127,10 +126,9 @@ function* enterFromLoader(
   return undefined;
 }
 
-/** To its next exit from a system call; behind a stop for a change of its probes to what that has made of it. */
+/** To its exit from the system call that it has entered: there it is already if a change of its probes came in between. */
 function* toExit(task: StartingTask): ProgramStart {
-  do yield;
-  while (task.callStop === 'entry');
+  while (task.callStop === 'entry') yield;
 }
 
 /** The only task of a program that starts up. */
