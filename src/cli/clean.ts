@@ -2,6 +2,7 @@
 
 import { clean, cleanKernel, type CleanReport, type KernelCleanReport } from '../index.ts';
 import { printable } from '../base/text.ts';
+import { formatCount } from '../screen/numbers.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 import { counted } from './summary.ts';
 import { waitingFor } from './waiting.ts';
@@ -37,12 +38,28 @@ function renderKernel({ name, eventsRemoved, kept }: KernelCleanReport): string[
   ];
 }
 
-function renderProcess({ pid, sessionsRemoved, sitesRestored, kept }: CleanReport): string[] {
+function renderProcess({ pid, kept, ...done }: CleanReport): string[] {
+  const nothing = kept.length === 0 ? 'nothing to clean' : 'nothing was cleaned';
   return [
-    sessionsRemoved + sitesRestored + kept.length === 0
-      ? `process ${pid}: nothing to clean`
-      : `process ${pid}: ${counted(sessionsRemoved, 'dead session')} removed, ` +
-        `${counted(sitesRestored, 'place')} restored`,
+    `process ${pid}: ${whatWasDone(done) ?? nothing}`,
     ...kept.map((what) => `  kept: ${printable(what)}`),
   ];
+}
+
+function whatWasDone({
+  sessionsRemoved,
+  sitesRestored,
+  bytesUnmapped,
+}: Omit<CleanReport, 'pid' | 'kept'>): string | undefined {
+  const size =
+    bytesUnmapped === 0 ? [] : [`${formatCount(Math.ceil(bytesUnmapped / 1024))} KiB unmapped`];
+  const done =
+    sessionsRemoved + sitesRestored === 0
+      ? size
+      : [
+          `${counted(sessionsRemoved, 'dead session')} removed`,
+          `${counted(sitesRestored, 'place')} restored`,
+          ...size,
+        ];
+  return done.length === 0 ? undefined : done.join(', ');
 }

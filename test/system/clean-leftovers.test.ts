@@ -52,24 +52,33 @@ test('clean leaves a living session alone, and takes out two dead ones', async (
   await Promise.all([first, second].map((session) => killSession(session)));
 
   const [held] = await status([target.pid]);
+  assert.ok(held !== undefined);
   assert.deepEqual(
-    held?.sessions.map(({ alive }) => alive).toSorted((a, b) => Number(a) - Number(b)),
+    held.sessions.map(({ alive }) => alive).toSorted((a, b) => Number(a) - Number(b)),
     [false, false, true],
   );
-  assert.deepEqual(held?.sites.map(({ found, name }) => `${name}: ${found}`).toSorted(), [
+  assert.deepEqual(held.sites.map(({ found, name }) => `${name}: ${found}`).toSorted(), [
     'leaf: its jump',
     'text_length: its jump',
     'work_step: its jump',
   ]);
 
   const [report] = await clean([target.pid]);
-  assert.deepEqual(report, { pid: target.pid, sessionsRemoved: 2, sitesRestored: 1, kept: [] });
   const [left] = await status([target.pid]);
+  assert.ok(left !== undefined);
+  const bytesUnmapped = held.mappedBytes - left.mappedBytes;
+  assert.deepEqual(report, {
+    pid: target.pid,
+    sessionsRemoved: 2,
+    sitesRestored: 1,
+    bytesUnmapped,
+    kept: [],
+  });
   assert.deepEqual(
-    left?.sessions.map(({ alive }) => alive),
+    left.sessions.map(({ alive }) => alive),
     [true],
   );
-  assert.deepEqual(left?.sites.map(({ name }) => name).toSorted(), ['text_length', 'work_step']);
+  assert.deepEqual(left.sites.map(({ name }) => name).toSorted(), ['text_length', 'work_step']);
 
   const seen = await eventsOf(living, 0);
   await step(target, 10); // 8 calls of work_step and one of text_length a round, 2 threads
@@ -77,6 +86,51 @@ test('clean leaves a living session alone, and takes out two dead ones', async (
   living.send('quit');
   await living.waitForEnd(30_000);
   assertClean(before, targetOnly(target.pid), { ran: true });
+});
+
+test('a living session that holds its targets keeps nobody from cleaning others', async () => {
+  await using followed = await startSelfCheck(true, 1);
+  await using target = await startSelfCheck(true, 1);
+  const before = targetOnly(target.pid);
+  await using living = await attach({ pids: [followed.pid] }, { probes: [work], follow: true });
+  await using dead = await startSession(target, work);
+  await killSession(dead);
+  const mapped = (await status([target.pid]))[0]?.mappedBytes;
+  const nothing = { sessionsRemoved: 0, sitesRestored: 0, bytesUnmapped: 0, kept: [] };
+  assert.deepEqual(await clean([followed.pid, target.pid]), [
+    { pid: followed.pid, ...nothing },
+    { pid: target.pid, sessionsRemoved: 1, sitesRestored: 1, bytesUnmapped: mapped, kept: [] },
+  ]);
+  assertClean(before, targetOnly(target.pid), { ran: true });
+  await step(followed, 10);
+  assert.deepEqual(
+    (await living.stop()).events.map(({ hits }) => hits),
+    [80],
+  );
+});
+
+test('what a dead session left where another one holds the process stays, and is told', async () => {
+  await using followed = await startSelfCheck(true, 1);
+  await using target = await startSelfCheck(true, 1);
+  await assertWorks(followed);
+  const before = targetOnly(followed.pid);
+  for (const { pid } of [followed, target]) {
+    await using dead = await startSession({ pid }, work);
+    await killSession(dead);
+  }
+  {
+    await using holding = await attach(
+      { pids: [followed.pid] },
+      { probes: [`leaf@${path}`], follow: true },
+    );
+    assert.equal(holding.isFollowing, true);
+    await assert.rejects(clean([followed.pid]), { code: 'busy' });
+    const [first, second] = await clean([followed.pid, target.pid]);
+    assert.equal(first?.sessionsRemoved, 0);
+    assert.match(first.kept.join(), /is held by process \d+, which follows it/);
+    assert.deepEqual([second?.sessionsRemoved, second?.kept], [1, []]);
+  }
+  await assertCleans(followed, before);
 });
 
 test('clean gives back a stub whose session died while a task was in the way', async () => {
@@ -167,8 +221,15 @@ test('children of a target, forked before and after the session died, are cleane
   await killSession(session);
   const after = await fork();
   for (const pid of [before, target.pid, after]) {
+    const bytesUnmapped = (await status([pid]))[0]?.mappedBytes;
     const [report] = await clean([pid]);
-    assert.deepEqual(report, { pid, sessionsRemoved: 1, sitesRestored: 1, kept: [] });
+    assert.deepEqual(report, {
+      pid,
+      sessionsRemoved: 1,
+      sitesRestored: 1,
+      bytesUnmapped,
+      kept: [],
+    });
     assertNothingHeld(pid);
   }
   target.send('work 1000');

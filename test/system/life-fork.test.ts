@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { pid as brandPid } from '../../src/base/brand.ts';
-import { attach, clean, type Session } from '../../src/index.ts';
+import { attach, clean, status, type Session } from '../../src/index.ts';
 import { readTaskState } from '../../src/process/tasks.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget, type Target } from '../harness/target.ts';
@@ -267,8 +267,10 @@ test('a child that outlives its parent and the session that was killed: clean gi
   await session.waitForEnd();
   await tell(target, 'work 10');
   assert.match(readFileSync(`/proc/${orphan.pid}/maps`, 'utf8'), /memfd:trapline-/);
-  const reports = await clean([orphan.pid]);
-  assert.deepEqual(reports, [{ pid: orphan.pid, sessionsRemoved: 1, sitesRestored: 2, kept: [] }]);
+  const mapped = (await status([orphan.pid]))[0]?.mappedBytes;
+  assert.deepEqual(await clean([orphan.pid]), [
+    { pid: orphan.pid, sessionsRemoved: 1, sitesRestored: 2, bytesUnmapped: mapped, kept: [] },
+  ]);
   assertNothingHeld(orphan.pid);
   await quit(target);
 });

@@ -199,7 +199,7 @@ test('the first thread ends while others go on: it is attached to, changed, left
   await reading.done;
   assert.equal(reading.total, calls - before);
   assert.deepEqual(await clean([target.pid]), [
-    { pid: target.pid, sessionsRemoved: 0, sitesRestored: 0, kept: [] },
+    { pid: target.pid, sessionsRemoved: 0, sitesRestored: 0, bytesUnmapped: 0, kept: [] },
   ]);
   assert.deepEqual((await status([target.pid]))[0]?.mappedBytes, 0);
   target.send('quit');

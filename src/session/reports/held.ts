@@ -89,6 +89,8 @@ export interface CleanReport {
   readonly pid: number;
   readonly sessionsRemoved: number;
   readonly sitesRestored: number;
+  /** Bytes of address space that our mappings took and take no more. */
+  readonly bytesUnmapped: number;
   /** What stays, and why. */
   readonly kept: readonly string[];
 }

@@ -8,8 +8,9 @@ import { listFile } from '../files/list-file.ts';
 import { symbolize } from '../files/symbolize.ts';
 import type { TracerMethods } from '../protocol.ts';
 import type { ExplainRequest, Explanation, FunctionList, ListRequest } from '../types.ts';
+import { cleanProcesses } from './cleaning.ts';
 import { explainProbe } from './explain.ts';
-import { cleanProcesses, describeProcesses } from './leftovers.ts';
+import { describeProcesses } from './leftovers.ts';
 
 /** Looks and tells; what it takes out of processes is what no session has any more. */
 export class Inspector {

@@ -1,9 +1,8 @@
-/** What sessions hold in processes, living and dead ones, and taking out what dead ones left. */
+/** What sessions hold in processes, living and dead ones. */
 
 import { address, fileOffset, hex, pid as brandPid, type Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { ControlBlock, readIfThere, type ReadMemory } from '../../engines/jump/block.ts';
-import { depart } from '../../engines/jump/depart.ts';
 import { isPlaceThere } from '../../engines/jump/gone.ts';
 import {
   JUMP_BYTES,
@@ -24,14 +23,12 @@ import { readHits, type ReadSegment } from '../../events/hit-counts.ts';
 import { OWN_PROBE, type SessionRow, type SiteRow } from '../../process/control-rows.ts';
 import { LIVENESS_NAME } from '../../process/control.ts';
 import { findMapping, type MemoryMapping } from '../../process/maps.ts';
-import { refuseOwnChild } from '../../process/permission.ts';
-import { StoppedProcess } from '../../process/stop.ts';
 import { innerPid, readTaskStatus } from '../../process/tasks.ts';
 import { FUTEX_OWNER_DIED, FUTEX_TID_MASK } from '../../sys/robust.ts';
 import { describedSessions } from './described.ts';
 import { isFile, type FileCache } from '../files/files.ts';
-import { cleanRest } from './remains.ts';
-import type { CleanReport, HeldProgram, HeldSession, HeldSite, ProcessStatus } from './held.ts';
+import type { View } from './remains.ts';
+import type { HeldProgram, HeldSession, HeldSite, ProcessStatus } from './held.ts';
 
 /** Describes what is held in the given processes, or in every one that may be read. */
 export function describeProcesses(
@@ -63,28 +60,10 @@ export function describeProcesses(
 }
 
 /**
- * Takes out what dead sessions left in the given processes, or in every one that holds something.
- * @throws TraplineError when a process that was named can't be stopped.
+ * The processes that are meant: every one that holds something, if none was named.
+ * @throws TraplineError `no-process` for one that was named and is not there.
  */
-export function cleanProcesses(
-  pids: readonly number[] | undefined,
-  files: FileCache,
-): CleanReport[] {
-  return chosen(pids).flatMap((pid) => {
-    try {
-      return [cleanProcess(pid, files)];
-    } catch (error) {
-      if (pids !== undefined || !(error instanceof TraplineError)) throw error;
-      // One that nobody named, and that ended meanwhile, took everything with it.
-      if (error.code === 'no-process') return [];
-      // A child of our own keeps nobody from cleaning the others.
-      if (error.code !== 'refused') throw error;
-      return [{ pid, sessionsRemoved: 0, sitesRestored: 0, kept: [error.message] }];
-    }
-  });
-}
-
-function chosen(pids: readonly number[] | undefined): Pid[] {
+export function chosen(pids: readonly number[] | undefined): Pid[] {
   if (pids === undefined) return findProcesses((maps) => maps.some(isOurs));
   return pids.map((number) => {
     const pid = brandPid(number);
@@ -93,15 +72,9 @@ function chosen(pids: readonly number[] | undefined): Pid[] {
   });
 }
 
-function mappedBytes(maps: readonly MemoryMapping[]): number {
+/** How much of an address space our mappings take. */
+export function mappedBytes(maps: readonly MemoryMapping[]): number {
   return maps.filter(isOurs).reduce((sum, { start, end }) => sum + Number(end - start), 0);
-}
-
-/** A process that is looked at. */
-interface View {
-  readonly pid: Pid;
-  readonly maps: readonly MemoryMapping[];
-  readonly read: ReadMemory;
 }
 
 function describe(
@@ -175,7 +148,11 @@ function programsBySite(
 }
 
 /** A session lives if its liveness word says so; one without a word is dead. */
-function isAlive(row: SessionRow, maps: readonly MemoryMapping[], read: ReadMemory): boolean {
+export function isAlive(
+  row: SessionRow,
+  maps: readonly MemoryMapping[],
+  read: ReadMemory,
+): boolean {
   if (findMapping(maps, row.liveness)?.path !== `/memfd:${LIVENESS_NAME}`) return false;
   const bytes = readIfThere(read, row.liveness, 4);
   if (bytes === undefined) return false;
@@ -225,47 +202,4 @@ function whatIsThere(
   if (showsRest(behind, site)) return 'its jump';
   const bytesBehind = Buffer.from(behind ?? []).toString('hex');
   return `its jump, led astray by other bytes behind it: ${bytesBehind}`;
-}
-
-function cleanProcess(pid: Pid, files: FileCache): CleanReport {
-  refuseOwnChild(pid);
-  const kept: string[] = [];
-  let sessionsRemoved = 0;
-  let sitesRestored = 0;
-  for (const row of deadSessions(pid, kept)) {
-    const result = depart({
-      pid,
-      files,
-      leaving: true,
-      session: ({ id }) => id === row.id,
-      which: () => true,
-      stopped: (action) => {
-        using stopped = StoppedProcess.stop(pid);
-        return action(stopped);
-      },
-    });
-    sitesRestored += result.sitesRestored;
-    kept.push(...result.problems);
-    if (result.problems.length === 0) sessionsRemoved++;
-  }
-  if (kept.length === 0) {
-    const rest = cleanRest(pid, files);
-    sitesRestored += rest.sitesRestored;
-    kept.push(...rest.kept);
-  }
-  return { pid, sessionsRemoved, sitesRestored, kept };
-}
-
-function deadSessions(pid: Pid, kept: string[]): SessionRow[] {
-  const maps = mapsIfReadable(pid);
-  if (!maps.some(isOurs)) return [];
-  try {
-    using reader = new MemoryReader(pid);
-    const block = ControlBlock.read(maps, reader.read);
-    return [...block.sessions.values()].filter((row) => !isAlive(row, maps, reader.read));
-  } catch (error) {
-    if (!(error instanceof TraplineError) || error.code === 'not-permitted') throw error;
-    kept.push(error.message);
-    return [];
-  }
 }

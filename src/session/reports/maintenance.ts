@@ -13,8 +13,9 @@ export async function status(pids?: readonly number[]): Promise<readonly Process
 
 /**
  * Removes what dead sessions left in the given processes, or in every one that holds something. Living
- * sessions are not touched.
- * @throws TraplineError `no-process`, `not-permitted`, `busy`.
+ * sessions are not touched. A process in which that can't be done is reported with what it keeps, and the others are cleaned.
+ * @throws TraplineError `no-process` for one that was named and isn't there; where only one was named also `not-permitted`,
+ * `busy`, `refused`.
  */
 export async function clean(pids?: readonly number[]): Promise<readonly CleanReport[]> {
   return withTracer((client) => client.call('clean', pids));

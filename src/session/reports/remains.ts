@@ -7,7 +7,7 @@ import { readdirSync, readlinkSync } from 'node:fs';
 
 import { address, hex, type Pid } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../base/page.ts';
-import { ControlBlock } from '../../engines/jump/block.ts';
+import { ControlBlock, readIfThere, type ReadMemory } from '../../engines/jump/block.ts';
 import { ATTEMPTS, FIRST_PAUSE, nextPause } from '../../engines/jump/depart.ts';
 import { BLOB_BYTES, closeFiles } from '../../engines/jump/injection.ts';
 import {
@@ -51,6 +51,30 @@ export function cleanRest(pid: Pid, files: FileCache): RemainsReport {
     sleepMicroseconds(pause);
     pause = nextPause(pause);
   }
+}
+
+/** A process that is looked at, and not held. */
+export interface View {
+  readonly pid: Pid;
+  readonly maps: readonly MemoryMapping[];
+  readonly read: ReadMemory;
+}
+
+/**
+ * Whether {@link cleanRest} would find something. Nobody is held: what a living session is about to do may be taken for it.
+ */
+export function hasRemains(
+  { pid, maps, read }: View,
+  block: ControlBlock,
+  files: FileCache,
+): boolean {
+  if ([...block.sites.values()].some(({ state }) => state === 'retired')) return true;
+  if (findUnused(maps, block).length > 0 || openFiles(pid).length > 0) return true;
+  const modified = findModified(pid, maps).filter((one) => one.executable && isFile(one));
+  return files.tails(pid, maps, modified).some(({ address: at, original }) => {
+    const found = readIfThere(read, at, original.byteLength);
+    return found !== undefined && Buffer.compare(found, original) !== 0;
+  });
 }
 
 /** What one stop came to; it is busy if a task stood in what would have been given back. */

@@ -188,11 +188,21 @@ test('status as a page', () => {
 
 test('clean says what it did', () => {
   assert.deepEqual(renderReports([]), ['nothing to clean']);
-  assert.deepEqual(renderReports([{ pid: 12, sessionsRemoved: 0, sitesRestored: 0, kept: [] }]), [
-    'process 12: nothing to clean',
-  ]);
+  const nothing = { pid: 12, sessionsRemoved: 0, sitesRestored: 0, bytesUnmapped: 0, kept: [] };
+  assert.deepEqual(renderReports([nothing]), ['process 12: nothing to clean']);
   assert.deepEqual(
-    renderReports([{ pid: 12, sessionsRemoved: 1, sitesRestored: 2, kept: ['a page'] }]),
+    renderReports([{ ...nothing, sessionsRemoved: 1, sitesRestored: 2, kept: ['a page'] }]),
     ['process 12: 1 dead session removed, 2 places restored', '  kept: a page'],
   );
+  assert.deepEqual(renderReports([{ ...nothing, bytesUnmapped: 8_720_000 }]), [
+    'process 12: 8,516 KiB unmapped',
+  ]);
+  assert.deepEqual(
+    renderReports([{ ...nothing, sessionsRemoved: 2, sitesRestored: 1, bytesUnmapped: 4096 }]),
+    ['process 12: 2 dead sessions removed, 1 place restored, 4 KiB unmapped'],
+  );
+  assert.deepEqual(renderReports([{ ...nothing, kept: ['it is held'] }]), [
+    'process 12: nothing was cleaned',
+    '  kept: it is held',
+  ]);
 });
