@@ -7,6 +7,7 @@ export { Session } from './session/session.ts';
 export { explain } from './session/reports/explained.ts';
 export { listFunctions } from './session/files/list.ts';
 export { parseProbes } from './session/probes/probe-list.ts';
+export type { ListedProbe } from './session/probes/probe-list.ts';
 export { clean, cleanKernel, kernelStatus, status } from './session/reports/maintenance.ts';
 export { doctor } from './session/reports/doctor.ts';
 export type { DoctorReport, Finding } from './session/reports/doctor.ts';

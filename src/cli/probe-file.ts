@@ -2,33 +2,31 @@
 
 import { readFileSync, statSync } from 'node:fs';
 
-import { parseProbes, TraplineError, type AddedProbe, type Session } from '../index.ts';
+import { parseProbes, TraplineError, type ListedProbe, type ProbeRequest } from '../index.ts';
 import type { Painter } from '../screen/colour.ts';
 import { errorCode, notice, renderError, type Messages } from './messages.ts';
+import { change, type ChangedSession } from './probe-change.ts';
 
 /** How often the file is looked at, in milliseconds. */
 const INTERVAL = 200;
 
 /**
- * The definitions of a file of probes.
+ * The probes of a file.
  * @throws TraplineError `usage` when it can't be read, `bad-definition`.
  */
-export function readProbeFile(path: string): string[] {
+export function readProbeFile(path: string): ListedProbe[] {
   return parseProbes(readFile(path), path);
 }
-
-/** What is needed of a session. */
-export type ReloadedSession = Pick<Session, 'probes' | 'add' | 'remove'>;
 
 /** What the probes of a file are added with. */
 export interface ReloadOptions {
   readonly path: string;
-  /** The definitions of the file that are in. */
-  readonly definitions: readonly string[];
+  /** The lines of the file that are in. */
+  readonly lines: readonly ListedProbe[];
   /** Definitions that are in because somebody else asked for them: the file says nothing about them. */
   readonly others: readonly string[];
-  /** Makes a request of a definition. */
-  readonly requestOf: (definition: string) => Parameters<Session['add']>[0];
+  /** Makes a request of a line. */
+  readonly requestOf: (line: ListedProbe) => ProbeRequest;
   readonly messages: Messages;
   readonly paint: Painter;
   readonly isQuiet: boolean;
@@ -36,25 +34,27 @@ export interface ReloadOptions {
 
 /**
  * Follows a file of probes: lines that are gone are removed, new ones added; nothing is done about those that
- * stay. A file that can't be read or parsed changes nothing, and is spoken of. Dispose it to end that.
+ * stay. A file that can't be read or parsed, or of which a new line can't be added, changes nothing, and is spoken of.
+ * Dispose it to end that.
  */
 export class ProbeFile implements Disposable {
-  readonly #session: ReloadedSession;
+  readonly #session: ChangedSession;
   readonly #options: ReloadOptions;
   readonly #others: ReadonlySet<string>;
   readonly #timer: NodeJS.Timeout;
   /** What the file looked like when it was last read, or before that. */
   #stamp = '';
-  #definitions: ReadonlySet<string>;
+  /** Its lines that are in, by their definitions. */
+  #lines: ReadonlyMap<string, ListedProbe>;
   #content = '';
   #reloading: Promise<void> = Promise.resolve();
   #hasEnded = false;
 
-  constructor(session: ReloadedSession, options: ReloadOptions) {
+  constructor(session: ChangedSession, options: ReloadOptions) {
     this.#session = session;
     this.#options = options;
     this.#others = new Set(options.others);
-    this.#definitions = new Set(options.definitions.filter((each) => !this.#others.has(each)));
+    this.#lines = this.#ours(options.lines);
     this.#timer = setInterval(() => this.#look(), INTERVAL).unref();
     // It may have changed between its reading and now.
     this.#look();
@@ -84,49 +84,42 @@ export class ProbeFile implements Disposable {
 
   async #reload(): Promise<void> {
     if (this.#hasEnded) return;
-    let wanted: ReadonlySet<string>;
+    let wanted: ReadonlyMap<string, ListedProbe>;
     try {
       const content = readFile(this.#options.path);
       if (content === this.#content) return;
       this.#content = content;
-      const definitions = parseProbes(content, this.#options.path);
-      wanted = new Set(definitions.filter((each) => !this.#others.has(each)));
+      wanted = this.#ours(parseProbes(content, this.#options.path));
     } catch (error) {
       this.#complain(error);
       return;
     }
-    const gone = this.#session.probes.filter(
-      ({ definition }) => this.#definitions.has(definition) && !wanted.has(definition),
-    );
-    const news = [...wanted].filter((definition) => !this.#definitions.has(definition));
-    const kept = [...this.#definitions].filter((definition) => wanted.has(definition));
-    // First out, then in: a line that was changed may name the same event.
-    const removed = await this.#each(gone, (probe) => this.#session.remove(probe));
-    const added = await this.#each(news, (definition) => this.#add(definition));
-    this.#definitions = new Set([...kept, ...added]);
-    this.#tell(added.length, removed.length);
+    const gone = this.#session.probes.flatMap((probe) => {
+      const line = this.#lines.get(probe.definition);
+      return line === undefined || wanted.has(probe.definition) ? [] : [{ line, probe }];
+    });
+    const news = [...wanted.values()].filter(({ definition }) => !this.#lines.has(definition));
+    const { requestOf } = this.#options;
+    const { added, removed, problems } = await change(this.#session, { gone, news, requestOf });
+    const out = new Set(removed.map(({ definition }) => definition));
+    const left = [...this.#lines.values()].filter(({ definition }) => !out.has(definition));
+    this.#lines = this.#ours([...left, ...added]);
+    for (const problem of problems) this.#complain(problem);
+    if (problems.length > 0 && added.length < news.length) this.#tellKept(removed.length);
+    else this.#tell(added.length, removed.length);
   }
 
-  async #add(definition: string): Promise<AddedProbe> {
-    return this.#session.add(this.#options.requestOf(definition));
+  /** Those that nobody else has asked for. */
+  #ours(lines: readonly ListedProbe[]): ReadonlyMap<string, ListedProbe> {
+    const ours = lines.filter(({ definition }) => !this.#others.has(definition));
+    return new Map(ours.map((line) => [line.definition, line]));
   }
 
-  /** Does one after another. @returns those that went well. */
-  async #each<Item>(
-    items: readonly Item[],
-    act: (item: Item) => Promise<unknown>,
-  ): Promise<Item[]> {
-    const done: Item[] = [];
-    for (const item of items) {
-      if (this.#hasEnded) break;
-      try {
-        await act(item);
-        done.push(item);
-      } catch (error) {
-        this.#complain(error);
-      }
-    }
-    return done;
+  #tellKept(lost: number): void {
+    const { messages, paint, path } = this.#options;
+    if (this.#hasEnded) return;
+    const what = lost === 0 ? 'the probes stay as they were' : `${lost} removed, none added`;
+    messages.lines([notice(`${path}: ${what}, until it is right`, paint)]);
   }
 
   #tell(added: number, removed: number): void {

@@ -68,7 +68,7 @@ A PROBE is one word of the shell: where it goes, then what it fetches.
                                            named as the kernel does, and filtered
 
 FILE of --probes has one PROBE a line; a word that begins with # begins a comment. It is read again when it changes:
-lines that are gone are taken out, new ones put in, the others not touched.
+lines that are gone are taken out, new ones put in, the others not touched. A mistake in it changes nothing.
 
 Events go to standard output, or to FILE with -o FILE: use it to keep them apart from
 what COMMAND writes. Messages and the summary go to standard error.

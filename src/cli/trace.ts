@@ -3,6 +3,7 @@
 import {
   attach,
   spawn,
+  type ListedProbe,
   type ProbeRequest,
   type Session,
   type TargetInfo,
@@ -45,19 +46,23 @@ export async function trace(request: TraceRequest): Promise<number> {
   using file = new ProbeFile(session, {
     ...around,
     path,
-    definitions: listed,
+    lines: listed,
     others: request.probes,
-    requestOf: (definition) => requestOf(request, definition),
+    requestOf: (line) => requestOf(request, line),
     isQuiet: request.options.quiet === true,
   });
   void ending.asked.then(() => file[Symbol.dispose]());
   return await follow(request, session, around);
 }
 
-function requestOf({ options }: TraceRequest, definition: string): ProbeRequest {
+function requestOf(
+  { options }: TraceRequest,
+  { definition, origin }: Pick<ProbeRequest, 'definition' | 'origin'>,
+): ProbeRequest {
   const tasks = taskFilterOf(options);
   return {
     definition,
+    ...(origin !== undefined && { origin }),
     ...(tasks && { tasks }),
     action: options.count === true ? 'count' : 'record',
     ...(options.exclude && { exclude: options.exclude }),
@@ -78,13 +83,14 @@ function taskFilterOf({ comm, exe, cgroup, uid, tree }: TraceOptions): TaskFilte
 
 function begin(
   request: TraceRequest,
-  listed: readonly string[],
+  listed: readonly ListedProbe[],
   found: FoundProcesses,
 ): Promise<Session> {
   const { probes, command, options } = request;
-  const definitions = new Set([...probes, ...listed]);
+  const named = [...new Set(probes)].map((definition) => ({ definition }));
+  const fromFile = listed.filter(({ definition }) => !probes.includes(definition));
   const sessionOptions = {
-    probes: [...definitions].map((definition) => requestOf(request, definition)),
+    probes: [...named, ...fromFile].map((one) => requestOf(request, one)),
     ...(options.engine !== 'auto' && { engine: options.engine }),
     ...(options.ringSize !== undefined && { ringBytes: options.ringSize }),
     ...(options.ringBudget !== undefined && { ringBudget: options.ringBudget }),

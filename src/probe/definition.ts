@@ -203,6 +203,17 @@ function namesOf(
   return { group: group ?? generated.group, event: event ?? generated.event };
 }
 
+/**
+ * The events that a definition's probes may have, as `GROUP/EVENT`; `GROUP/*` for a glob, each of whose functions has one of
+ * its own.
+ */
+export function eventsOf(definition: ProbeDefinition): string {
+  const { location } = definition;
+  const { group, event } = namesOf(definition);
+  const isAny = definition.event === undefined && location.kind === 'function' && location.isGlob;
+  return `${group}/${isAny ? '*' : event}`;
+}
+
 /** What a listing has behind the event: a definition's place and arguments. */
 export function listPlace(definition: ProbeDefinition): string {
   const { location, text, reference } = definition;

@@ -20,6 +20,7 @@ import type { FileCache } from './files/files.ts';
 import { JumpSites } from './probes/jump-sites.ts';
 import { KernelPlaces, refuseNop, type WantedPlace } from './probes/kernel-places.ts';
 import { CONSUMER_CAPACITY } from './options.ts';
+import { aboutWritten } from './probes/origin.ts';
 import type { PlaceRegistry } from './probes/place-registry.ts';
 import type { ProbeAddition } from './probes/probing.ts';
 import type { KernelHandle, SessionShape, WantedProbe } from './protocol.ts';
@@ -78,8 +79,10 @@ export class KernelEngine implements SessionEngine {
 
   expect(addition: ProbeAddition): void {
     // The kernel probes files: who maps it later need not be waited for.
-    const wanted = this.#places.inFile(addition, this.#pids);
-    if (wanted !== undefined) this.#install(addition, wanted, new JumpSites());
+    aboutWritten(addition.written, () => {
+      const wanted = this.#places.inFile(addition, this.#pids);
+      if (wanted !== undefined) this.#install(addition, wanted, new JumpSites());
+    });
   }
 
   depart(): undefined {
@@ -122,11 +125,13 @@ export class KernelEngine implements SessionEngine {
     const sites = new JumpSites();
     const waiting: ProbeAddition[] = [];
     for (const addition of additions) {
-      const wanted = this.#isEndless
-        ? this.#places.everywhere(addition)
-        : this.#places.inTargets(addition, this.#pids);
-      if (wanted === undefined) waiting.push(addition);
-      else this.#install(addition, wanted, sites);
+      aboutWritten(addition.written, () => {
+        const wanted = this.#isEndless
+          ? this.#places.everywhere(addition)
+          : this.#places.inTargets(addition, this.#pids);
+        if (wanted === undefined) waiting.push(addition);
+        else this.#install(addition, wanted, sites);
+      });
     }
     return waiting;
   }

@@ -24,6 +24,8 @@ export interface TargetSelection {
 export interface ProbeRequest {
   /** The definition's text; docs/probes.md has the grammar. */
   readonly definition: string;
+  /** Where it was written, as `FILE:LINE`: errors about it begin with that. */
+  readonly origin?: string;
   /** Function names that a glob in the definition must not take, globs too. */
   readonly exclude?: readonly string[];
   /**

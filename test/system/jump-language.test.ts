@@ -10,7 +10,7 @@ import { test } from 'node:test';
 import { attach, type EventValue, type ProbeRequest, type TraceEvent } from '../../src/index.ts';
 import { compileFixture } from '../harness/fixtures.ts';
 import { startTarget, type Target } from '../harness/target.ts';
-import { countOf as countIn, run, Running } from './cli-support.ts';
+import { countOf as countIn, run, Running, selfCheck } from './cli-support.ts';
 import {
   assertExact,
   countOf,
@@ -255,6 +255,65 @@ test('--probes: a file without probes is watched, for a process and for a comman
     const ended = await run('trace', '--probes', path, '--', '/bin/true');
     assert.equal(ended.status, 0, ended.err);
     assert.match(ended.err, /some\.probes has no probes yet/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('--probes: a mistake that only the session finds changes nothing, and is shown with its line', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'trapline-probes-'));
+  const path = join(folder, 'some.probes');
+  try {
+    await using target = await startSelfCheck(1);
+    await leavingClean(target, async () => {
+      writeFileSync(path, 'leaf@self-check\n');
+      const before = await step(target, 1);
+      const words = ['trace', '-p', String(target.pid), '--count', '--probes', path];
+      await using running = new Running(words);
+      await running.until('err', /1 probe in/);
+      await step(target, 10);
+      for (const [lines, message] of [
+        [
+          'nosuch@self-check\nwork_step@self-check',
+          /:1: there is no function nosuch in .*\n {2}nosuch/,
+        ],
+        ['work_step@self-check\n\nr:g/e leaf@self-check', /:3: .*return probes.*\n.*\n {8}\^/],
+        ['leaf@self-check %di\nleaf+0x999@self-check', /:2: leaf\+0x999 is outside/],
+      ] as const) {
+        running.err = '';
+        writeFileSync(path, `${lines}\n`);
+        await running.until('err', /some\.probes: the probes stay as they were, until it is right/);
+        assert.match(running.err, message);
+        await step(target, 10);
+      }
+      writeFileSync(path, 'leaf@self-check\nwork_step@self-check\n');
+      await running.until('err', /1 added, 0 removed/);
+      const after = await step(target, 10);
+      running.child.kill('SIGINT');
+      const { err } = await running.result();
+      assert.equal(
+        countIn(err, 'probe_self_check:leaf', 'hits'),
+        countOf(difference(before, after), 'leaf'),
+      );
+      assert.ok(countIn(err, 'probe_self_check:work_step', 'hits') > 0, err);
+    });
+    writeFileSync(path, '\nleaf@self-check\n\nnosuch@self-check\n');
+    for (const words of [[], ['--no-follow']]) {
+      const { status, err } = await run(
+        'trace',
+        ...words,
+        '--probes',
+        path,
+        '--',
+        selfCheck(),
+        '1',
+      );
+      assert.equal(status, 1, err);
+      assert.match(
+        err,
+        /some\.probes:4: there is no function nosuch in .*\n {2}nosuch@self-check\n {2}\^\n/,
+      );
+    }
   } finally {
     rmSync(folder, { recursive: true });
   }

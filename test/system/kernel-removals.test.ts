@@ -33,7 +33,7 @@ function heldInKernel(): string[] {
 function leftByUs(lines: readonly string[], removal: string): string[] | undefined {
   try {
     const left = parseProbes([...lines, removal].join('\n'), 'list');
-    return left.map((line) => listDefinition(parseDefinition(line))).toSorted();
+    return left.map(({ definition }) => listDefinition(parseDefinition(definition))).toSorted();
   } catch {
     return undefined;
   }

@@ -4,6 +4,7 @@ import { ownPid } from '../../sys/signals.ts';
 import type { FileCache } from '../files/files.ts';
 import { findIfThere } from '../files/find-file.ts';
 import { aboutFile } from './about-file.ts';
+import { aboutWritten } from './origin.ts';
 import { planPlaces } from './plans.ts';
 import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
 import { modelOf } from '../files/whole-file.ts';
@@ -19,8 +20,10 @@ export function expectInFile(addition: ProbeAddition, files: FileCache): boolean
   if (!('file' in location)) return false;
   const path = findIfThere(location.file);
   if (path === undefined) return false;
-  const { maps } = aboutFile(addition.definition, () => modelOf(path, files));
-  const places = addition.expect(ownPid(), maps);
+  const places = aboutWritten(addition.written, () => {
+    const { maps } = aboutFile(addition.definition, () => modelOf(path, files));
+    return addition.expect(ownPid(), maps);
+  });
   const planOf = planPlaces(places);
   for (const place of places) {
     const plan = planOf(place);

@@ -15,7 +15,8 @@ import { mappingsOf } from '../files/whole-file.ts';
 import { mappingMatcher } from '../targets/selection.ts';
 import { aboutFile } from './about-file.ts';
 import type { PlaceRegistry, ResolvedPlace } from './place-registry.ts';
-import { EVERY_PROCESS, resolveIn, type ProbeAddition } from './probing.ts';
+import { EVERY_PROCESS, type ProbeAddition } from './probing.ts';
+import { resolveIn } from './resolve-in.ts';
 
 /** One place of a file, and the processes in which somebody asked for it. */
 export interface WantedPlace {

@@ -2,6 +2,7 @@
 
 import { TraplineError } from '../../base/errors.ts';
 import {
+  eventsOf,
   isMeant,
   listPlace,
   parseLine,
@@ -9,40 +10,60 @@ import {
   type ProbeRemoval,
 } from '../../probe/definition.ts';
 import { tokenize } from '../../probe/tokens.ts';
+import { aboutWritten } from './origin.ts';
+
+/** A line of a file of probes; a request that can be added as it is. */
+export interface ListedProbe {
+  readonly definition: string;
+  /** Where it is: `FILE:LINE`. */
+  readonly origin: string;
+  /**
+   * The events that it may have, as `GROUP/EVENT`; `GROUP/*` for a glob, each of whose functions has one of its own. Two
+   * lines with the same are told apart by `_1` behind the second's, or are one event where both have named it.
+   */
+  readonly events: string;
+}
 
 /** Places that an error names at most. */
 const MOST_NAMED = 3;
 
 /**
- * The definitions of a file of probes, in order. A line is empty, a definition, or `-:GROUP/EVENT`, which takes
+ * The probes of a file of them, in order. A line is empty, a definition, or `-:GROUP/EVENT`, which takes
  * the event of earlier lines away, or those of its probes that have the place and arguments behind it; `#` begins a
  * comment, at a line's start or where an argument could begin.
  * @param name the file's, for errors.
  * @throws TraplineError `bad-definition` that names the line.
  */
-export function parseProbes(text: string, name: string): string[] {
-  const found = new Map<string, ProbeDefinition>();
+export function parseProbes(text: string, name: string): ListedProbe[] {
+  const found = new Map<string, FoundLine>();
   text.split('\n').forEach((whole, index) => {
     const line = whole.trim();
     if (line === '' || line.startsWith('#')) return;
-    try {
-      takeLine(line.slice(0, tokenize(line).end), found);
-    } catch (error) {
-      throw inLine(error, `${name}:${index + 1}`);
-    }
+    const origin = `${name}:${index + 1}`;
+    aboutWritten({ definition: line, origin }, () => {
+      takeLine(line.slice(0, tokenize(line).end), origin, found);
+    });
   });
-  return [...found.keys()];
+  return Array.from(found, ([definition, { parsed, origin }]) => {
+    return { definition, origin, events: eventsOf(parsed) };
+  });
 }
 
-function takeLine(line: string, found: Map<string, ProbeDefinition>): void {
+interface FoundLine {
+  readonly parsed: ProbeDefinition;
+  readonly origin: string;
+}
+
+function takeLine(line: string, origin: string, found: Map<string, FoundLine>): void {
   const parsed = parseLine(line);
   if ('location' in parsed) {
     if (found.has(line)) throw repeated(line);
-    found.set(line, parsed);
+    found.set(line, { parsed, origin });
     return;
   }
-  const gone = [...found].filter(([, definition]) => isMeant(parsed, definition));
-  if (gone.length === 0) throw nothingMeant(line, parsed, [...found.values()]);
+  const known = Array.from(found.values(), (one) => one.parsed);
+  const gone = [...found].filter(([, one]) => isMeant(parsed, one.parsed));
+  if (gone.length === 0) throw nothingMeant(line, parsed, known);
   for (const [definition] of gone) found.delete(definition);
 }
 
@@ -74,17 +95,5 @@ function repeated(line: string): TraplineError {
     code: 'bad-definition',
     message: 'There is already the exact same probe event',
     position: { text: line, column: 0 },
-  });
-}
-
-function inLine(error: unknown, place: string): unknown {
-  if (!(error instanceof TraplineError)) return error;
-  const { code, message, hint, position } = error;
-  return new TraplineError({
-    code,
-    message: `${place}: ${message}`,
-    ...(hint === undefined ? {} : { hint }),
-    ...(position === undefined ? {} : { position }),
-    cause: error,
   });
 }

@@ -5,6 +5,7 @@ import { TraplineError } from '../../base/errors.ts';
 import { EventNames } from '../../probe/names.ts';
 import type { SessionEngine } from '../engine.ts';
 import type { FileCache } from '../files/files.ts';
+import { aboutWritten } from './origin.ts';
 import { PlaceRegistry } from './place-registry.ts';
 import { ProbeAddition } from './probing.ts';
 import { processorTimesOf } from '../targets/processor-time.ts';
@@ -31,7 +32,9 @@ export class ProbeSet {
   /** Takes requests, of which nothing is kept yet. @throws TraplineError `bad-definition`. */
   make(requests: readonly WantedProbe[]): ProbeAddition[] {
     const known = { files: this.#files, names: this.#names, registry: this.registry };
-    const additions = requests.map((request) => new ProbeAddition(this.#next++, request, known));
+    const additions = requests.map((request) =>
+      aboutWritten(request, () => new ProbeAddition(this.#next++, request, known)),
+    );
     const fetched = additions.flatMap(({ definition }) => definition.arguments);
     if (fetched.some(({ type }) => type === 'symbol')) this.#files.mappings.want();
     return additions;
@@ -45,7 +48,7 @@ export class ProbeSet {
     const refusals: TraplineError[] = [];
     const replies = additions.flatMap((addition) => {
       try {
-        addition.ensureUse(engine.pids);
+        aboutWritten(addition.written, () => addition.ensureUse(engine.pids));
         this.#probes.set(addition.id, addition);
         return [tell(addition, engine)];
       } catch (error) {

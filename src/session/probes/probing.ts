@@ -9,6 +9,7 @@ import type { Program } from '../../probe/program.ts';
 import type { MemoryMapping } from '../../process/maps.ts';
 import type { FileCache, MappedFile } from '../files/files.ts';
 import { notMapped } from './not-mapped.ts';
+import type { Written } from './origin.ts';
 import type { PlaceRegistry, ResolvedPlace } from './place-registry.ts';
 import { ProbeEvents } from './probe-events.ts';
 import type { ConsumerHandle, WantedProbe } from '../protocol.ts';
@@ -82,6 +83,11 @@ export class ProbeAddition {
   /** The processes that are to get it by name: none where every target is. */
   get pids(): readonly Pid[] {
     return [...(this.#pids ?? [])].map((pid) => brandPid(pid));
+  }
+
+  /** What errors about it say. */
+  get written(): Written {
+    return this.#request;
   }
 
   /** Whether a process is to get it. */
@@ -283,45 +289,4 @@ export class ProbeAddition {
       hint: groupReasons(this.#refused).slice(0, 5).join('\n'),
     });
   }
-}
-
-/** What a definition means in one process; undefined if that does not map its file. */
-export interface ResolvedAddition {
-  readonly addition: ProbeAddition;
-  readonly places: readonly ResolvedPlace[] | undefined;
-}
-
-/**
- * What definitions mean in one process, worked out together.
- * @param refuse told of a definition that can't be resolved there; it is left out then
- * @throws TraplineError as resolving does, without `refuse`.
- */
-export function resolveIn(
-  registry: PlaceRegistry<ProbeAddition>,
-  pid: Pid,
-  maps: readonly MemoryMapping[],
-  additions: readonly ProbeAddition[],
-  refuse?: (addition: ProbeAddition, error: TraplineError) => void,
-): ResolvedAddition[] {
-  const attempt = <T>(addition: ProbeAddition, work: () => T): T[] => {
-    try {
-      return [work()];
-    } catch (error) {
-      if (refuse === undefined || !(error instanceof TraplineError)) throw error;
-      refuse(addition, error);
-      return [];
-    }
-  };
-  const meant = additions.flatMap((addition) =>
-    attempt(addition, () => ({ addition, files: addition.register(pid, maps) })),
-  );
-  const shown = registry.placesIn(pid, maps);
-  return meant.flatMap(({ addition, files }): ResolvedAddition[] => {
-    if (files.length === 0) return [{ addition, places: undefined }];
-    const places = shown.get(addition) ?? [];
-    return attempt(addition, () => {
-      addition.locate(pid, files, places);
-      return { addition, places };
-    });
-  });
 }

@@ -14,7 +14,8 @@ import { execRequests } from '../libraries/exec-hooks.ts';
 import { hookRequest } from '../libraries/library-hook.ts';
 import type { PlaceRegistry } from '../probes/place-registry.ts';
 import { planPlaces } from '../probes/plans.ts';
-import { resolveIn, type ProbeAddition } from '../probes/probing.ts';
+import type { ProbeAddition } from '../probes/probing.ts';
+import { resolveIn } from '../probes/resolve-in.ts';
 import type { ServedProbes } from '../probes/served.ts';
 import type { Target } from './target-set.ts';
 import type { WalkedProcess } from '../walks/walk.ts';
@@ -63,11 +64,17 @@ export function addToSpace(
     return [];
   }
   const refuse = (addition: ProbeAddition, error: TraplineError): void => {
-    if (!context.isTolerant || error.code === 'no-process') throw error;
+    if (error.code === 'no-process') throw error;
     refuseIn(space, addition, error, maps);
   };
   served.sync(maps);
-  const found = resolveIn(context.registry, pid, maps, additions, refuse);
+  const found = resolveIn(
+    context.registry,
+    pid,
+    maps,
+    additions,
+    context.isTolerant ? refuse : undefined,
+  );
   const resolved = found.map(({ addition, places }) => {
     if (places === undefined) return { addition, places };
     served.note(addition.id, maps);

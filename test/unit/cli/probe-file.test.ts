@@ -7,11 +7,12 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 
-import { ProbeFile, type ReloadedSession } from '../../../src/cli/probe-file.ts';
+import type { ChangedSession } from '../../../src/cli/probe-change.ts';
+import { ProbeFile } from '../../../src/cli/probe-file.ts';
 import { PLAIN } from '../../../src/screen/colour.ts';
 
 /** Takes every probe, and tells when it has so many. */
-function sessionOf(): ReloadedSession & { has: (count: number) => Promise<void> } {
+function sessionOf(): ChangedSession & { has: (count: number) => Promise<void> } {
   const probes: { definition: string }[] = [];
   const changes = new EventEmitter();
   const session = {
@@ -45,9 +46,9 @@ async function withFile(
   try {
     using file = new ProbeFile(session, {
       path,
-      definitions: [],
+      lines: [],
       others: [],
-      requestOf: (definition) => ({ definition }),
+      requestOf: (line) => line,
       messages: { lines: (lines) => told.push(...lines) },
       paint: PLAIN,
       isQuiet: false,

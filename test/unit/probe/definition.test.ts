@@ -120,10 +120,11 @@ test('a comment is no part of a definition', () => {
     }
     assert.equal(tokenize(text).end, text.length);
   }
-  assert.deepEqual(parseProbes('# a\n f@x \\"a#b" # b\n\n\t#\n\'a #\'@x\n', 'file'), [
-    'f@x \\"a#b"',
-    "'a #'@x",
-  ]);
+  const listed = parseProbes('# a\n f@x \\"a#b" # b\n\n\t#\n\'a #\'@x\n', 'file');
+  assert.deepEqual(
+    listed.map(({ definition }) => definition),
+    ['f@x \\"a#b"', "'a #'@x"],
+  );
 });
 
 test('a namespace may have the name of a command', () => {

@@ -15,7 +15,8 @@ const LINES = [
 
 /** Which of {@link LINES} a removal leaves. */
 function left(removal: string): number[] {
-  return parseProbes([...LINES, removal].join('\n'), 'list').map((line) => LINES.indexOf(line));
+  const probes = parseProbes([...LINES, removal].join('\n'), 'list');
+  return probes.map(({ definition }) => LINES.indexOf(definition));
 }
 
 function refused(removal: string): TraplineError {
@@ -27,6 +28,22 @@ function refused(removal: string): TraplineError {
   }
   return assert.fail(removal);
 }
+
+test('each probe has its line, and the events that it may have', () => {
+  const text = `# some\n\n${LINES.join('\n\n')}\n-:g/f\n*alloc@libc.so.6\np:g/all *alloc@libc.so.6\n`;
+  assert.deepEqual(
+    parseProbes(text, 'some').map(({ origin, events }) => [origin, events]),
+    [
+      ['some:3', 'g/b'],
+      ['some:5', 'g/b'],
+      ['some:7', 'g/c'],
+      ['some:9', 'g/d'],
+      ['some:13', 'probe_zsh/zfree'],
+      ['some:15', 'probe_libc/*'],
+      ['some:16', 'g/all'],
+    ],
+  );
+});
 
 test('a removal takes an event, or those of its places that begin as it says', () => {
   const place = '/x/t:0x0000000000001139';
