@@ -7,6 +7,7 @@ import { address, type Address } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
 import { relocate } from '../../x64/relocate.ts';
 import { HALF_REACH, reaches, type TextRange } from './arena.ts';
+import type { SiteMethod } from '../../process/control-rows.ts';
 import type { AddressRange } from '../../process/free-space.ts';
 import { JUMP_BYTES, overlaps, patchRange, restOf, type PatchMap } from './patches.ts';
 import {
@@ -60,12 +61,12 @@ export interface SitePlaceRequest {
  * @returns why no way serves here, if so.
  */
 export function placeSite(request: SitePlaceRequest, around: Surroundings): PlacedSite | string {
-  const reasons: string[] = [];
+  const reasons = new Map<string, Set<SiteMethod>>();
   let inconsiderate: PlacedSite | undefined;
   for (const way of request.ways) {
     const result = tryWay(request, way, around);
     if (typeof result === 'string') {
-      reasons.push(`${way.method}: ${result}`);
+      reasons.set(result, (reasons.get(result) ?? new Set()).add(way.method));
       continue;
     }
     const { address: at } = request;
@@ -75,7 +76,15 @@ export function placeSite(request: SitePlaceRequest, around: Surroundings): Plac
     if (considerate !== undefined) return considerate;
     inconsiderate ??= result;
   }
-  return inconsiderate ?? reasons.join('; ');
+  return inconsiderate ?? listReasons(reasons);
+}
+
+/** Each reason once, behind the methods that it holds for: `short-jump and pun: …`. */
+export function listReasons(reasons: ReadonlyMap<string, ReadonlySet<SiteMethod>>): string {
+  const each = Array.from(reasons, ([reason, methods]) => {
+    return `${[...methods].join(' and ')}: ${reason}`;
+  });
+  return each.join('; ');
 }
 
 /** The same stub by way of a springboard, which can lie where the bytes of the jump suit the puns below. */

@@ -5,7 +5,8 @@ import { address, fileOffset, type Address } from '../../../src/base/brand.ts';
 import { ControlBlock } from '../../../src/engines/jump/block.ts';
 import { CodeSpace } from '../../../src/engines/jump/code-space.ts';
 import { JUMP_BYTES, patchOf, PatchMap } from '../../../src/engines/jump/patches.ts';
-import { placeSite, type PlacedSite } from '../../../src/engines/jump/place-site.ts';
+import type { SiteMethod } from '../../../src/process/control-rows.ts';
+import { listReasons, placeSite, type PlacedSite } from '../../../src/engines/jump/place-site.ts';
 import type { SitePlan } from '../../../src/engines/jump/planner.ts';
 import { punGoals } from '../../../src/engines/jump/pun.ts';
 import { keepsPuns, leadsElsewhere } from '../../../src/engines/jump/springboard.ts';
@@ -133,4 +134,18 @@ test('a site under the jump of a lower one leads no pun elsewhere', () => {
   assert.ok(!leadsElsewhere(PUN, NOPS, before, new PatchMap([PUN, between, under])));
   assert.ok(leadsElsewhere(PUN, NOPS, new PatchMap([PUN]), new PatchMap([PUN, under])));
   assert.ok(keepsPuns(under, surroundings(0x1_0000n, PUN, between)));
+});
+
+test('a reason that holds for several ways is given once', () => {
+  const memory = 'no memory can be had where it would lead';
+  assert.equal(listReasons(new Map([[memory, new Set(['pun'] as const)]])), `pun: ${memory}`);
+  assert.equal(
+    listReasons(
+      new Map<string, Set<SiteMethod>>([
+        [memory, new Set(['pun', 'short-jump'])],
+        ['it is full', new Set(['jump'])],
+      ]),
+    ),
+    `pun and short-jump: ${memory}; jump: it is full`,
+  );
 });
