@@ -8,6 +8,7 @@ import { readProcessMaps } from '../../engines/jump/spaces.ts';
 import type { ProbeDefinition } from '../../probe/definition.ts';
 import { placeColumns } from '../../probe/place-columns.ts';
 import { readTaskStatus } from '../../process/tasks.ts';
+import { isFile } from '../files/files.ts';
 
 /** The most names of files that an error lists. */
 const MOST_NAMES = 12;
@@ -49,7 +50,7 @@ export function notMapped(
 
 /** What a process has mapped to execute, for somebody who looks for the right name. */
 function mappedFiles(pid: Pid): string {
-  const paths = readProcessMaps(pid).filter((line) => line.executable && line.path.startsWith('/'));
+  const paths = readProcessMaps(pid).filter((line) => line.executable && isFile(line));
   const names = [...new Set(paths.map(({ path }) => basename(path)))];
   const rest = names.length > MOST_NAMES ? ` and ${names.length - MOST_NAMES} more` : '';
   return ` It maps ${names.slice(0, MOST_NAMES).join(', ')}${rest}.`;
