@@ -10,7 +10,7 @@ import { ExitStatus, notice, renderError, type Messages } from './messages.ts';
 import { renderSummary } from './summary.ts';
 import { SymbolNames } from './symbols.ts';
 import type { TraceRequest } from './trace-options.ts';
-import { renderAttached, renderSites } from './trace-report.ts';
+import { choosingOf, renderAttached, renderSites, renderUseless } from './trace-report.ts';
 import { waitingFor } from './waiting.ts';
 
 /** After so long a command that goes on without us is spoken of. */
@@ -86,9 +86,18 @@ async function show(
 ): Promise<void> {
   if (options.quiet !== true && ending.reason === undefined) {
     const { targets, probes, firstStops } = session;
-    const { probes: file } = options;
-    const attached = { targets, probes, stops: firstStops, ...(file !== undefined && { file }) };
+    const { probes: file, exclude = [] } = options;
+    const choosing = choosingOf(options);
+    const attached = {
+      targets,
+      probes,
+      stops: firstStops,
+      choosing,
+      ...(file !== undefined && { file }),
+    };
     messages.lines(renderAttached(attached, paint));
+    // Lines that come may have globs.
+    if (file === undefined) messages.lines(renderUseless(exclude, probes, paint));
     if (session.isFollowing) messages.lines([notice(HOLDING, paint)]);
     if (options.verbose === true) messages.lines(renderSites(probes, paint));
   }

@@ -1,7 +1,14 @@
 /** What is said when probes are in: how many, where, and what was refused. */
 
 import { hex } from '../base/brand.ts';
-import type { AddedProbe, ProbedSite, RefusedSite, Stops, TargetInfo } from '../index.ts';
+import type {
+  AddedProbe,
+  ProbedSite,
+  ProcessFacts,
+  RefusedSite,
+  Stops,
+  TargetInfo,
+} from '../index.ts';
 import { PLAIN, type Painter } from '../screen/colour.ts';
 import { formatCount } from '../screen/numbers.ts';
 import { renderTable } from '../screen/table.ts';
@@ -19,11 +26,13 @@ export interface Attached {
   readonly stops: Stops;
   /** The file of probes that is watched. */
   readonly file?: string;
+  /** The task filters that were given. */
+  readonly choosing?: readonly Choosing[];
 }
 
 /** A few lines: `24 probes in ls (4321), stopped for 0.8 ms, once`, and what each glob came to. */
 export function renderAttached(attached: Attached, paint: Painter = PLAIN): string[] {
-  const { targets, probes, file } = attached;
+  const { targets, probes, file, choosing = [] } = attached;
   if (probes.length === 0 && file !== undefined) {
     return [
       notice(`${file} has no probes yet: it is watched, and those that come are put in`, paint),
@@ -31,11 +40,70 @@ export function renderAttached(attached: Attached, paint: Painter = PLAIN): stri
   }
   const places = new Set(probes.flatMap(({ sites }) => sites.map(placeOf))).size;
   const pids = new Set(probes.flatMap(({ sites }) => sites.map(({ pid }) => pid)));
-  const where = whereabouts(targets, pids);
-  if (places === 0) return [notice(waitingFor(targets, where), paint)];
+  const unchosen = unchosenOf(probes);
+  const others = renderUnchosen([...unchosen.values()], choosing, paint);
+  const chosen = targets.filter(({ pid }) => !unchosen.has(pid));
+  if (chosen.length === 0 && targets.length > 0) return others;
+  const where = whereabouts(chosen, pids);
+  if (places === 0) return [notice(waitingFor(chosen, where), paint), ...others];
   const stops = attached.stops.stops > 0 ? `, ${renderStops(attached.stops)}` : '';
   const several = probes.flatMap((probe) => renderMatches(probe, paint));
-  return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several];
+  return [notice(`${counted(places, 'probe')} in ${where}${stops}`, paint), ...several, ...others];
+}
+
+/** Those that no probe's filter chooses, by number. */
+function unchosenOf(probes: readonly AddedProbe[]): ReadonlyMap<number, ProcessFacts> {
+  const all = probes.flatMap(({ unchosen = [] }) => unchosen);
+  const isLeftOut = ({ pid }: ProcessFacts): boolean =>
+    probes.every(({ unchosen = [] }) => unchosen.some((one) => one.pid === pid));
+  return new Map(all.filter(isLeftOut).map((process) => [process.pid, process]));
+}
+
+/** An option that chooses among processes. */
+export type Choosing = 'comm' | 'exe' | 'uid' | 'cgroup' | 'tree';
+
+/** What each filter would have to be for a process. */
+const CHOICES: Readonly<Record<Choosing, (process: ProcessFacts) => string>> = {
+  comm: ({ comm }) => comm,
+  exe: ({ executable }) => executable,
+  uid: ({ uid }) => String(uid),
+  cgroup: ({ cgroup }) => cgroup,
+  tree: ({ pid }) => String(pid),
+};
+
+/** Those of some options that choose among processes. */
+export function choosingOf(options: Readonly<Partial<Record<Choosing, unknown>>>): Choosing[] {
+  const all: readonly Choosing[] = ['comm', 'exe', 'uid', 'cgroup', 'tree'];
+  return all.filter((name) => options[name] !== undefined);
+}
+
+/** Why named processes have no probe: a line for each. */
+function renderUnchosen(
+  unchosen: readonly ProcessFacts[],
+  choosing: readonly Choosing[],
+  paint: Painter,
+): string[] {
+  const asked = choosing.map((name) => `--${name}`).join(' and ');
+  const lines = unchosen.slice(0, NAMES_SHOWN).map((process) => {
+    const would = choosing.map((name) => `--${name} ${CHOICES[name](process)}`).join(' ');
+    return `${processName(process)} is not chosen by ${asked}, and has no probe: ${would} would choose it`;
+  });
+  const rest = unchosen.length - lines.length;
+  const more =
+    rest > 0 ? [`nor ${rest === 1 ? 'is 1 more' : `are ${rest} more`} of those named`] : [];
+  return [...lines, ...more].map((line) => notice(line, paint));
+}
+
+/** That `--exclude` was of no use, if so: no glob would have taken what it leaves out. */
+export function renderUseless(
+  exclude: readonly string[],
+  probes: readonly AddedProbe[],
+  paint: Painter = PLAIN,
+): string[] {
+  const waits = probes.some(({ sites, refused }) => sites.length + refused.length === 0);
+  if (exclude.length === 0 || waits || probes.some(({ excluded = 0 }) => excluded > 0)) return [];
+  const words = exclude.map((glob) => `--exclude ${glob}`).join(' ');
+  return [notice(`${words} leaves nothing out: no glob of a probe takes such a function`, paint)];
 }
 
 /** @param pids of the probes' sites */
@@ -63,11 +131,13 @@ function renderMatches(probe: AddedProbe, paint: Painter): string[] {
   if (taken + left === 0) {
     return [notice(`${probe.definition}: not loaded yet, and probed as soon as it is`, paint)];
   }
-  if (taken + left === 1 && left === 0) return [];
+  if (taken === 1 && left === 0 && probe.excluded === undefined) return [];
   const refused = left > 0 ? `, ${formatCount(left)} refused` : '';
+  const { excluded = 0 } = probe;
+  const without = excluded > 0 ? `, ${formatCount(excluded)} excluded` : '';
   const { definition } = probe;
   return [
-    notice(`${definition}: ${counted(taken, 'function')} probed${refused}`, paint),
+    notice(`${definition}: ${counted(taken, 'function')} probed${refused}${without}`, paint),
     ...byReason(probe.refused).map(([reason, names]) => {
       const rest = names.length - NAMES_SHOWN;
       const shown = names.slice(0, rest === 1 ? names.length : NAMES_SHOWN).join(', ');

@@ -161,8 +161,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
       const reply = await this.#client.call('add', wanted);
       this.#collector.add(reply);
       this.#late?.watch(reply.sources);
-      this.#probes.add(reply.probe, asked.tasks);
-      return reply.probe;
+      return this.#probes.add(reply.probe, asked.tasks);
     } finally {
       this.#changing--;
     }

@@ -3,7 +3,7 @@
 import type { Address, FileOffset } from '../base/brand.ts';
 import type { ConsumerAccount } from '../events/account.ts';
 import type { EngineName } from '../probe/engine.ts';
-import type { TaskFilter } from '../probe/task-filter.ts';
+import type { ProcessFacts, TaskFilter } from '../probe/task-filter.ts';
 import type { SiteMethod } from '../process/control-rows.ts';
 
 /** Which processes a session is about. Nothing named means nothing probed. */
@@ -114,6 +114,13 @@ export interface AddedProbe {
   readonly filter?: string;
   readonly sites: readonly ProbedSite[];
   readonly refused: readonly RefusedSite[];
+  /** Functions that its glob matches and {@link ProbeRequest.exclude} left out, if there are some. */
+  readonly excluded?: number;
+  /**
+   * Targets that its task filter does not choose, as they were when it was last looked, if there are some; not told where
+   * every process is a target, and of a filter with a predicate.
+   */
+  readonly unchosen?: readonly ProcessFacts[];
 }
 
 /** One target of a session. */

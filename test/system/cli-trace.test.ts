@@ -171,6 +171,54 @@ test('a glob says what it took and what it left', async () => {
   assert.doesNotMatch(err, /probe_self_check:leaf /);
 });
 
+test('--exclude: what a glob loses by it, what is left of it, and where it is of no use', async () => {
+  await using target = await startSelfCheck(true);
+  const trace = ['trace', '-p', String(target.pid), '--duration', '10ms', '--count'];
+  await leavingClean(target, async () => {
+    const one = await run(...trace, '--exclude', 'le*', 'lea*@self-check', PROBE);
+    assert.equal(one.status, 1, one.err);
+    assert.match(one.err, /: all \d+ functions of .*self-check\S* that match lea\* are excluded\n/);
+    const named = await run(...trace, '--exclude', 'leaf', 'leaf@self-check');
+    assert.equal(named.status, 0, named.err);
+    assert.match(named.err, /--exclude leaf leaves nothing out/);
+    const some = await run(...trace, '--exclude', 'leaf', '*ea*@self-check', PROBE);
+    assert.doesNotMatch(some.err, /nothing out/);
+    assert.match(some.err, /\*ea\*@self-check: .* probed.*, 1 excluded/);
+  });
+});
+
+test('a process that is not chosen is told why, and what would choose it', async () => {
+  await using target = await startSelfCheck(true);
+  const trace = ['trace', '-p', String(target.pid), '--duration', '10ms', '--count'];
+  await leavingClean(target, async () => {
+    for (const probe of [PROBE, 'BZ2_bzCompress@libbz2.so.1.0']) {
+      const { status, err } = await run(...trace, '--comm', 'nomatch', probe);
+      assert.equal(status, 0, err);
+      assert.match(
+        err,
+        /self-check \(\d+\) is not chosen by --comm, and has no probe: --comm self-check would choose it/,
+      );
+      assert.doesNotMatch(err, /not loaded/);
+    }
+    const waits = await run(...trace, '--comm', 'self*', 'BZ2_bzCompress@libbz2.so.1.0');
+    assert.match(waits.err, /has not loaded it yet/);
+    assert.doesNotMatch(waits.err, /not chosen/);
+  });
+});
+
+test('what a process maps of ours is none of its files', async () => {
+  await using target = await startSelfCheck(true);
+  await leavingClean(target, async () => {
+    await using running = new Running(['trace', '-p', String(target.pid), '--count', PROBE]);
+    await running.until('err', IN);
+    const { err } = await run('trace', '-p', String(target.pid), 'leaf@lop');
+    assert.match(err, /It maps .*self-check/);
+    assert.doesNotMatch(err, /memfd/);
+    running.child.kill('SIGINT');
+    await running.result();
+  });
+});
+
 test('a command: its own status, or 128 and the signal', async () => {
   const cases: readonly (readonly [string, number])[] = [
     ['exit 0', 0],

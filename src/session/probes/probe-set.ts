@@ -8,8 +8,10 @@ import type { FileCache } from '../files/files.ts';
 import { aboutWritten } from './origin.ts';
 import { PlaceRegistry } from './place-registry.ts';
 import { ProbeAddition } from './probing.ts';
+import { readProcessFacts } from '../targets/process-facts.ts';
 import { processorTimesOf } from '../targets/processor-time.ts';
 import type { AddReply, ExtendReply, WantedProbe } from '../protocol.ts';
+import type { AddedProbe } from '../types.ts';
 import { refusalOfAll } from './refusals.ts';
 import { describeTarget } from '../targets/selection.ts';
 
@@ -96,7 +98,19 @@ export class ProbeSet {
 
 /** What became of a probe since the last time that it was told. */
 function tell(addition: ProbeAddition, engine: SessionEngine): AddReply {
-  const probe = addition.result;
+  const probe = { ...addition.result, ...leftOut(addition, engine) };
   engine.note(probe);
   return { probe, sources: engine.newSources(), consumers: addition.takeNewConsumers() };
+}
+
+/** Named targets that do not get a probe; whether they could by their task filters is for who asks those. */
+function leftOut(
+  addition: ProbeAddition,
+  { pids, isEndless }: SessionEngine,
+): Pick<AddedProbe, 'unchosen'> {
+  if (isEndless || !addition.isChoosy) return {};
+  const unchosen = pids
+    .filter((pid) => !addition.wants(pid))
+    .flatMap((pid) => readProcessFacts(pid) ?? []);
+  return unchosen.length > 0 ? { unchosen } : {};
 }

@@ -2,6 +2,7 @@
 
 import { pid as brandPid, type Pid } from '../../base/brand.ts';
 import { TraplineError } from '../../base/errors.ts';
+import { mapsIfReadable } from '../../engines/jump/spaces.ts';
 import { listDefinition, parseDefinition, type ProbeDefinition } from '../../probe/definition.ts';
 import type { ProgramFilter } from '../../probe/filter.ts';
 import type { EventNames } from '../../probe/names.ts';
@@ -56,6 +57,8 @@ export class ProbeAddition {
   #refused: RefusedSite[] = [];
   /** By process, what was told of {@link #refused}. */
   readonly #refusals = new Map<number, Set<string>>();
+  /** By file. */
+  readonly #excluded = new Map<MappedFile, number>();
   #isMapped = false;
   /** Its places in a file that is there, if it waits for that. */
   #expected = 0;
@@ -163,6 +166,7 @@ export class ProbeAddition {
     const at = location.kind === 'address' ? location.address : undefined;
     for (const one of named) {
       this.#registry.register(this, one.file, one.named, pid, at);
+      this.#excluded.set(one.file, one.named.excluded);
       for (const unresolved of one.named.unresolved)
         this.refuse(pid, unresolved, unresolved.reason);
     }
@@ -258,15 +262,30 @@ export class ProbeAddition {
     // Of several processes the first tells for all.
     if (this.#failure !== undefined && this.#sites.length === 0) throw this.#failure;
     if (!this.#isMapped && this.#expected === 0) {
+      if (this.#isUnwantedIn(pids)) return;
       throw notMapped(this.definition, pids, this.#untold);
     }
     if (this.#sites.length > 0 || this.#refused.length < this.#expected) return;
     throw this.#allRefused();
   }
 
+  /** Whether a process maps its file and is not to get it. */
+  #isUnwantedIn(pids: readonly Pid[]): boolean {
+    const { location } = this.definition;
+    const isMapped = (pid: Pid): boolean =>
+      filesMeant(pid, mapsIfReadable(pid), location, this.#files).length > 0;
+    return pids.some((pid) => !this.wants(pid) && isMapped(pid));
+  }
+
+  /** Whether it was asked for in some processes alone. */
+  get isChoosy(): boolean {
+    return this.#pids !== undefined;
+  }
+
   /** What became of it so far. */
   get result(): AddedProbe {
     const { action = 'record' } = this.#request;
+    const excluded = [...this.#excluded.values()].reduce((sum, count) => sum + count, 0);
     const filter = filterText(this.#request.filter);
     return {
       id: this.id,
@@ -276,6 +295,7 @@ export class ProbeAddition {
       ...(filter === undefined ? {} : { filter }),
       sites: this.#sites,
       refused: this.#refused,
+      ...(excluded > 0 && { excluded }),
     };
   }
 

@@ -26,7 +26,7 @@ export function groupReasons(refused: readonly RefusedSite[]): string[] {
   if (refused.length === 1) return refused.map(({ reason }) => reason);
   const counts = new Map<string, { count: number; example: string }>();
   for (const { reason, name } of refused) {
-    const general = reason.replace(/0x[0-9a-f]+/g, '0x…');
+    const general = generalReason(reason);
     const known = counts.get(general);
     if (known === undefined) counts.set(general, { count: 1, example: name });
     else known.count++;
@@ -36,14 +36,34 @@ export function groupReasons(refused: readonly RefusedSite[]): string[] {
     .map(([reason, { count, example }]) => `${count} × ${reason} (${example})`);
 }
 
-/** What is said of places that were refused after a session has begun: a line for each process. */
+/** A reason whatever the addresses in it: many places may have it. */
+export function generalReason(reason: string): string {
+  return reason.replace(/0x[0-9a-f]+/g, '0x…');
+}
+
+/**
+ * What is said of places that were refused after a session has begun: a line for each process that has nothing of a probe; of
+ * those that lack some places one for each reason.
+ * @param told the reasons that were told; those that are new are added
+ */
 export function refusedLater(
-  { definition }: AddedProbe,
+  { definition, sites }: Pick<AddedProbe, 'definition' | 'sites'>,
   refused: readonly RefusedSite[],
+  told: Set<string>,
 ): string[] {
   const pids = [...new Set(refused.map(({ pid }) => pid))];
-  return pids.map((pid) => {
+  return pids.flatMap((pid) => {
     const mine = refused.filter((one) => one.pid === pid);
-    return `${definition} is not in process ${pid}: ${groupReasons(mine).slice(0, 3).join('; ')}`;
+    const taken = sites.filter((site) => site.pid === pid).length;
+    if (taken === 0) return [`${definition} is not in process ${pid}: ${shortly(mine)}`];
+    const fresh = mine.filter(({ reason }) => !told.has(generalReason(reason)));
+    for (const { reason } of fresh) told.add(generalReason(reason));
+    if (fresh.length === 0) return [];
+    const count = `${fresh.length} of ${taken + mine.length} places`;
+    return [`${definition} lacks ${count} in process ${pid}: ${shortly(fresh)}`];
   });
+}
+
+function shortly(refused: readonly RefusedSite[]): string {
+  return groupReasons(refused).slice(0, 3).join('; ');
 }

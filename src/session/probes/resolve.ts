@@ -34,6 +34,8 @@ export interface UnresolvedPlace {
 export interface NamedPlaces {
   readonly places: readonly NamedPlace[];
   readonly unresolved: readonly UnresolvedPlace[];
+  /** Functions that its glob matches and that were not to be taken. */
+  readonly excluded: number;
   /**
    * Whether another process may have other places: the implementations that were chosen there. What an address
    * names is one place of one process.
@@ -82,7 +84,7 @@ export function namePlaces(
   if (location.kind === 'function') return nameFunctions(view, file, location, exclude);
   const isOfProcess = location.kind === 'address';
   const offset = isOfProcess ? offsetAt(view.maps, location.address) : location.offset;
-  return { places: [placeAt(file, offset)], unresolved: [], isOfProcess };
+  return { places: [placeAt(file, offset)], unresolved: [], excluded: 0, isOfProcess };
 }
 
 /**
@@ -147,14 +149,18 @@ function nameFunctions(
   exclude: readonly string[],
 ): NamedPlaces {
   const symbols = location.isGlob ? file.symbols.glob(location.name) : exact(file, location);
-  const excluded = exclude.map((glob) => compileGlob(glob));
+  const unwanted = location.isGlob ? exclude.map((glob) => compileGlob(glob)) : [];
   const places: NamedPlace[] = [];
   const unresolved: UnresolvedPlace[] = [];
   let isOfProcess = false;
+  let excluded = 0;
   const seen = new Set<number>();
   for (const symbol of symbols) {
     const name = readable(file, symbol);
-    if (excluded.some((matches) => matches(symbol.name) || matches(name))) continue;
+    if (unwanted.some((matches) => matches(symbol.name) || matches(name))) {
+      excluded++;
+      continue;
+    }
     if (symbol.kind === 'ifunc') isOfProcess = true;
     const start = symbol.kind === 'ifunc' ? implementationOf(context, file, symbol) : symbol.offset;
     if (start === undefined) {
@@ -176,8 +182,10 @@ function nameFunctions(
     const eventName = symbol.kind === 'plt' ? plain.replace(/@plt$/, '_plt') : plain;
     places.push({ file, offset, name: shown, eventName });
   }
-  if (places.length === 0 && unresolved.length === 0) throw nothingFound(file, location);
-  return { places, unresolved, isOfProcess };
+  if (places.length === 0 && unresolved.length === 0) {
+    throw excluded > 0 ? nothingLeft(file, location, excluded) : nothingFound(file, location);
+  }
+  return { places, unresolved, excluded, isOfProcess };
 }
 
 /** The default version where a name has several and none was asked for. */
@@ -200,6 +208,20 @@ function beyondEnd(file: MappedFile, symbol: FunctionSymbol, offset: number): Tr
     code: 'refused',
     message: `${symbol.name}+${hex(offset)} is outside of the function: ${symbol.name} in ${file.path} has ${symbol.size} bytes`,
     hint: `Name an offset from 0 to ${hex(symbol.size - 1)} at which an instruction begins.`,
+  });
+}
+
+function nothingLeft(
+  file: MappedFile,
+  location: FunctionLocation,
+  excluded: number,
+): TraplineError {
+  const what = excluded === 1 ? 'the function' : `all ${excluded} functions`;
+  const match = excluded === 1 ? 'matches' : 'match';
+  return new TraplineError({
+    code: 'no-symbol',
+    message: `${what} of ${file.path} that ${match} ${location.name} ${excluded === 1 ? 'is' : 'are'} excluded`,
+    hint: 'Exclude less: `--exclude GLOB` leaves out what it matches.',
   });
 }
 

@@ -5,7 +5,6 @@ import type { Collector } from './collector.ts';
 import type { KnownProbes } from '../probes/known-probes.ts';
 import type { FollowListener } from '../following/notices.ts';
 import type { SourceHandle } from '../protocol.ts';
-import { refusedLater } from '../probes/refusals.ts';
 import type { TargetWatch } from '../targets/target-watch.ts';
 import type { SessionOptions, TargetInfo } from '../types.ts';
 
@@ -38,9 +37,7 @@ export function listenFor(session: Listening): FollowListener {
       for (const added of reply.added) {
         collector.add(added);
         onSources(added.sources);
-        for (const problem of refusedLater(added.probe, probes.update(added.probe))) {
-          onProblem?.(problem);
-        }
+        for (const problem of probes.update(added.probe)) onProblem?.(problem);
       }
       watch.add(reply.processorTimes);
       targets.push(...reply.targets);

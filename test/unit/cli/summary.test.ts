@@ -2,7 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { address, fileOffset } from '../../../src/base/brand.ts';
 import { counted, renderStops, renderSummary } from '../../../src/cli/summary.ts';
-import { byReason, renderAttached, renderSites } from '../../../src/cli/trace-report.ts';
+import {
+  byReason,
+  renderAttached,
+  renderSites,
+  renderUseless,
+} from '../../../src/cli/trace-report.ts';
 import { exitStatus } from '../../../src/cli/follow.ts';
 import type { AddedProbe, EventSummary, Summary } from '../../../src/index.ts';
 
@@ -147,6 +152,55 @@ test('a file without probes, and one whose probes wait, are told apart', () => {
     renderAttached({ ...attached, probes: [{ ...one, sites: [] }] }).join('\n'),
     /^trapline: zsh \(12\) has not loaded it yet/,
   );
+});
+
+test('who is not chosen has not got to load anything', () => {
+  const quiet = { ...bill, stops: 0 };
+  const facts = { ...target, uid: 5, ancestors: [1], cgroup: '/a' };
+  const probes = [{ ...one, sites: [], unchosen: [facts] }];
+  const attached = { targets: [target], probes, stops: quiet };
+  assert.deepEqual(renderAttached({ ...attached, choosing: ['comm'] }), [
+    'trapline: zsh (12) is not chosen by --comm, and has no probe: --comm zsh would choose it',
+  ]);
+  const other = { ...target, pid: 13 };
+  assert.deepEqual(
+    renderAttached({ ...attached, targets: [target, other], choosing: ['exe', 'uid'] }),
+    [
+      'trapline: zsh (13) has not loaded it yet: it is probed as soon as that happens',
+      'trapline: zsh (12) is not chosen by --exe and --uid, and has no probe: --exe /bin/zsh --uid 5 would choose it',
+    ],
+  );
+  const several = [12, 13, 14, 15, 16].map((pid) => ({ ...facts, pid }));
+  const lines = renderAttached({
+    targets: [...several, { ...target, pid: 17 }],
+    probes: [{ ...one, sites: [{ ...site, pid: 17 }], unchosen: several }],
+    stops: quiet,
+    choosing: ['tree'],
+  });
+  assert.deepEqual(lines[0], 'trapline: 1 probe in zsh (17)');
+  assert.match(lines[3] ?? '', /^trapline: zsh \(14\) is not chosen by --tree.*: --tree 14 would/);
+  assert.deepEqual(lines[4], 'trapline: nor are 2 more of those named');
+  // One that has a probe of others is chosen.
+  const some = renderAttached({ ...attached, probes: [one, ...probes], choosing: ['comm'] });
+  assert.deepEqual(some[0], 'trapline: 1 probe in zsh (12)');
+  assert.doesNotMatch(some.join('\n'), /not chosen/);
+});
+
+test('what --exclude leaves out is told, and that it leaves nothing out', () => {
+  const glob = { ...one, definition: 'z*@zsh' };
+  const quiet = { ...bill, stops: 0 };
+  const probes = [{ ...glob, excluded: 2 }];
+  assert.equal(
+    renderAttached({ targets: [target], probes, stops: quiet })[1],
+    'trapline: z*@zsh: 1 function probed, 2 excluded',
+  );
+  assert.deepEqual(renderUseless(['zzz'], probes), []);
+  assert.deepEqual(renderUseless([], [one]), []);
+  assert.deepEqual(renderUseless(['zzz', 'y*'], [one]), [
+    'trapline: --exclude zzz --exclude y* leaves nothing out: no glob of a probe takes such a function',
+  ]);
+  // Its file may have such functions.
+  assert.deepEqual(renderUseless(['zzz'], [one, { ...glob, sites: [] }]), []);
 });
 
 function refuse(name: string, reason: string): AddedProbe['refused'][number] {

@@ -20,7 +20,7 @@ function named(file: MappedFile, offsets: readonly number[], isOfProcess = false
   const places = offsets.map((offset) => {
     return { file, offset: fileOffset(offset), name: `f${offset}`, eventName: undefined };
   });
-  return { places, unresolved: [], isOfProcess };
+  return { places, unresolved: [], excluded: 0, isOfProcess };
 }
 
 function mapped(at: number, bytes: number, file: MappedFile, offset: number): MemoryMapping {
