@@ -10,6 +10,19 @@ export function printable(text: string): string {
   });
 }
 
+/**
+ * A value as JSON, all control characters in it escaped, also those that JSON lets through (DEL and C1): a name can't change
+ * the terminal that shows it.
+ */
+export function jsonText(
+  value: unknown,
+  replacer?: (key: string, value: unknown) => unknown,
+): string {
+  return JSON.stringify(value, replacer).replaceAll(/[\x7f-\x9f]/g, (character) => {
+    return `\\u00${character.charCodeAt(0).toString(16)}`;
+  });
+}
+
 /** In the cell of the character before it: combining marks, joiners. */
 const WITHOUT_WIDTH = /^[\p{Mn}\p{Me}\p{Cf}]$/u;
 /** Two cells: what Unicode calls wide and full-width (East_Asian_Width W and F, UAX #11). */

@@ -1,7 +1,7 @@
 /** `trapline clean`: takes out what dead sessions left in processes. */
 
 import { clean, cleanKernel, type CleanReport, type KernelCleanReport } from '../index.ts';
-import { printable } from '../base/text.ts';
+import { jsonText, printable } from '../base/text.ts';
 import { formatCount } from '../screen/numbers.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 import { counted } from './summary.ts';
@@ -14,9 +14,9 @@ import { waitingFor } from './waiting.ts';
 export async function cleanUp(pids: readonly number[] | undefined, json: boolean): Promise<number> {
   // First, and shown at once: what is in the kernel is no single process's, and none may keep it there.
   const kernel = pids === undefined ? await waitingFor('cleaning', cleanKernel()) : [];
-  show(json ? kernel.map((each) => JSON.stringify(each)) : kernel.flatMap(renderKernel));
+  show(json ? kernel.map((each) => jsonText(each)) : kernel.flatMap(renderKernel));
   const processes = await waitingFor('cleaning', clean(pids));
-  if (json) show(processes.map((each) => JSON.stringify(each)));
+  if (json) show(processes.map((each) => jsonText(each)));
   else if (processes.length > 0 || kernel.length === 0) show(renderReports(processes));
   const reports = [...processes, ...kernel];
   return reports.some(({ kept }) => kept.length > 0) ? ExitStatus.error : ExitStatus.good;

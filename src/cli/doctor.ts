@@ -2,13 +2,13 @@
 
 import { doctor, type DoctorReport, type Finding } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
-import { printable } from '../base/text.ts';
+import { jsonText, printable } from '../base/text.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 
 /** Examines this machine for this user. @returns 0 if Trapline can work here, else 1. */
 export async function examine(json: boolean): Promise<number> {
   const report = await doctor();
-  const lines = json ? [JSON.stringify(report)] : renderDoctor(report, painterFor(process.stdout));
+  const lines = json ? [jsonText(report)] : renderDoctor(report, painterFor(process.stdout));
   writeAll(1, `${lines.join('\n')}\n`);
   return report.works ? ExitStatus.good : ExitStatus.error;
 }

@@ -4,7 +4,7 @@ import { hex } from '../base/brand.ts';
 import { explain, type ExplainedCode, type Explanation, type ExplainRequest } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { renderTable } from '../screen/table.ts';
-import { printable } from '../base/text.ts';
+import { jsonText, printable } from '../base/text.ts';
 import { ExitStatus } from './messages.ts';
 import { openOutput, ReaderGone } from './output.ts';
 import { waitingFor } from './waiting.ts';
@@ -138,7 +138,5 @@ function renderStub({ name, lines }: ExplainedCode, paint: Painter): string[] {
 }
 
 function toJson(one: Explanation): string {
-  return JSON.stringify(one, (_, value: unknown) =>
-    typeof value === 'bigint' ? hex(value) : value,
-  );
+  return jsonText(one, (_, value) => (typeof value === 'bigint' ? hex(value) : value));
 }

@@ -5,7 +5,7 @@ import { TraplineError } from '../base/errors.ts';
 import { listFunctions, type CommonFile, type ListedFunction, type ListRequest } from '../index.ts';
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { renderTable } from '../screen/table.ts';
-import { printable } from '../base/text.ts';
+import { jsonText, printable } from '../base/text.ts';
 import { DescriptorMessages, ExitStatus } from './messages.ts';
 import { openOutput, ReaderGone } from './output.ts';
 import { waitingFor } from './waiting.ts';
@@ -89,7 +89,7 @@ function kindOf({ kind, binding }: ListedFunction): string {
 }
 
 function toJson(each: ListedFunction): string {
-  return JSON.stringify({ ...each, offset: hex(each.offset) });
+  return jsonText({ ...each, offset: hex(each.offset) });
 }
 
 function nothing(

@@ -13,7 +13,7 @@ import {
 import { PLAIN, painterFor, type Painter } from '../screen/colour.ts';
 import { formatCount, formatDuration } from '../screen/numbers.ts';
 import { renderTable, type Column } from '../screen/table.ts';
-import { printable } from '../base/text.ts';
+import { jsonText, printable } from '../base/text.ts';
 import { ExitStatus, writeAll } from './messages.ts';
 import { processName } from './process-name.ts';
 import { counted } from './summary.ts';
@@ -31,7 +31,7 @@ export async function showStatus(
   // What is in the kernel is no single process's.
   const kernel = pids === undefined ? await kernelStatus() : [];
   const lines = json
-    ? [...processes.map(toJson), ...kernel.map((each) => JSON.stringify(each))]
+    ? [...processes.map(toJson), ...kernel.map((each) => jsonText(each))]
     : renderStatus(processes, Date.now() / 1000, painterFor(process.stdout), kernel);
   if (lines.length > 0) writeAll(1, `${lines.join('\n')}\n`);
   return ExitStatus.good;
@@ -176,7 +176,7 @@ function firstOf(lines: readonly string[], rest: string): string[] {
 function toJson(each: ProcessStatus): string {
   const { hooks } = each;
   const sites = each.sites.map(siteToJson);
-  return JSON.stringify({ ...each, sites, ...(hooks && { hooks: hooks.map(siteToJson) }) });
+  return jsonText({ ...each, sites, ...(hooks && { hooks: hooks.map(siteToJson) }) });
 }
 
 function siteToJson(site: HeldSite): object {

@@ -9,6 +9,7 @@
  * becomes U+FFFD. `"late":true` is there only where an event is older than one before it.
  */
 
+import { jsonText } from '../base/text.ts';
 import type { TaskIdentity } from '../events/context.ts';
 import type { EventDescriptor } from '../events/descriptor.ts';
 import type { FieldType } from '../events/layout.ts';
@@ -28,7 +29,7 @@ const OPEN = 0x5b;
 const CLOSE = 0x5d;
 /** Every byte as a string of one character. */
 const CHARACTERS = Array.from({ length: 256 }, (_, byte) =>
-  fragment(JSON.stringify(String.fromCharCode(byte))),
+  fragment(jsonText(String.fromCharCode(byte))),
 );
 const LATE = fragment('},"late":true}\n');
 const END = fragment('}}\n');
@@ -96,9 +97,9 @@ export class JsonExporter {
 function shapeOf({ name, address, layout }: EventDescriptor): EventShape {
   const hasAddress = layout.addressOffset !== undefined;
   const shown = hasAddress ? '' : `${address.toString(16)}","args":{`;
-  const head = fragment(`,"event":${JSON.stringify(name)},"address":"0x${shown}`);
+  const head = fragment(`,"event":${jsonText(name)},"address":"0x${shown}`);
   const names = layout.fields.map((field, at) =>
-    fragment(`${at > 0 ? ',' : ''}${JSON.stringify(field.name)}:`),
+    fragment(`${at > 0 ? ',' : ''}${jsonText(field.name)}:`),
   );
   // An integer may stand in quotes, a character as `\u0000`, with a comma behind.
   const each = MAX_INTEGER_BYTES + 3;
@@ -110,7 +111,7 @@ function shapeOf({ name, address, layout }: EventDescriptor): EventShape {
 function textOf({ pid, tid, comm }: TaskIdentity): TaskText {
   return {
     ids: fragment(`","pid":${pid},"tid":${tid}`),
-    comm: fragment(`,"comm":${JSON.stringify(comm)}`),
+    comm: fragment(`,"comm":${jsonText(comm)}`),
   };
 }
 
@@ -192,7 +193,7 @@ function putString(
     const byte = from[place] ?? 0;
     if (byte < 0x20 || byte >= 0x7f || byte === QUOTE || byte === BACKSLASH) {
       out.length = undo;
-      out.text(JSON.stringify(view.string(field, element)));
+      out.text(jsonText(view.string(field, element)));
       out.reserve(room);
       return;
     }

@@ -167,6 +167,22 @@ describe('JSON', () => {
     );
   });
 
+  it('has no control characters, whatever names and texts have', () => {
+    const hostile = '\u007f\u0080\u009b2Jé\u001b"\\';
+    const { json } = lines(
+      [
+        { name: 's', type: 'string', value: hostile },
+        { name: 'c', type: 'char', value: 0x9bn },
+        { name: 'd', type: 'char', value: 0x7fn },
+      ],
+      { comm: 'z\u007f\u009bh' },
+    );
+    assert.doesNotMatch(json.trimEnd(), /\p{Cc}/u);
+    assert.ok(json.includes('\\u007f\\u0080\\u009b2Jé\\u001b\\"'), json);
+    const { comm, args } = JSON.parse(json);
+    assert.deepEqual([comm, args], ['z\u007f\u009bh', { s: hostile, c: '\u009b', d: '\u007f' }]);
+  });
+
   it('times below a second have no zeros in front', () => {
     assert.ok(lines([], { nanoseconds: 42n }).json.startsWith('{"ts":"42",'));
   });
