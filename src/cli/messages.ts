@@ -3,7 +3,7 @@
 import { writeSync } from 'node:fs';
 import { debuglog } from 'node:util';
 
-import { TraplineError } from '../base/errors.ts';
+import { messageOf, TraplineError } from '../base/errors.ts';
 import type { Painter } from '../screen/colour.ts';
 import { printable } from '../base/text.ts';
 
@@ -33,7 +33,10 @@ export class DescriptorMessages implements Messages {
   }
 }
 
-/** Writes a short text at once, waiting where the descriptor is non-blocking and full. */
+/**
+ * Writes a short text at once, waiting where the descriptor is non-blocking and full.
+ * @throws TraplineError `system` for a full disk and the like; not of standard error, where nobody could be told.
+ */
 export function writeAll(descriptor: number, text: string): void {
   const bytes = Buffer.from(text, 'utf8');
   for (let at = 0; at < bytes.length;) {
@@ -42,10 +45,24 @@ export function writeAll(descriptor: number, text: string): void {
     } catch (error) {
       const code = errorCode(error);
       if (code === 'EPIPE' || code === 'EIO') return; // the reader is gone, and wants no more
-      if (code !== 'EAGAIN') throw error;
+      if (code !== 'EAGAIN') {
+        if (descriptor === STANDARD_ERROR) return;
+        throw cantWrite('standard output', error);
+      }
       Atomics.wait(sleeper, 0, 0, RETRY_MILLISECONDS);
     }
   }
+}
+
+/** That something could not be written, for people. @param name of what it was to be written to */
+export function cantWrite(name: string, cause: unknown): TraplineError {
+  const errno = errorCode(cause);
+  return new TraplineError({
+    code: 'system',
+    message: `can't write to ${name}: ${messageOf(cause)}`,
+    ...(errno === undefined ? {} : { errno }),
+    cause,
+  });
 }
 
 /** The name of the errno of something that was thrown, if it has one. */

@@ -6,7 +6,7 @@
 import { closeSync, fstatSync, openSync, write, writeSync } from 'node:fs';
 
 import { messageOf, TraplineError } from '../base/errors.ts';
-import { errorCode } from './messages.ts';
+import { cantWrite, errorCode } from './messages.ts';
 
 /** What an {@link Output} needs of the system. */
 export interface OutputSystem {
@@ -49,7 +49,7 @@ export class Output implements Disposable {
         const code = errorCode(error);
         // A terminal that hung up says EIO.
         if (code === 'EPIPE' || code === 'EIO') throw new ReaderGone();
-        if (code !== 'EAGAIN') throw this.#failed(error, code);
+        if (code !== 'EAGAIN') throw cantWrite(this.#name, error);
         // Somebody who shares the pipe made it non-blocking.
         await this.#system.wait(pause);
         pause = Math.min(LONGEST_PAUSE, pause * 2);
@@ -59,15 +59,6 @@ export class Output implements Disposable {
 
   [Symbol.dispose](): void {
     this.#system.close();
-  }
-
-  #failed(cause: unknown, errno: string | undefined): TraplineError {
-    return new TraplineError({
-      code: 'system',
-      message: `can't write to ${this.#name}: ${messageOf(cause)}`,
-      ...(errno === undefined ? {} : { errno }),
-      cause,
-    });
   }
 }
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { skipUnless } from '../harness/features.ts';
-import { Running, leavingClean, run, selfCheck, startSelfCheck } from './cli-support.ts';
+import { main, Running, leavingClean, run, selfCheck, startSelfCheck } from './cli-support.ts';
 
 const PROBE = 'work_step@self-check';
 
@@ -23,6 +23,38 @@ test('--version and --help', async () => {
     assert.equal(status, 0, words.join(' '));
     assert.match(out, /Usage: trapline[\s\S]*Examples:\n/, words.join(' '));
     assert.equal(err, '');
+  }
+});
+
+test('a full disk is told by every command, and on standard error by none', () => {
+  for (const words of [
+    ['--version'],
+    ['--help'],
+    ['trace', '--help'],
+    ['doctor'],
+    ['doctor', '--json'],
+    ['status', '-p', String(process.pid)],
+    ['status', '-p', String(process.pid), '--json'],
+    ['list', 'libc.so.6', 'read'],
+    ['explain', 'read@libc.so.6'],
+  ]) {
+    const full = openSync('/dev/full', 'w');
+    try {
+      const ran = spawnSync(process.execPath, [main, ...words], {
+        stdio: ['ignore', full, 'pipe'],
+        encoding: 'utf8',
+      });
+      assert.match(
+        ran.stderr,
+        /^trapline: can't write to standard output: ENOSPC/,
+        words.join(' '),
+      );
+      assert.equal(ran.status, 1);
+      const silent = spawnSync(process.execPath, [main, 'lits'], { stdio: ['ignore', full, full] });
+      assert.equal(silent.status, 2);
+    } finally {
+      closeSync(full);
+    }
   }
 });
 

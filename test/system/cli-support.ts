@@ -9,7 +9,8 @@ import { compileFixture } from '../harness/fixtures.ts';
 import { assertClean, snapshot } from '../harness/leaks.ts';
 import { startTarget, type Target } from '../harness/target.ts';
 
-const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+/** The built command. */
+export const main: string = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 /** How a run ended, and what it wrote. */
 export interface Result {
