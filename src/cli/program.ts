@@ -198,9 +198,10 @@ Examples:
     });
 }
 
-/** `error: unknown option '--x'` in our words: `trapline: …`. */
-function rephrase(text: string): string {
-  return `${painterFor(process.stderr).red('trapline:')} ${text.replace(/^error: /, '')}`;
+/** `error: unknown option '--x'` in our words: `trapline: …`, and what may have been meant as a hint. */
+export function rephrase(text: string): string {
+  const words = text.replace(/^error: /, '').replace(/^\((Did you mean .*\?)\)$/m, '  $1');
+  return `${painterFor(process.stderr).red('trapline:')} ${words}`;
 }
 
 function version(): string {

@@ -137,6 +137,12 @@ export function checked(request: TraceRequest): TraceRequest {
   if (request.probes.length === 0 && options.probes === undefined) {
     throw usage('no probe was named', 'write FUNC@FILE, or give --probes FILE');
   }
+  if (options.probes === '-') {
+    throw usage(
+      '--probes takes a file, and not standard input',
+      'it is read again when it changes: give its path (./- if it is called so)',
+    );
+  }
   if (start && command.length === 0) throw usage('there is no command behind --', 'write -- ls -l');
   if (!start && !named && options.all !== true && !request.probes.some(namesProcess)) {
     throw usage('which program?', 'name processes by -p PID, start one by -- COMMAND, or --all');

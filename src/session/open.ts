@@ -2,6 +2,7 @@
 
 import { TraplineError } from '../base/errors.ts';
 import { decideShape } from './options.ts';
+import { requestOf } from './probes/requested.ts';
 import { acceptanceOf, wantedOf, withoutFilter } from './walks/wanted.ts';
 import type { Following, OpenReply } from './protocol.ts';
 import { Session } from './session.ts';
@@ -138,7 +139,5 @@ async function open(
 }
 
 function requestsOf(options: SessionOptions): ProbeRequest[] {
-  return (options.probes ?? []).map((probe) =>
-    typeof probe === 'string' ? { definition: probe } : probe,
-  );
+  return (options.probes ?? []).map((probe) => requestOf(probe));
 }

@@ -9,6 +9,7 @@ import type { EngineName } from '../probe/engine.ts';
 import type { TaskFilter } from '../probe/task-filter.ts';
 import type { Collector } from './reading/collector.ts';
 import { KnownProbes } from './probes/known-probes.ts';
+import { requestOf } from './probes/requested.ts';
 import { EventLoopTurns } from './reading/event-loop.ts';
 import { LateProbes } from './walks/late-probes.ts';
 import type { OpenReply } from './protocol.ts';
@@ -149,7 +150,7 @@ export class Session implements AsyncDisposable, AsyncIterable<TraceEvent> {
     this.#ensureRunning();
     this.#changing++;
     try {
-      const asked = typeof request === 'string' ? { definition: request } : request;
+      const asked = requestOf(request);
       const [wanted] = await wantedOf(
         this.#client,
         this.#engine,

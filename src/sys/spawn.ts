@@ -3,7 +3,7 @@
  * its children itself, and takes their ptrace stops for their end.
  */
 
-import { accessSync, constants as fsConstants, statSync } from 'node:fs';
+import { accessSync, constants as fsConstants, statSync, type Stats } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, resolve } from 'node:path';
 
@@ -128,6 +128,14 @@ export function findCommand(
   const present = searched.map((file) => resolve(directory, file)).filter(isFile);
   const usable = present.find(isExecutable);
   if (usable !== undefined && name !== '') return usable;
+  if (name.includes('/') && isFolder(resolve(directory, name))) {
+    throw new TraplineError({
+      code: 'no-file',
+      message: `'${name}' is a folder, and no command`,
+      errno: 'EISDIR',
+      hint: 'give the path of a program in it',
+    });
+  }
   const denied = present.length > 0;
   throw new TraplineError({
     code: denied ? 'not-permitted' : 'no-file',
@@ -138,10 +146,18 @@ export function findCommand(
 }
 
 function isFile(path: string): boolean {
+  return look(path)?.isFile() === true;
+}
+
+function isFolder(path: string): boolean {
+  return look(path)?.isDirectory() === true;
+}
+
+function look(path: string): Stats | undefined {
   try {
-    return statSync(path).isFile();
+    return statSync(path);
   } catch {
-    return false; // not there, or in a folder that is not ours to look into: execvp goes on as well
+    return undefined; // not there, or in a folder that is not ours to look into: execvp goes on as well
   }
 }
 

@@ -175,7 +175,7 @@ test('a command that is not there, is not to be executed, or has no interpreter'
       ['./no-such-command', /there is no command '.\/no-such-command'/],
       ['', /there is no command ''/],
       ['./plain', /plain may not be executed/],
-      [folder, /there is no command|may not be executed/],
+      [folder, /'\/\S+' is a folder, and no command/],
       ['./orphan', /.\/orphan could not be executed/],
     ] as const) {
       const { status, err, out } = trapline(['trace', 'main@x', '--', command], { cwd: folder });

@@ -1,5 +1,7 @@
 /** What a request says beside its place: filters, and what can't be done yet. */
 
+import { inspect } from 'node:util';
+
 import { TraplineError } from '../../base/errors.ts';
 import type { ProbeDefinition } from '../../probe/definition.ts';
 import { parseFilter } from '../../probe/filter-text.ts';
@@ -39,4 +41,33 @@ export function refuseLater({ isReturn, text }: ProbeDefinition): void {
     message: `${text}: return probes are understood, but this version can't make them yet`,
     hint: 'Probe the entry of the function, or the places at which it returns (FUNC+OFFSET@FILE).',
   });
+}
+
+/**
+ * What somebody asked for, as a request.
+ * @throws TraplineError `usage` for what is none: who writes JavaScript has no compiler that says so.
+ */
+export function requestOf(asked: string | ProbeRequest): ProbeRequest {
+  const request: unknown = typeof asked === 'string' ? { definition: asked } : asked;
+  if (!isRequest(request)) {
+    throw new TraplineError({
+      code: 'usage',
+      message: `${inspect(request, { depth: 1, breakLength: Infinity })} is no request of a probe`,
+      hint: "Write its definition, 'zfree@zsh', or an object that has it: { definition: 'zfree@zsh' }.",
+    });
+  }
+  return request;
+}
+
+function isRequest(request: unknown): request is ProbeRequest {
+  if (typeof request !== 'object' || request === null) return false;
+  if (!('definition' in request) || typeof request.definition !== 'string') return false;
+  if ('exclude' in request && !isTexts(request.exclude)) return false;
+  const filter = 'filter' in request ? request.filter : undefined;
+  return typeof filter === 'string' || isTexts(filter);
+}
+
+function isTexts(value: unknown): boolean {
+  if (value === undefined) return true;
+  return Array.isArray(value) && value.every((each) => typeof each === 'string');
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { TraplineError } from '../../../src/base/errors.ts';
 import { printable } from '../../../src/base/text.ts';
 import { errorCode, notice, renderError, statusOf } from '../../../src/cli/messages.ts';
+import { rephrase } from '../../../src/cli/program.ts';
 import { refusal } from '../../../src/probe/refusals.ts';
 import { PLAIN } from '../../../src/screen/colour.ts';
 
@@ -24,6 +25,14 @@ test('an error has its caret and its hint; what it quotes can not drive the term
   const hostile = new TraplineError({ code: 'no-symbol', message: 'no \u001b[2J' });
   assert.deepEqual(renderError(hostile, PLAIN), ['trapline: no \\x1b[2J']);
   assert.equal(notice('a\rb', PLAIN), 'trapline: a\\x0db');
+});
+
+test('what the parser proposes is a hint', () => {
+  assert.equal(
+    rephrase("error: unknown command 'trac'\n(Did you mean trace?)\n"),
+    "trapline: unknown command 'trac'\n  Did you mean trace?\n",
+  );
+  assert.equal(rephrase("error: unknown option '--x'\n"), "trapline: unknown option '--x'\n");
 });
 
 test('the caret stands where the terminal shows what is wrong', () => {

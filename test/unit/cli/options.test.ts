@@ -202,6 +202,14 @@ test('options that contradict one another are refused', () => {
   }
 });
 
+test('--probes takes no standard input', () => {
+  const options = { ...plain, pid: [1], probes: '-' };
+  assert.throws(() => checked({ probes: [], options }), {
+    code: 'usage',
+    message: /takes a file, and not standard input/,
+  });
+});
+
 test('options that go together are let through', () => {
   const fine: readonly (readonly [Partial<TraceOptions>, (string[] | undefined)?, string[]?])[] = [
     [{}, undefined, ['1234:0x55d0c4a3b2c0 %di']],
