@@ -7,10 +7,12 @@
  * table that is read on only gains a few, by chance: code lies in a small part of what an entry can say.
  */
 
+import { address } from '../base/brand.ts';
 import { unreachable } from '../base/errors.ts';
 import { neverGoesOn } from './decode.ts';
 import {
   entriesWithin,
+  likelyEntries,
   findTables,
   type Bounds,
   type JumpTable,
@@ -33,21 +35,33 @@ export interface Image extends TableImage {
 }
 
 /** Where the indirect jumps of a function can go inside the text, tail calls left aside. */
-export type IndirectJumps =
-  | {
-      readonly kind: 'known';
-      readonly addresses: readonly bigint[];
-      readonly tables: readonly JumpTable[];
-    }
-  | { readonly kind: 'unknown'; readonly at: bigint; readonly reason: string };
+export type IndirectJumps = KnownJumps | UnknownJumps;
+
+interface KnownJumps {
+  readonly kind: 'known';
+  readonly addresses: readonly bigint[];
+  readonly tables: readonly JumpTable[];
+}
+
+interface UnknownJumps {
+  readonly kind: 'unknown';
+  readonly at: bigint;
+  readonly reason: string;
+}
 
 /** The same as far as it lies in the bytes that were asked about. */
 export type JumpTargets =
   | { readonly kind: 'known'; readonly targets: readonly bigint[] }
-  | Extract<IndirectJumps, { kind: 'unknown' }>;
+  | UnknownJumps;
 
 /** Instructions before a tail call in which the stack is given back. */
 const EPILOGUE = 12;
+/**
+ * A jump may lead to another one, with another table in its register, and that one on: so often is asked anew. Compilers need
+ * no more than two.
+ */
+const MOST_ROUNDS = 8;
+
 /**
  * Finds how the indirect jumps of a function get at their goals. It does not depend on who asks: keep it, for a function
  * may have parts that each ask about it.
@@ -64,7 +78,33 @@ export function findIndirectJumps(listing: Listing, image: Image): IndirectJumps
   const jumps = [...(isPlain ? indirectJumps(listing) : []), ...hidden.keys()];
   if (jumps.length === 0) return NO_JUMPS;
   using graph = new FunctionGraph(listing, jumps, hidden);
-  const end = start + BigInt(code.byteLength);
+  const bounds = { start, end: address(start + BigInt(code.byteLength)) };
+  for (let round = 0; round < MOST_ROUNDS; round++) {
+    const found = resolveAll(graph, jumps, bounds, image);
+    if (found.kind === 'unknown' || !leadOn(graph, found, bounds, image)) return found;
+  }
+  return { kind: 'unknown', at: start, reason: 'its jump tables lead on to ever more' };
+}
+
+/** Notes where jumps lead within the function; whether that tells more of where control comes from than was known. */
+function leadOn(graph: FunctionGraph, found: KnownJumps, bounds: Bounds, image: Image): boolean {
+  const targets = new Set(found.addresses);
+  for (const table of found.tables) {
+    const likely = likelyEntries(table, image, bounds, (target) => graph.begins(target));
+    for (const target of likely) targets.add(target);
+  }
+  let isMore = false;
+  for (const target of targets) if (graph.enter(target)) isMore = true;
+  return isMore;
+}
+
+/** What the jumps go by, as far as is known from where control comes to them. */
+function resolveAll(
+  graph: FunctionGraph,
+  jumps: readonly number[],
+  bounds: Bounds,
+  image: Image,
+): IndirectJumps {
   const addresses = new Set<bigint>();
   const tables: JumpTable[] = [];
   for (const position of jumps) {
@@ -72,10 +112,10 @@ export function findIndirectJumps(listing: Listing, image: Image): IndirectJumps
       const found = resolve(origin, graph, image);
       const isPointer = found === 'pointer';
       const isSpilled = origin.kind === 'pointer' && origin.spilled;
-      if (isPointer && leaves(graph, position, { start, end }, image, isSpilled)) continue;
+      if (isPointer && leaves(graph, position, bounds, image, isSpilled)) continue;
       if (isPointer || typeof found === 'string') {
         const reason = isPointer ? 'a jump through a pointer may stay inside' : found;
-        return { kind: 'unknown', at: start + BigInt(listing.starts[position] ?? 0), reason };
+        return { kind: 'unknown', at: graph.addressOf(position), reason };
       }
       if (typeof found === 'bigint') addresses.add(found);
       else tables.push(...found);
@@ -225,7 +265,7 @@ function isText(target: bigint, { text }: Image): boolean {
 function leaves(
   graph: FunctionGraph,
   position: number,
-  { start, end }: { readonly start: bigint; readonly end: bigint },
+  { start, end }: Bounds,
   image: Image,
   isSpilled: boolean,
 ): boolean {

@@ -3,7 +3,8 @@
  * hold too much, and never too little.
  */
 
-import type { FunctionGraph, GraphInstruction, GraphMemory } from './function-graph.ts';
+import type { FunctionGraph } from './function-graph.ts';
+import type { GraphInstruction, GraphMemory } from './graph-instruction.ts';
 
 /** Steps of one search backwards. */
 const MAX_STEPS = 20_000;
@@ -57,7 +58,7 @@ export function originsOfRegister(
   register: number,
 ): Origin[] {
   const origins: Origin[] = [];
-  const isWhole = searchBack(graph, position, register, (from, wanted) => {
+  const meet = (from: number | undefined, wanted: number): Step => {
     const instruction = from === undefined ? undefined : graph.at(from);
     if (from === undefined || instruction === undefined) {
       origins.push({ kind: 'pointer', spilled: false });
@@ -67,6 +68,9 @@ export function originsOfRegister(
     if (typeof found !== 'object') return found;
     origins.push(found);
     return 'ends';
+  };
+  const isWhole = searchBack(graph, position, register, meet, (goal) => {
+    origins.push({ kind: 'address', target: graph.addressOf(goal) });
   });
   if (!isWhole) return [{ kind: 'unknown', reason: 'the function is too large' }];
   // No path from the entry: the code is reached in a way that we do not see.
@@ -80,7 +84,7 @@ export function originsOfRegister(
 export function isLoaded(graph: FunctionGraph, position: number, register: number): boolean {
   let loads = 0;
   let others = 0;
-  const isWhole = searchBack(graph, position, register, (from, wanted) => {
+  const meet = (from: number | undefined, wanted: number): Step => {
     const instruction = from === undefined ? undefined : graph.at(from);
     const entry = instruction?.entry;
     if (entry?.into === wanted) {
@@ -95,7 +99,9 @@ export function isLoaded(graph: FunctionGraph, position: number, register: numbe
     if (isKept) return 'passes';
     others++;
     return 'ends';
-  });
+  };
+  // The goal of a jump is an address: no program adds it to another one. Entries by chance lead to such places.
+  const isWhole = searchBack(graph, position, register, meet, () => {});
   return isWhole && loads > 0 && others === 0;
 }
 
@@ -105,6 +111,7 @@ type Step = 'passes' | 'ends' | number;
 /**
  * Goes backwards along all paths.
  * @param meet shown each instruction with the register that is asked about; without a position at the function's entry
+ * @param arrive shown where an indirect jump leads by that very register: the search ends there, for it holds just that address
  * @returns false if it was given up
  */
 function searchBack(
@@ -112,12 +119,17 @@ function searchBack(
   position: number,
   register: number,
   meet: (position: number | undefined, register: number) => Step,
+  arrive: (goal: number) => void,
 ): boolean {
   const seen = new Set<number>();
   const open: { position: number; register: number }[] = [];
   const goBack = (from: number, wanted: number): void => {
     if (from === 0) meet(undefined, wanted);
     for (const before of graph.predecessorsOf(from)) {
+      if (graph.jumpsBy(before, wanted, from)) {
+        arrive(from);
+        continue;
+      }
       const key = before * 16 + wanted;
       if (!seen.has(key)) open.push({ position: before, register: wanted });
       seen.add(key);

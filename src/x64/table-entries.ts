@@ -51,6 +51,8 @@ interface Entries {
 export interface JumpTable extends Entries {
   /** How many entries are read, as far as the file has them. */
   readonly count: number;
+  /** How many of them lie before the place that code names. */
+  readonly before: number;
 }
 
 /** More than any compiler makes: a table that does not end by then is none. */
@@ -107,7 +109,8 @@ function extentAround(
     first = before;
   }
   const end = Math.min(section?.end ?? Infinity, at + MAX_ENTRIES * entryBytes);
-  return { at: first, entryBytes, count: Math.floor((end - first) / entryBytes) };
+  const count = Math.floor((end - first) / entryBytes);
+  return { at: first, entryBytes, count, before: (at - first) / entryBytes };
 }
 
 /** Where a table's entries lead within `wanted`. */
@@ -123,6 +126,37 @@ export function entriesWithin(table: JumpTable, image: TableImage, wanted: Bound
     },
   });
   return Array.from(found, (target) => start + BigInt(target));
+}
+
+/**
+ * The same without most of what leads there by chance: from the place that code names on, and back from it, each up to the first
+ * entry that leads to where no jump can. Those that lead elsewhere are passed over: one that is never used may.
+ * @param isPossible whether a jump can lead to an address within `wanted`
+ */
+export function likelyEntries(
+  table: JumpTable,
+  image: TableImage,
+  wanted: Bounds,
+  isPossible: (target: bigint) => boolean,
+): bigint[] {
+  const { at, entryBytes, count, before } = table;
+  const { start } = image.text;
+  const [first, end] = [Number(wanted.start - start), Number(wanted.end - start)];
+  const found: bigint[] = [];
+  const take = (target: number): boolean => {
+    if (target < first || target >= end) return true;
+    const address = start + BigInt(target);
+    if (!isPossible(address)) return false;
+    found.push(address);
+    return true;
+  };
+  const skips = (least: number, most: number): boolean => most < first || least >= end;
+  walk(image, { ...table, at: at + before * entryBytes }, count - before, { skips, goesOn: take });
+  const earlier: number[] = [];
+  const goesOn = (target: number): boolean => earlier.push(target) > 0;
+  walk(image, table, before, { skips: () => false, goesOn });
+  earlier.toReversed().every((target) => take(target));
+  return found;
 }
 
 /** What is done on a walk over the entries of a table. */

@@ -270,6 +270,22 @@ void test('a jump whose register comes along two paths needs both', () => {
   assert.deepEqual(analyse(chained), { kind: 'known', targets: [TEXT + 17n, TEXT + 19n] });
 });
 
+void test('a dispatch that is fallen into, and jumped to through another table, has the tables of both ways', () => {
+  const dispatch = 'movsxd rcx, [rdx+rdi*4]\nadd rcx, rdx\njmp rcx\n';
+  const through =
+    'lea r8, [rip+73f]\nlea rdx, [rip+72f]\nmovsxd rcx, [r8+rdi*4]\nadd rcx, r8\njmp rcx';
+  const code = `lea rdx, [rip+71f]\n1: ${dispatch}.balign 32, 0x90\n2: ${through}\n.balign 64, 0x90\n`;
+  const goals = '3: nop\n4: nop\n5: ret\n.balign 128, 0x90\n';
+  const entries = '71: .long 2b-71b, 3b-71b\n72: .long 4b-72b, 5b-72b\n73: .long 1b-73b';
+  const found = analyse(
+    code + goals + entries.replaceAll('\n', '\n.fill 300, 4, 0x7fffffff\n'),
+    false,
+    67,
+  );
+  assert.ok(found.kind === 'known');
+  for (const at of [7n, 32n, 64n, 65n, 66n]) assert.ok(found.targets.includes(TEXT + at), `${at}`);
+});
+
 /** A retpoline's call, and what it calls. */
 const RETPOLINE = 'call 2f\n1: pause\nlfence\njmp 1b\n2: ';
 
