@@ -1,7 +1,7 @@
 /** Code of which no instructions are known, and of which no place can be probed: it is counted in bytes. */
 
 import { address, fileOffset } from '../src/base/brand.ts';
-import { isFiller } from '../src/engines/jump/file-code.ts';
+import { isFiller } from '../src/engines/jump/filler.ts';
 import type { Planner } from '../src/engines/jump/planner.ts';
 import { SHF_EXECINSTR, type Section } from '../src/symbols/elf-header.ts';
 import type { ElfFile } from '../src/symbols/elf.ts';

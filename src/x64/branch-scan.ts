@@ -41,11 +41,37 @@ export function scanBranches(
   hit: (from: number, target: number) => void,
 ): void {
   const runs = join(marked);
-  const weight = runs.reduce((sum, { first, end }) => sum + 1 + (end - first) / UPPER, 0);
   const marks = marksOf(runs);
-  if (weight > MOST_SEARCHED) passNear(text, marks, hit);
-  else for (const run of runs) searchNear(text, run, hit);
+  scanNear(text, runs, marks, (opcodeLengths ??= lengthsOf(lengthOfOpcode)), hit);
   scanShort(text, marks, runs, hit);
+}
+
+/**
+ * Finds what looks like a memory operand relative to rip that addresses a marked byte, if no bytes of the instruction follow
+ * its displacement: one to four of an immediate operand lead as much further on.
+ * @param marked in any order
+ * @param hit called with the offset of the ModRM byte, and what is addressed
+ */
+export function scanOperands(
+  text: Uint8Array,
+  marked: readonly Marked[],
+  hit: (from: number, target: number) => void,
+): void {
+  const runs = join(marked);
+  scanNear(text, runs, marksOf(runs), (operandLengths ??= lengthsOf(lengthOfOperand)), hit);
+}
+
+/** Displacements of four bytes, by whichever way costs less. */
+function scanNear(
+  text: Uint8Array,
+  runs: readonly Marked[],
+  marks: Marks,
+  lengths: Uint8Array,
+  hit: (from: number, target: number) => void,
+): void {
+  const weight = runs.reduce((sum, { first, end }) => sum + 1 + (end - first) / UPPER, 0);
+  if (weight > MOST_SEARCHED) passNear(text, marks, lengths, hit);
+  else for (const run of runs) searchNear(text, run, lengths, hit);
 }
 
 /** Whether the opcode of a jump with a displacement stands there: `jmp`, `jcc`, but no call. */
@@ -60,17 +86,15 @@ export function isLea(text: Uint8Array, from: number): boolean {
   return text[from] === LEA;
 }
 
-/** For each two bytes that can end an opcode with four more bytes, the first in the lower half: 1. Made when it is needed. */
-let opcodeEnds: Uint8Array | undefined;
+/**
+ * For each two bytes, the first in the lower half: how many of them are what is looked for before a displacement. Made when it
+ * is needed.
+ */
+let opcodeLengths: Uint8Array | undefined;
+let operandLengths: Uint8Array | undefined;
 
-function endsOfOpcodes(): Uint8Array {
-  const ends = new Uint8Array(UPPER);
-  for (let before = 0; before < 256; before++) {
-    for (let last = 0; last < 256; last++) {
-      if (lengthOfOpcode(before, last) > 0) ends[before | (last << 8)] = 1;
-    }
-  }
-  return ends;
+function lengthsOf(length: (before: number, last: number) => number): Uint8Array {
+  return Uint8Array.from({ length: UPPER }, (_, pair) => length(pair & 0xff, pair >>> 8));
 }
 
 /**
@@ -80,22 +104,23 @@ function endsOfOpcodes(): Uint8Array {
 function passNear(
   text: Uint8Array,
   { lowest, span, bits }: Marks,
+  lengths: Uint8Array,
   hit: (from: number, target: number) => void,
 ): void {
-  const ends = (opcodeEnds ??= endsOfOpcodes());
   const last = text.byteLength - 4;
   let pair = 0;
   // at + 3 < text.byteLength
   for (let at = 1; at <= last; at++) {
     pair = (pair >>> 8) | (text[at - 1]! << 8);
-    if (ends[pair] === 0) continue;
+    const opcode = lengths[pair]!; // pair < UPPER
+    if (opcode === 0) continue;
     const displacement =
       text[at]! | (text[at + 1]! << 8) | (text[at + 2]! << 16) | (text[at + 3]! << 24);
     const mark = at + 4 + displacement - lowest;
     // Comparing without sign first rules out many: the bits are far apart in memory.
     if (mark >>> 0 >= span) continue;
     if (((bits[mark >> 3]! >> (mark & 7)) & 1) === 0) continue;
-    hit(at - lengthOfOpcode(pair & 0xff, pair >>> 8), lowest + mark);
+    hit(at - opcode, lowest + mark);
   }
 }
 
@@ -106,6 +131,7 @@ function passNear(
 function searchNear(
   text: Uint8Array,
   { first, end }: Marked,
+  lengths: Uint8Array,
   hit: (from: number, target: number) => void,
 ): void {
   const length = text.byteLength;
@@ -124,7 +150,7 @@ function searchNear(
       const lower = text[at - 2]! | (text[at - 1]! << 8); // at >= lowest - 2 >= 2
       const target = at + 2 + upper * UPPER + lower;
       if (target < first || target >= end) continue;
-      const opcode = lengthOfOpcode(text[at - 4] ?? 0, text[at - 3] ?? 0);
+      const opcode = lengths[(text[at - 4] ?? 0) | ((text[at - 3] ?? 0) << 8)]!;
       if (opcode > 0) hit(at - 2 - opcode, target);
     }
   }
@@ -138,9 +164,13 @@ function lengthOfOpcode(before: number, last: number): number {
   if (last === 0xe8 || last === 0xe9) return 1; // call, jmp
   const isEscape = before === 0x0f && (last & 0xf0) === 0x80; // 0F 80 to 0F 8F: jcc
   const isXbegin = before === 0xc7 && last === 0xf8;
-  // ModRM of mod 0 and rm 5: relative to rip (Intel SDM volume 2, table 2-7).
-  const takesAddress = before === LEA && (last & 0xc7) === 5;
+  const takesAddress = before === LEA && lengthOfOperand(before, last) > 0;
   return isEscape || isXbegin || takesAddress ? 2 : 0;
+}
+
+/** The same of a memory operand, behind any opcode. ModRM of mod 0 and rm 5: relative to rip (Intel SDM volume 2, table 2-7). */
+function lengthOfOperand(_: number, last: number): number {
+  return (last & 0xc7) === 5 ? 1 : 0;
 }
 
 /** Displacements of one byte: only what stands near a marked byte can reach it. */

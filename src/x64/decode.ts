@@ -59,6 +59,40 @@ export function decodeAt(bytes: Uint8Array, offset: number, address: Address): D
   );
 }
 
+/** A memory operand relative to rip that is read or written. */
+export interface RipOperand {
+  readonly target: Address;
+  /** Bytes of it; 0 where that is not known. */
+  readonly size: number;
+  /** Where its displacement stands. */
+  readonly at: number;
+}
+
+/** The operand relative to rip of the instruction at `offset` of `bytes`; undefined for one that accesses no memory so. */
+export function ripOperandAt(
+  bytes: Uint8Array,
+  offset: number,
+  address: Address,
+): RipOperand | undefined {
+  let found: RipOperand | undefined;
+  const window = bytes.subarray(offset, offset + MAX_INSTRUCTION);
+  visitInstructions(window, address, (instruction, decoder) => {
+    const { MemorySizeExt, Mnemonic } = iced();
+    const { isInvalid, isIpRelMemoryOperand, mnemonic, memorySize } = instruction;
+    if (isInvalid || !isIpRelMemoryOperand || mnemonic === Mnemonic.Lea) return false;
+    const target = toAddress(instruction.ipRelMemoryAddress);
+    const offsets = decoder.getConstantOffsets(instruction);
+    found = {
+      target,
+      size: MemorySizeExt.size(memorySize),
+      at: offset + offsets.displacementOffset,
+    };
+    offsets.free();
+    return false;
+  });
+  return found;
+}
+
 /**
  * Where the instruction at `offset` of `bytes` holds numbers of four or eight bytes that may be addresses: immediate operands
  * and displacements that are no distances. As offsets into `bytes`.

@@ -12,7 +12,7 @@ import type { FunctionIndex } from '../../symbols/function-index.ts';
 import { goText } from '../../symbols/go.ts';
 import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
 import { symbolSources } from '../../symbols/symbol-sources.ts';
-import { decodeAt, neverGoesOn, type DecodedInstruction } from '../../x64/decode.ts';
+import { decodeAt, type DecodedInstruction } from '../../x64/decode.ts';
 import { Listing } from '../../x64/listing.ts';
 
 /** A place at which an instruction begins, as the unbroken decoding of its function shows. */
@@ -22,13 +22,6 @@ export interface CodePlace {
   readonly address: Address;
   readonly segment: ExecutableSegment;
   readonly bounds: FunctionBounds;
-}
-
-/** Bytes between two functions that are never executed, as file offsets; `end` is behind the last. */
-export interface Padding {
-  readonly start: number;
-  readonly end: number;
-  readonly segment: ExecutableSegment;
 }
 
 /** Functions whose instructions are kept from one plan to the next. */
@@ -211,31 +204,6 @@ export class FileCode {
     );
   }
 
-  /**
-   * The padding of which a byte lies in lowest ≤ offset ≤ highest, around a function: filler between the end of
-   * a function, whose last instruction never goes on, and the next one.
-   */
-  paddingNear({ bounds, segment }: CodePlace, lowest: number, highest: number): Padding[] {
-    const found: Padding[] = [];
-    const add = (start: number, end: number): void => {
-      if (end > start) found.push({ start, end, segment });
-    };
-    for (let last: FunctionBounds | undefined = bounds; last && last.end <= highest;) {
-      const end = this.#fillerEnd(segment, last.end);
-      if (this.#endsWithoutFlow(last, segment)) add(last.end, end);
-      const next = this.boundsAt(end);
-      last = next !== undefined && next.end > last.end ? next : undefined;
-    }
-    for (let first: FunctionBounds | undefined = bounds; first && first.start > lowest;) {
-      const before = this.#functionBefore(first.start, Math.max(lowest, segment.fileOffset));
-      if (before === undefined) break;
-      const isWhole = this.#fillerEnd(segment, before.end) >= first.start;
-      if (isWhole && this.#endsWithoutFlow(before, segment)) add(before.end, first.start);
-      first = before.start < first.start ? before : undefined;
-    }
-    return found;
-  }
-
   /** Rule 3: the instructions from the function's start on must meet the place. */
   #refuseBoundary(
     bounds: FunctionBounds,
@@ -255,33 +223,6 @@ export class FileCode {
     }
     return `it is not the start of an instruction; the nearest are ${hex(before)} and ${hex(before + length)} (file offsets)`;
   }
-
-  /** Whether a function's last instruction never goes on behind it. A call of what never returns is not believed. */
-  #endsWithoutFlow(bounds: FunctionBounds, segment: ExecutableSegment): boolean {
-    const listing = this.listing(bounds, segment);
-    return listing.isClean && neverGoesOn(listing.flowAt(listing.count - 1));
-  }
-
-  /** The end of the filler that begins at `from`: no instruction of a function, nothing else than filler. */
-  #fillerEnd(segment: ExecutableSegment, from: number): number {
-    const segmentEnd = segment.fileOffset + segment.fileSize;
-    let at = from;
-    while (at < segmentEnd && this.boundsAt(at) === undefined) {
-      const { flow, length } = this.decode(segment, at);
-      if (flow === 'invalid' || !isFiller(this.elf.bytes, at, length)) break;
-      if (at + length > segmentEnd) break;
-      at += length;
-    }
-    return at;
-  }
-
-  #functionBefore(start: number, lowest: number): FunctionBounds | undefined {
-    for (let at = start - 1; at >= lowest; at--) {
-      const bounds = this.boundsAt(at);
-      if (bounds !== undefined) return bounds.end <= start ? bounds : undefined;
-    }
-    return undefined;
-  }
 }
 
 function extentOf(segments: readonly ExecutableSegment[]): {
@@ -293,24 +234,4 @@ function extentOf(segments: readonly ExecutableSegment[]): {
   const lowest = starts.reduce((one, other) => (one < other ? one : other), starts[0] ?? 0n);
   const highest = ends.reduce((one, other) => (one > other ? one : other), 0n);
   return { start: address(lowest), end: address(highest) };
-}
-
-/** Whether an instruction is one that assemblers fill gaps with: a nop of any length, or int3. */
-export function isFiller(bytes: Uint8Array, at: number, length: number): boolean {
-  return bytes[firstOpcode(bytes, at, length)] === 0xcc || isNop(bytes, at, length);
-}
-
-/** Whether an instruction is a nop of any length. */
-export function isNop(bytes: Uint8Array, at: number, length: number): boolean {
-  const first = firstOpcode(bytes, at, length);
-  if (bytes[first] === 0x90) return true;
-  // 0f 1f /0: the long nop (Intel SDM volume 2, table 4-12).
-  return bytes[first] === 0x0f && bytes[first + 1] === 0x1f;
-}
-
-/** Behind prefixes that leave a nop one: REX.B before 90 makes an exchange of it, F3 a pause. */
-function firstOpcode(bytes: Uint8Array, at: number, length: number): number {
-  let first = at;
-  while (first < at + length && (bytes[first] === 0x66 || bytes[first] === 0x2e)) first++;
-  return first;
 }

@@ -23,6 +23,7 @@ import type { Landing } from '../../x64/landings.ts';
 import { reachedFrom } from '../../x64/reach.ts';
 import type { Bounds, WordSummaries } from '../../x64/table-entries.ts';
 import type { CodePlace, FileCode } from './file-code.ts';
+import type { Padding } from './filler.ts';
 import { FunctionParts } from './function-parts.ts';
 import { LandingSearch, type AskedBytes } from './landing-search.ts';
 
@@ -100,6 +101,11 @@ export class LandingProof {
     for (const part of parts) this.#parts.learn(part, take(), take());
     for (const bounds of functions.keys()) this.#entered.set(bounds, take());
     return asked.map((_, index) => (found[index] ?? []).map((landing) => describe(landing)));
+  }
+
+  /** Of each range the first byte that an instruction reads or writes relative to rip. */
+  reads(asked: readonly Padding[]): (number | undefined)[] {
+    return this.#search.findReads(asked);
   }
 
   /**

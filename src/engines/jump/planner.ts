@@ -9,7 +9,8 @@ import { PAGE_BYTES } from '../../base/page.ts';
 import type { ElfFile, ExecutableSegment } from '../../symbols/elf.ts';
 import type { FunctionBounds } from '../../symbols/function-bounds.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
-import { FileCode, type CodePlace, type Padding } from './file-code.ts';
+import { FileCode, type CodePlace } from './file-code.ts';
+import { FillerProof, type Padding } from './filler.ts';
 import { RED_ZONE_BYTES } from './frame.ts';
 import { LandingProof, type KnownLanding } from './landing-proof.ts';
 import type { AskedBytes } from './landing-search.ts';
@@ -77,18 +78,21 @@ interface ShortJumps {
 export class Planner {
   readonly #code: FileCode;
   readonly #proof: LandingProof;
+  readonly #filler: FillerProof;
   readonly #judge: WayJudge;
 
   constructor(elf: ElfFile) {
     this.#code = new FileCode(elf);
     this.#proof = new LandingProof(this.#code);
-    this.#judge = new WayJudge(this.#code, this.#proof);
+    this.#filler = new FillerProof(this.#code, this.#proof);
+    this.#judge = new WayJudge(this.#code, this.#proof, this.#filler);
   }
 
   /** Plans many places at once: the file's text is searched once for branches into any of them. */
   plan(offsets: readonly FileOffset[]): (SitePlan | SiteRefusal)[] {
     const possible = offsets.map((offset) => this.#candidate(offset));
     const places = possible.flatMap((one) => (one.kind === 'candidate' ? [one.place] : []));
+    this.#filler.learn(possible.flatMap((one) => this.#fillerAt(one)));
     const doubtful = this.#doubtful(possible);
     const asked = possible.map((one) => this.#askedOf(one));
     const landings = this.#proof.lookUp(asked, places, doubtful);
@@ -169,12 +173,15 @@ export class Planner {
     return candidate;
   }
 
-  /** What stands behind a jump or a return, unless it is a long nop, which is padding at worst. */
+  /** What stands behind a jump or a return, unless it is a long nop that is padding at worst. */
   #doubtful(candidates: readonly (Candidate | SiteRefusal)[]): CodePlace[] {
     return candidates.flatMap((candidate) => {
       if (candidate.kind === 'refused') return [];
       const { place } = candidate;
-      return this.#judge.isLongNop(candidate) || !this.#code.isBehindEnd(place) ? [] : [place];
+      if (!this.#code.isBehindEnd(place)) return [];
+      const [padding] = this.#judge.isLongNop(candidate) ? this.#fillerAt(candidate) : [];
+      const end = padding === undefined ? 0 : this.#filler.free(padding).end;
+      return end > place.offset ? [] : [place];
     });
   }
 
@@ -189,6 +196,17 @@ export class Planner {
       if (candidate.kind === 'refused' || !lost.has(candidate.place)) return candidate;
       return { kind: 'refused', offset: candidate.place.offset, reason: UNREACHED, rejected: [] };
     });
+  }
+
+  /** The filler that planning a place has to know of: what it is itself, or what a jump there may be written over. */
+  #fillerAt(candidate: Candidate | SiteRefusal): Padding[] {
+    if (candidate.kind === 'refused') return [];
+    const { place } = candidate;
+    if (this.#judge.isLongNop(candidate) && this.#code.isBehindEnd(place)) {
+      return [this.#filler.run(place, place.offset)];
+    }
+    const behind = this.#judge.fillerBehind(candidate);
+    return behind === undefined ? [] : [behind];
   }
 
   #askedOf(candidate: Candidate | SiteRefusal): AskedBytes | undefined {
@@ -219,15 +237,15 @@ export class Planner {
     const around = candidates.map((candidate, index): readonly Padding[] => {
       if (candidate.kind === 'refused' || typeof (alone[index] ?? '') === 'string') return [];
       const behind = candidate.place.offset + SHORT_JUMP_BYTES;
-      return this.#code.paddingNear(candidate.place, behind - SHORT_BACK, behind + SHORT_ON);
+      return this.#filler.near(candidate.place, behind - SHORT_BACK, behind + SHORT_ON);
     });
-    const unused = this.#unusedParts(around.flat());
+    this.#filler.learn(around.flat());
     return alone.map((way, index) => {
       const candidate = candidates[index];
       if (way === undefined || typeof way === 'string') return way;
       if (candidate?.kind !== 'candidate') return undefined;
       const behind = candidate.place.offset + SHORT_JUMP_BYTES;
-      const free = (around[index] ?? []).map((padding) => unused.get(padding.start) ?? padding);
+      const free = (around[index] ?? []).map((padding) => this.#filler.free(padding));
       const reached = (from: number): Address[] =>
         free
           .flatMap((padding) => this.#slots(padding, from))
@@ -243,24 +261,6 @@ export class Planner {
         anywhere: { ...way, paddings: anywhere },
       };
     });
-  }
-
-  /**
-   * By their starts: each up to the first byte to which something comes. There a function may begin of which nothing else is
-   * known, with nops.
-   */
-  #unusedParts(paddings: readonly Padding[]): ReadonlyMap<number, Padding> {
-    const distinct = [...new Map(paddings.map((padding) => [padding.start, padding])).values()];
-    const asked = distinct.map(({ segment, start, end }) => ({ segment, start: start - 1, end }));
-    const landings = this.#proof.direct(asked);
-    return new Map(
-      distinct.map((padding, index) => {
-        const { segment, start, end } = padding;
-        const goals = (landings[index] ?? []).map(({ at }) => at);
-        const first = Math.min(...goals, this.#proof.pointedAt(segment, start, end) ?? end);
-        return [start, { segment, start, end: first }];
-      }),
-    );
   }
 
   /**

@@ -3,13 +3,14 @@
 import { address, type Address } from '../../base/brand.ts';
 import { PAGE_BYTES } from '../../base/page.ts';
 import { MAX_DISPLACED_BYTES, type SiteMethod } from '../../process/control-rows.ts';
-import { neverGoesOn, type Flow } from '../../x64/decode.ts';
-import type { Listing } from '../../x64/listing.ts';
+import { neverGoesOn } from '../../x64/decode.ts';
 import { relocate } from '../../x64/relocate.ts';
-import { isFiller, isNop, type CodePlace, type FileCode } from './file-code.ts';
 import { FaultHandlers } from './fault-handlers.ts';
+import type { CodePlace, FileCode } from './file-code.ts';
+import { isFiller, isNop, type FillerProof, type Padding } from './filler.ts';
 import type { KnownLanding, LandingProof } from './landing-proof.ts';
 import { JUMP_BYTES } from './patches.ts';
+import { piecesFrom, type Piece } from './pieces.ts';
 
 const LOCK = 0xf0;
 
@@ -28,16 +29,6 @@ export interface Way {
   readonly innerBoundaries: readonly number[];
   /** For a short jump: places in padding, in its reach, that hold a jump. The file's own addresses. */
   readonly paddings: readonly Address[];
-}
-
-/** An instruction near a place. */
-export interface Piece {
-  /** From the place on. */
-  readonly at: number;
-  readonly length: number;
-  readonly flow: Flow;
-  /** Where a direct branch goes, from the place on. */
-  readonly target: number | undefined;
 }
 
 /** A place at which an instruction begins that can be moved. */
@@ -68,36 +59,19 @@ export type Judgement = Way | string;
 export class WayJudge {
   readonly #code: FileCode;
   readonly #proof: LandingProof;
+  readonly #filler: FillerProof;
   readonly #faults: FaultHandlers;
 
-  constructor(code: FileCode, proof: LandingProof) {
+  constructor(code: FileCode, proof: LandingProof, filler: FillerProof) {
     this.#code = code;
     this.#proof = proof;
+    this.#filler = filler;
     this.#faults = new FaultHandlers(code);
   }
 
   /** A place with the instructions of which the five bytes from it on have a part. */
   candidate(place: CodePlace): Candidate {
-    const { offset, segment, bounds } = place;
-    const pieces: Piece[] = [];
-    const end = segment.fileOffset + segment.fileSize;
-    const listing = this.#code.listing(bounds, segment);
-    const start = offset - bounds.start;
-    let position = listing.positionOf(start);
-    for (let at = 0; at < JUMP_BYTES && offset + at < end; position++) {
-      const isListed = listing.starts[position] === start + at;
-      const piece = isListed ? listed(listing, position, start) : this.#decoded(place, at);
-      pieces.push(piece);
-      if (piece.flow === 'invalid') break;
-      at += piece.length;
-    }
-    return { kind: 'candidate', place, pieces, moved: new Map() };
-  }
-
-  /** What its function does not show: what stands behind it, or is cut off by its end. */
-  #decoded({ segment, offset, address: start }: CodePlace, at: number): Piece {
-    const { flow, length, target } = this.#code.decode(segment, offset + at);
-    return { at, length, flow, target: target === undefined ? undefined : Number(target - start) };
+    return { kind: 'candidate', place, pieces: piecesFrom(this.#code, place), moved: new Map() };
   }
 
   /** Why so many bytes from a place on can't be moved to a stub; undefined where they can. */
@@ -114,6 +88,15 @@ export class WayJudge {
         : this.#faults.whyStay(place, this.bytes(offset, length));
     moved.set(length, reason);
     return reason;
+  }
+
+  /** What looks like filler, and a jump at a place may be written over; undefined where there is none. */
+  fillerBehind({ place, pieces }: Candidate): Padding | undefined {
+    const last = pieces.findIndex(({ flow, at, length }) => {
+      return neverGoesOn(flow) || place.offset + at + length >= place.bounds.end;
+    });
+    const behind = last < 0 ? undefined : pieces[last + 1];
+    return behind && this.#filler.run(place, place.offset + behind.at);
   }
 
   /** A jump of five bytes. */
@@ -156,6 +139,8 @@ export class WayJudge {
     let length = 0;
     let executed = 0;
     let hasEnded = false;
+    // Where the filler ends; without an end where a branch of the bytes themselves leads on.
+    let free: number | undefined;
     let end: string | undefined;
     for (const piece of pieces) {
       if (length >= bytes) break;
@@ -167,12 +152,20 @@ export class WayJudge {
       } else if (piece.at > 0) {
         const reason = this.#landing(place, pieces, piece, landings);
         end = reason && `${onwards(piece.at)} ${reason}`;
+        if (pieces.some(({ at, target }) => at < piece.at && target === piece.at)) free = Infinity;
+        if (isBehind) free ??= this.#freeFrom(place, offset + piece.at);
+        if (isBehind && offset + piece.at + piece.length > (free ?? 0)) {
+          end ??= `what stands ${onwards(piece.at)} may be data`;
+        }
       }
       if (end !== undefined) break;
       if (piece.at > 0) inner.push(piece.at);
       length += piece.length;
       if (!hasEnded || offset + piece.at < bounds.end) executed = length;
-      hasEnded ||= neverGoesOn(piece.flow);
+      if (neverGoesOn(piece.flow)) {
+        hasEnded = true;
+        free = undefined;
+      }
     }
     if (entered !== undefined && entered.at < Math.min(length, bytes)) {
       return {
@@ -183,6 +176,11 @@ export class WayJudge {
       };
     }
     return { length, executed, inner, end };
+  }
+
+  /** Where the filler ends that begins at an offset. */
+  #freeFrom(place: CodePlace, from: number): number {
+    return this.#filler.free(this.#filler.run(place, from)).end;
   }
 
   /**
@@ -301,17 +299,6 @@ export class WayJudge {
   bytes(offset: number, length: number): Uint8Array {
     return this.#code.elf.bytes.slice(offset, offset + length);
   }
-}
-
-/** An instruction of a function, counted from `start` in it. */
-function listed(listing: Listing, position: number, start: number): Piece {
-  const target = listing.targetAt(position);
-  return {
-    at: (listing.starts[position] ?? 0) - start,
-    length: listing.lengthAt(position),
-    flow: listing.flowAt(position),
-    target: target === undefined ? undefined : target - start,
-  };
 }
 
 function onwards(bytes: number): string {

@@ -282,3 +282,32 @@ test('a table of addresses that the linker laid into the executable segment is s
   const [way] = planAt(elf, alone).ways;
   assert.equal(way?.method, 'jump');
 });
+
+test('constants between functions that look like filler are left as they are', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const elf = libraryOf('data-like-filler.S');
+  const planner = new Planner(elf);
+  const waysAtEnd = (name: string): SitePlan => {
+    const last = planner.boundaries(offsetOf(elf, name)).at(-1) ?? assert.fail(name);
+    return planAt(elf, last);
+  };
+  for (const name of ['before_read', 'before_object', 'before_plain']) {
+    assert.match(whyNoJump(waysAtEnd(name)), /1 byte on may be data/, name);
+    for (const plan of planner.plan(planner.boundaries(offsetOf(elf, name)))) {
+      assert.ok(plan.kind === 'plan', name);
+      for (const { paddings } of plan.ways) assertApart(elf, paddings, name);
+    }
+  }
+  // What is read begins four bytes on: before it nothing tells of what it would be filler for.
+  assert.match(whyNoJump(waysAtEnd('before_immediate')), /1 byte on may be data/);
+  assert.equal(waysAtEnd('before_true').ways[0]?.method, 'jump');
+  const nop = planner.boundaries(offsetOf(elf, 'with_nop'))[2] ?? assert.fail();
+  assert.match(planner.boundary(nop) ?? '', /may be data/);
+});
+
+/** None of the padding lies between the first function of the fixture and the last. */
+function assertApart(elf: ElfFile, paddings: readonly bigint[], name: string): void {
+  const start = elf.addressOf(offsetOf(elf, 'before_read')) ?? assert.fail();
+  const end = elf.addressOf(offsetOf(elf, 'before_plain')) ?? assert.fail();
+  for (const padding of paddings) assert.ok(padding < start || padding > end, name);
+}
