@@ -22,8 +22,14 @@ export interface Dynamic {
   readonly relocations: Uint8Array;
   /** Whether there are others, packed (DT_RELR): their words hold what is added to the load base. */
   readonly hasPackedRelocations: boolean;
+  /** DT_RELR: addresses of such words, and bits for those behind them. */
+  readonly packedRelocations: Uint8Array;
+  /** DT_REL: those without addends, which this machine's linkers don't write. */
+  readonly shortRelocations: Uint8Array;
   /** DT_JMPREL: those of the procedure linkage table. */
   readonly linkageRelocations: Uint8Array;
+  /** Whether relocations may write into segments that are not writable (DT_TEXTREL, DF_TEXTREL). */
+  readonly writesText: boolean;
 }
 
 /** A chained table: how many entries it says to have, and all bytes that they may lie in. */
@@ -49,10 +55,18 @@ const DT = {
   runpath: 29,
   gnuHash: 0x6ffffef5,
   packedRelocations: 36,
+  packedRelocationsSize: 35,
+  rel: 17,
+  relSize: 18,
+  textRelocations: 22,
+  flags: 30,
   versionIndexes: 0x6ffffff0,
   versionDefinitions: 0x6ffffffc,
   versionDefinitionCount: 0x6ffffffd,
 } as const;
+
+/** Of DT_FLAGS. */
+const DF_TEXTREL = 4;
 
 const SYMBOL_BYTES = 24;
 /** Elf64_Rela, and where the high half of its r_info is: the symbol. */
@@ -73,15 +87,15 @@ export function readDynamic(elf: ElfFile): Dynamic | undefined {
   const header = elf.programHeaders.find(({ type }) => type === PT.dynamic);
   if (header === undefined || header.fileSize === 0) return undefined;
   const { single, needed } = readEntries(elf, elf.segmentBytes(header, 'dynamic section'));
-  const strings = sizedTable(elf, single, DT.strtab, DT.strtabSize, 'dynamic strings');
+  const table = (tag: number, sizeTag: number, what: string): Uint8Array =>
+    sizedTable(elf, single, tag, sizeTag, what);
+  const strings = table(DT.strtab, DT.strtabSize, 'dynamic strings');
   const text = (offset: number | undefined): string | undefined =>
     offset === undefined
       ? undefined
       : elfReader(strings, `${elf.name} dynamic strings`, offset).cstring();
-  const relocations = sizedTable(elf, single, DT.rela, DT.relaSize, 'relocations');
-  const linkageRelocations = sizedTable(
-    elf,
-    single,
+  const relocations = table(DT.rela, DT.relaSize, 'relocations');
+  const linkageRelocations = table(
     DT.jumpRelocations,
     DT.jumpRelocationsSize,
     'relocations of the linkage table',
@@ -103,7 +117,10 @@ export function readDynamic(elf: ElfFile): Dynamic | undefined {
     versionDefinitions: chained(elf, single, DT.versionDefinitions, DT.versionDefinitionCount),
     relocations,
     hasPackedRelocations: single.has(DT.packedRelocations),
+    packedRelocations: table(DT.packedRelocations, DT.packedRelocationsSize, 'packed relocations'),
+    shortRelocations: table(DT.rel, DT.relSize, 'relocations without addends'),
     linkageRelocations,
+    writesText: single.has(DT.textRelocations) || ((single.get(DT.flags) ?? 0) & DF_TEXTREL) !== 0,
   };
 }
 

@@ -57,8 +57,9 @@ export interface SectionedFile {
 
 /** p_type values (gABI, figure 5-2; GNU extensions in the psABI of Linux). */
 export const PT = { load: 1, dynamic: 2, interpreter: 3, note: 4, ehFrame: 0x6474e550 } as const;
-/** p_flags: the segment is executable. */
+/** p_flags: the segment is executable, or writable. */
 export const PF_X = 1;
+export const PF_W = 2;
 /** sh_type values used here (gABI, figure 4-9). */
 export const SHT = { symtab: 2, rela: 4, note: 7, nobits: 8, dynsym: 11 } as const;
 /** sh_flags: the section holds instructions. */

@@ -12,6 +12,11 @@ import type { FunctionIndex } from '../../symbols/function-index.ts';
 import { goText } from '../../symbols/go.ts';
 import { restartableSequences, type RestartableSequence } from '../../symbols/restartable.ts';
 import { symbolSources } from '../../symbols/symbol-sources.ts';
+import {
+  firstRelocated,
+  textRelocations,
+  type TextRelocations,
+} from '../../symbols/text-relocations.ts';
 import { decodeAt, type DecodedInstruction } from '../../x64/decode.ts';
 import { Listing } from '../../x64/listing.ts';
 
@@ -34,6 +39,7 @@ export class FileCode {
   readonly #bounds = new Map<number, FunctionBounds[]>();
   readonly #listings = new Map<FunctionBounds, Listing>();
   #text: { readonly start: Address; readonly end: Address } | undefined;
+  #relocations: TextRelocations | undefined;
   #restartable: readonly RestartableSequence[] | undefined;
   #go: ReturnType<typeof goText> | null = null;
 
@@ -185,6 +191,23 @@ export class FileCode {
         type !== SHT.nobits && start !== 0 && at >= start && at < start + size,
     );
     return found && { start: found.address, end: found.address + found.size };
+  }
+
+  /** Why bytes of the file are not what they will be in memory; undefined where the dynamic linker leaves them alone. */
+  rewritten(start: number, end: number): string | undefined {
+    const relocations = (this.#relocations ??= textRelocations(this.elf));
+    if (relocations.haveOthers) {
+      return "the dynamic linker writes into the file's code when it loads it, and branches may lead elsewhere then";
+    }
+    const first = firstRelocated(relocations, start, end);
+    return first === undefined
+      ? undefined
+      : `the dynamic linker writes there when it loads the file (at file offset ${hex(first)})`;
+  }
+
+  /** The first byte of some that the dynamic linker writes. */
+  relocatedIn(start: number, end: number): number | undefined {
+    return firstRelocated((this.#relocations ??= textRelocations(this.elf)), start, end);
   }
 
   /** Whether code of Go's compiler stands there: it keeps no red zone. */

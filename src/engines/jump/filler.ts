@@ -75,6 +75,7 @@ export class FillerProof {
         this.#proof.pointedAt(segment, start, end) ?? end,
         firstInObject(objects, start, end) ?? end,
         reads[index] ?? end,
+        this.#code.relocatedIn(start, end) ?? end,
       );
       this.#ends.set(start, this.#isExplained(segment, start, first) ? first : start);
     });

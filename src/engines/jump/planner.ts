@@ -57,6 +57,8 @@ export interface Examination {
 
 /** Bytes from a place on that a plan has: all that may be displaced, or that a pun rests on. */
 const LOOK_BYTES = MAX_DISPLACED_BYTES;
+/** Bytes of a pun and of what it rests on, behind all prefixes that it can have. */
+const PUN_REACH = 3 + JUMP_BYTES;
 /** From the byte behind a short jump so far back and so far on. */
 const SHORT_BACK = 128;
 const SHORT_ON = 127;
@@ -168,6 +170,10 @@ export class Planner {
     if (this.#code.isRestartable(offset, offset + first.length)) {
       return refuse('it lies in a restartable sequence (rseq)');
     }
+    const last = candidate.pieces.at(-1) ?? first;
+    const touched = Math.max(last.at + last.length, PUN_REACH);
+    const rewritten = this.#code.rewritten(offset, offset + touched);
+    if (rewritten !== undefined) return refuse(rewritten);
     const moved = this.#judge.whyNotMoved(candidate, first.length);
     if (moved !== undefined) return refuse(`${moved}: only a trap could serve there`);
     return candidate;

@@ -6,6 +6,7 @@ import { fileOffset, type FileOffset } from '../../../src/base/brand.ts';
 import { Planner, type SitePlan } from '../../../src/engines/jump/planner.ts';
 import { ElfFile } from '../../../src/symbols/elf.ts';
 import { SymbolTable } from '../../../src/symbols/symbol-table.ts';
+import { firstRelocated, textRelocations } from '../../../src/symbols/text-relocations.ts';
 import { skipUnless } from '../../harness/features.ts';
 import { compileFixture } from '../../harness/fixtures.ts';
 
@@ -311,3 +312,59 @@ function assertApart(elf: ElfFile, paddings: readonly bigint[], name: string): v
   const end = elf.addressOf(offsetOf(elf, 'before_plain')) ?? assert.fail();
   for (const padding of paddings) assert.ok(padding < start || padding > end, name);
 }
+
+function relocatedText(): ElfFile {
+  const path = compileFixture({
+    sources: ['relocated-text.c'],
+    flags: ['-O2', '-shared', '-mcmodel=large', '-fno-pic', '-nostdlib', '-Wl,-z,notext'],
+    name: 'librelocated-text.so',
+  });
+  return ElfFile.open(readFileSync(path), path);
+}
+
+test('places that the dynamic linker writes to when it loads the file are refused', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const elf = relocatedText();
+  const words = textRelocations(elf);
+  assert.equal(words.haveOthers, false);
+  assert.ok(words.offsets.length >= 2);
+  const planner = new Planner(elf);
+  let refused = 0;
+  for (const name of ['step', 'start', 'alone']) {
+    for (const plan of planner.plan(planner.boundaries(offsetOf(elf, name)))) {
+      if (plan.kind === 'refused') {
+        refused++;
+        assert.match(plan.reason, /the dynamic linker writes there when it loads the file/);
+        assert.notEqual(name, 'alone');
+        continue;
+      }
+      const { offset, ways } = plan;
+      for (const { displaced, method } of ways) {
+        const end = offset + Math.max(displaced.byteLength, method === 'pun' ? 8 : 5);
+        assert.equal(firstRelocated(words, offset, end), undefined, `${name}: ${offset}`);
+      }
+    }
+  }
+  assert.ok(refused >= 2);
+});
+
+test('where branches of a file are relocated, none of its places is proved', (t) => {
+  if (skipUnless(t, 'gcc')) return;
+  const whole = relocatedText();
+  const bytes = Buffer.from(whole.bytes);
+  const table = whole.dynamic?.relocations ?? assert.fail();
+  const at = bytes.indexOf(table);
+  const isText = (word: number): boolean =>
+    word >= Number(whole.addressOf(offsetOf(whole, 'step')));
+  for (let entry = at; entry < at + table.byteLength; entry += 24) {
+    // As if its displacement were one to a symbol of another file.
+    if (isText(Number(bytes.readBigUInt64LE(entry)))) bytes.writeUInt32LE(R_X86_64_PC32, entry + 8);
+  }
+  const elf = ElfFile.open(bytes, 'relocated');
+  assert.equal(textRelocations(elf).haveOthers, true);
+  const [plan] = new Planner(elf).plan([offsetOf(elf, 'alone')]);
+  assert.ok(plan?.kind === 'refused');
+  assert.match(plan.reason, /branches may lead elsewhere then/);
+});
+
+const R_X86_64_PC32 = 2;
