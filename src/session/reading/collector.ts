@@ -39,6 +39,7 @@ export class Collector {
   readonly #merger: EventMerger;
   readonly #origins = new Map<number, EventOrigin>();
   #consumers: ConsumerHandle[] = [];
+  #polled = Number.NEGATIVE_INFINITY;
   /** Sources that nobody writes to any more, and that are still to be read once. */
   readonly #abandoned = new Set<number>();
   /** Sources that were read to their end, until {@link takeFinished}. */
@@ -68,11 +69,17 @@ export class Collector {
 
   /** Events that are final by now. The batch is reused: it is valid until the next poll. */
   poll(): EventBatch {
+    this.#polled = performance.now();
     this.#clock.calibrate();
     this.search();
     const batch = this.#merger.poll();
     for (const source of this.#abandoned) this.#finish(source);
     return batch;
+  }
+
+  /** Whether somebody has polled within so many milliseconds. */
+  wasPolled(milliseconds: number): boolean {
+    return performance.now() - this.#polled < milliseconds;
   }
 
   /** The process of a source has ended, or runs another program now. Its children may go on. */
