@@ -20,9 +20,7 @@ export interface Dynamic {
   readonly versionDefinitions: CountedTable | undefined;
   /** DT_RELA. */
   readonly relocations: Uint8Array;
-  /** Whether there are others, packed (DT_RELR): their words hold what is added to the load base. */
-  readonly hasPackedRelocations: boolean;
-  /** DT_RELR: addresses of such words, and bits for those behind them. */
+  /** DT_RELR: addresses of words that hold what is added to the load base, and bits for those behind them. */
   readonly packedRelocations: Uint8Array;
   /** DT_REL: those without addends, which this machine's linkers don't write. */
   readonly shortRelocations: Uint8Array;
@@ -116,7 +114,6 @@ export function readDynamic(elf: ElfFile): Dynamic | undefined {
     versionIndexes: versionIndexes(elf, single, count),
     versionDefinitions: chained(elf, single, DT.versionDefinitions, DT.versionDefinitionCount),
     relocations,
-    hasPackedRelocations: single.has(DT.packedRelocations),
     packedRelocations: table(DT.packedRelocations, DT.packedRelocationsSize, 'packed relocations'),
     shortRelocations: table(DT.rel, DT.relSize, 'relocations without addends'),
     linkageRelocations,

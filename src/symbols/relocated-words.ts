@@ -2,7 +2,7 @@
 
 import { SHN_UNDEF } from './elf-header.ts';
 import type { ElfFile } from './elf.ts';
-import { forEachRelocation, RELOCATION } from './relocations.ts';
+import { forEachPacked, forEachRelocation, RELOCATION } from './relocations.ts';
 import { dynamicSymbols, type SymbolRows } from './symbol-rows.ts';
 
 /**
@@ -30,9 +30,8 @@ function forEachRelative(elf: ElfFile, take: (word: number, value: number) => vo
 
 /**
  * Every address of the file's code (in its own numbering) that a word of it will hold, or that the loader calls, in ascending
- * order: by relocations, also those that name a symbol of the file and a distance from it; and where words hold addresses
- * in the file itself (programs that lie where they were linked to lie, packed relocations), every aligned word that
- * could be one.
+ * order: by relocations, packed ones too, and those that name a symbol of the file and a distance from it; and in programs
+ * that lie where they were linked to lie, whose words hold addresses as they are, every aligned word that could be one.
  * @throws TraplineError `bad-elf`.
  */
 export function codePointers(elf: ElfFile): Float64Array {
@@ -43,13 +42,21 @@ export function codePointers(elf: ElfFile): Float64Array {
     const base = baseOf(kind, symbol, symbols);
     if (base !== undefined && isCode(base + addend)) found.push(base + addend);
   });
-  if (mayHoldAddresses(elf)) addWords(elf, isCode, found);
+  const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset, elf.bytes.byteLength);
+  forEachPacked(elf.dynamic?.packedRelocations ?? new Uint8Array(), (word) => {
+    // The word itself holds what is added to the load base.
+    const at = elf.loads.offsetOf(word);
+    if (at < 0 || at + WORD_BYTES > view.byteLength) return;
+    const value = wordAt(view, at);
+    if (isCode(value)) found.push(value);
+  });
+  if (mayHoldAddresses(elf)) addWords(elf, view, isCode, found);
   return Float64Array.from(found).sort();
 }
 
 /** Whether words of a file hold addresses that no relocation tells of: then a number may look like one. */
-export function mayHoldAddresses(elf: ElfFile): boolean {
-  return elf.type === 'fixed' || elf.dynamic?.hasPackedRelocations === true;
+export function mayHoldAddresses({ type }: ElfFile): boolean {
+  return type === 'fixed';
 }
 
 /** What a relocation's addend is added to; undefined where it holds no address of this file. */
@@ -71,17 +78,23 @@ function codeTest(elf: ElfFile): (value: number) => boolean {
 const WORD_BYTES = 8;
 
 /** Of executable segments, too: a linker that separates nothing lays constants and tables with the code. */
-function addWords(elf: ElfFile, isCode: (value: number) => boolean, found: number[]): void {
-  const view = new DataView(elf.bytes.buffer, elf.bytes.byteOffset, elf.bytes.byteLength);
+function addWords(
+  elf: ElfFile,
+  view: DataView,
+  isCode: (value: number) => boolean,
+  found: number[],
+): void {
   for (const { offset, fileSize, address } of elf.loads.segments) {
-    const end = Math.min(offset + fileSize, elf.bytes.byteLength);
+    const end = Math.min(offset + fileSize, view.byteLength);
     const first = offset + ((WORD_BYTES - (address % WORD_BYTES)) % WORD_BYTES);
     for (let at = first; at + WORD_BYTES <= end; at += WORD_BYTES) {
-      // Code lies below 2^48: two halves make the number without a bigint for each.
-      const high = view.getUint32(at + 4, true);
-      if (high > 0xffff) continue;
-      const value = high * 0x1_0000_0000 + view.getUint32(at, true);
+      const value = wordAt(view, at);
       if (isCode(value)) found.push(value);
     }
   }
+}
+
+/** Two halves make the number without a bigint for each; what is rounded is no address of code. */
+function wordAt(view: DataView, at: number): number {
+  return view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true);
 }

@@ -1,4 +1,4 @@
-/** Tables of relocations with addends (gABI, "Relocation"). */
+/** Tables of relocations (gABI, "Relocation", "Relative Relocation Table"). */
 
 /** Kinds by what the loader writes (x86-64 psABI, table 4.9); the linker says which word. */
 export const RELOCATION = {
@@ -20,6 +20,9 @@ export function fillsWithSymbol(kind: number): boolean {
 }
 
 const ENTRY_BYTES = 24;
+const WORD_BYTES = 8;
+/** Words that one bitmap of a packed table stands for. */
+const BITMAP_WORDS = 63;
 const HALF = 0x1_0000_0000;
 
 /** Takes one relocation: its kind, the address of its word (the file's own numbering), its addend, its symbol's row. */
@@ -35,5 +38,28 @@ export function forEachRelocation(table: Uint8Array, take: TakeRelocation): void
     const word = view.getUint32(at + 4, true) * HALF + view.getUint32(at, true);
     const addend = view.getInt32(at + 20, true) * HALF + view.getUint32(at + 16, true);
     take(view.getUint32(at + 8, true), word, addend, view.getUint32(at + 12, true));
+  }
+}
+
+/**
+ * Shows the address of every word of a packed table (DT_RELR), to which the loader adds the load base. An even entry is an
+ * address; an odd one has a bit, above the lowest, for each of the 63 words behind those before.
+ */
+export function forEachPacked(table: Uint8Array, take: (word: number) => void): void {
+  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+  let next = 0;
+  for (let at = 0; at + WORD_BYTES <= table.byteLength; at += WORD_BYTES) {
+    const [low, high] = [view.getUint32(at, true), view.getUint32(at + 4, true)];
+    if ((low & 1) === 0) {
+      const word = high * HALF + low;
+      take(word);
+      next = word + WORD_BYTES;
+      continue;
+    }
+    for (let bit = 0; bit < BITMAP_WORDS; bit++) {
+      const half = bit < 31 ? low >>> (bit + 1) : high >>> (bit - 31);
+      if ((half & 1) === 1) take(next + bit * WORD_BYTES);
+    }
+    next += BITMAP_WORDS * WORD_BYTES;
   }
 }

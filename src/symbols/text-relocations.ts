@@ -4,7 +4,7 @@ import { lowerBound } from '../base/sorted.ts';
 import type { Dynamic } from './dynamic.ts';
 import type { ElfFile } from './elf.ts';
 import { PF_W, PF_X, PT, type ProgramHeader } from './elf-header.ts';
-import { forEachRelocation, RELOCATION } from './relocations.ts';
+import { forEachPacked, forEachRelocation, RELOCATION } from './relocations.ts';
 
 /** The relocations of words in executable segments. */
 export interface TextRelocations {
@@ -67,22 +67,7 @@ function forEachWord(dynamic: Dynamic, take: (kind: number, address: number) => 
   for (let at = 0; at + SHORT_ENTRY_BYTES <= short.byteLength; at += SHORT_ENTRY_BYTES) {
     take(short.getUint32(at + 8, true), wordAt(short, at));
   }
-  const packed = viewOf(dynamic.packedRelocations);
-  let next = 0;
-  for (let at = 0; at + WORD_BYTES <= packed.byteLength; at += WORD_BYTES) {
-    // gABI, "Relative Relocation Table": an even entry is an address, an odd one 63 bits for the words behind.
-    const entry = packed.getBigUint64(at, true);
-    if ((entry & 1n) === 0n) {
-      take(RELOCATION.relative, Number(entry));
-      next = Number(entry) + WORD_BYTES;
-      continue;
-    }
-    for (let bit = 1; bit < 64; bit++) {
-      const isSet = ((entry >> BigInt(bit)) & 1n) === 1n;
-      if (isSet) take(RELOCATION.relative, next + (bit - 1) * WORD_BYTES);
-    }
-    next += 63 * WORD_BYTES;
-  }
+  forEachPacked(dynamic.packedRelocations, (word) => take(RELOCATION.relative, word));
 }
 
 function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
