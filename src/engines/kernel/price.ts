@@ -2,6 +2,7 @@
 
 import { debugLog } from '../../base/debug.ts';
 import { TraplineError } from '../../base/errors.ts';
+import type { HitCost } from '../../probe/engine.ts';
 import type { EventDefinitions } from './definitions.ts';
 import { TracingInstance } from './instance.ts';
 import type { StandIn } from './instruction.ts';
@@ -12,11 +13,8 @@ const log = debugLog('kernel');
 /** Of one processor's ring of the instance: nobody reads it. */
 const RING_BYTES = 65_536;
 
-/** Nanoseconds of one hit that becomes a record, and of one that is refused. */
-export interface HitPrice {
-  readonly passed: number;
-  readonly refused: number;
-}
+/** What one hit costs that becomes a record, and one that is refused: nobody can have the kernel lose one. */
+export type HitPrice = Omit<HitCost, 'lost'>;
 
 /** The places of an event in the file. */
 export interface ScratchPlaces {
