@@ -35,9 +35,10 @@ export async function change(
   session: ChangedSession,
   { gone, news, requestOf }: Change,
 ): Promise<Changed> {
-  const isInTheWay = ({ line }: GoneProbe): boolean => news.some((one) => mayShare(one, line));
-  const inTheWay = gone.filter(isInTheWay);
-  const isLate = (one: ListedProbe): boolean => inTheWay.some(({ line }) => mayShare(one, line));
+  const wanted = new EventNames(news);
+  const inTheWay = gone.filter(({ line }) => wanted.mayHave(line));
+  const taken = new EventNames(inTheWay.map(({ line }) => line));
+  const isLate = (one: ListedProbe): boolean => taken.mayHave(one);
   const add = (line: ListedProbe): Promise<AddedProbe> => session.add(requestOf(line));
   const take = ({ probe }: GoneProbe): Promise<void> => session.remove(probe);
 
@@ -66,15 +67,31 @@ export async function change(
   };
 }
 
-/** Whether two lines may want an event of the same name. */
-function mayShare({ events: one }: ListedProbe, { events: other }: ListedProbe): boolean {
-  if (one === other) return true;
-  if (groupOf(one) !== groupOf(other)) return false;
-  return one.endsWith('/*') || other.endsWith('/*');
+/** The events that some lines may have: there may be thousands on either side. */
+class EventNames {
+  readonly #names: ReadonlySet<string>;
+  readonly #groups: ReadonlySet<string>;
+
+  constructor(lines: readonly ListedProbe[]) {
+    this.#names = new Set(lines.map(({ events }) => events));
+    this.#groups = new Set(lines.map(({ events }) => groupOf(events)));
+  }
+
+  /** Whether another line may want one of the same name. */
+  mayHave({ events }: ListedProbe): boolean {
+    const any = anyOf(groupOf(events));
+    if (events === any) return this.#groups.has(groupOf(events));
+    return this.#names.has(events) || this.#names.has(any);
+  }
 }
 
 function groupOf(events: string): string {
   return events.slice(0, events.indexOf('/'));
+}
+
+/** As `ListedProbe.events` has it for a glob. */
+function anyOf(group: string): string {
+  return `${group}/*`;
 }
 
 interface Done<Item, Result> {
