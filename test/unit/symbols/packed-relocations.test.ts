@@ -24,9 +24,11 @@ test('a packed table: addresses, and bits for the words behind them', () => {
   assert.deepEqual(wordsOf(0x1000n, 0x3000n), [0x1000, 0x3000]);
   // The lowest bit says that it is one; then the first, the 31st, the 32nd and the 63rd word.
   const bits = 1n | (1n << 1n) | (1n << 31n) | (1n << 32n) | (1n << 63n);
-  const at = (nth: number): number => 0x1008 + nth * 8;
-  assert.deepEqual(wordsOf(0x1000n, bits), [0x1000, at(0), at(30), at(31), at(62)]);
-  assert.deepEqual(wordsOf(0x1000n, 1n, 3n), [0x1000, at(63)], 'a bitmap of none, and the next');
+  const first = 0x1008;
+  const far = [30, 31, 62].map((nth) => first + nth * 8);
+  assert.deepEqual(wordsOf(0x1000n, bits), [0x1000, first, ...far]);
+  const next = first + 63 * 8;
+  assert.deepEqual(wordsOf(0x1000n, 1n, 3n), [0x1000, next], 'a bitmap of none, and the next');
 });
 
 test('pointers to code are found in packed relocations, and numbers beside them are none', (t) => {
