@@ -116,7 +116,8 @@ export class FileCode {
    * come there, out of sight of this file. Of a debug file as far as a search for names opened it.
    */
   symbolAt(offset: number): string | undefined {
-    for (const index of this.#namedFunctions()) {
+    const { own, opened } = symbolSources(this.elf);
+    for (const index of [own, ...opened]) {
       const [name] = index.namesAt(offset);
       if (name !== undefined) return name;
     }
@@ -125,16 +126,10 @@ export class FileCode {
 
   /** The first byte from an offset on at which such a symbol begins. */
   symbolFrom(offset: number): number | undefined {
-    const firsts = this.#namedFunctions().map(({ order: { offsets } }) => {
-      return offsets[lowerBound(offsets, offset)] ?? Infinity;
-    });
-    const first = Math.min(...firsts);
-    return first === Infinity ? undefined : first;
-  }
-
-  #namedFunctions(): readonly FunctionIndex[] {
     const { own, opened } = symbolSources(this.elf);
-    return [own, ...opened];
+    let first = firstFrom(own, offset);
+    for (const index of opened) first = Math.min(first, firstFrom(index, offset));
+    return first === Infinity ? undefined : first;
   }
 
   /** Forgets the instructions of many functions: those of the next few are soon decoded again. */
@@ -246,6 +241,11 @@ export class FileCode {
     }
     return `it is not the start of an instruction; the nearest are ${hex(before)} and ${hex(before + length)} (file offsets)`;
   }
+}
+
+/** Where the first function from an offset on begins; Infinity if there is none. Asked of every instruction: nothing is made. */
+function firstFrom({ order: { offsets } }: FunctionIndex, offset: number): number {
+  return offsets[lowerBound(offsets, offset)] ?? Infinity;
 }
 
 function extentOf(segments: readonly ExecutableSegment[]): {
